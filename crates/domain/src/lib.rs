@@ -1,0 +1,38 @@
+//! The model of Impuls as pure code: what a function, a revision, a version, an alias, an invocation and an
+//! outcome are, which values they may have and how they change.
+//!
+//! Nothing here reads a clock, a file or a socket, and only ids and names can be serialised: every boundary owns
+//! its own wire or row types and converts by hand. Start at [`function`], then [`revision`] and [`outcome`].
+
+pub mod alias;
+pub mod caller;
+pub mod deadline;
+pub mod digest;
+pub mod function;
+pub mod id;
+pub mod invocation;
+pub mod limits;
+pub mod logs;
+pub mod name;
+pub mod outcome;
+pub mod qualifier;
+pub mod revision;
+pub mod usage;
+
+pub use alias::{Alias, AliasError, AliasTarget};
+pub use caller::Caller;
+pub use deadline::Deadline;
+pub use digest::{ArtifactDigest, ArtifactDigestError};
+pub use function::{Function, FunctionState, LoadFailure};
+pub use id::{FunctionId, IdError, InvocationId, RevisionId, SandboxId};
+pub use invocation::{Invocation, InvocationStatus};
+pub use limits::{LimitError, Limits};
+pub use logs::{LogLevel, LogLine, Logs};
+pub use name::{AliasName, FunctionName, NameError, RuntimeName, Scope};
+pub use outcome::{ErrorType, Failure, Outcome};
+pub use qualifier::{Qualifier, QualifierError, VersionNumber};
+pub use revision::{
+    CodeLayout, Contract, DriverChoice, Environment, EnvironmentError, Handler, HandlerError, NetworkPolicy,
+    Revision, RevisionConfig,
+};
+pub use usage::Usage;
