@@ -1,0 +1,11 @@
+//! The frames between a worker and the program inside a sandbox, a shim or the agent: the only code that host
+//! and guest share.
+//!
+//! [`frame`] is the framing, [`message`] what the payloads hold. Nothing here does input or output. Whoever
+//! writes a shim for another language reads `guest/shims/README.md`.
+
+pub mod frame;
+pub mod message;
+
+pub use frame::{Decoder, Frame, FrameError, FrameKind, MAX_FRAME, encode};
+pub use message::{CallError, CallErrorKind, Init, InitError, InitErrorKind, LogText, Ready, encode_invoke};
