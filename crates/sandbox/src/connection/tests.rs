@@ -1,0 +1,166 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use impuls_guest_protocol::CallErrorKind;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+/// What has been written past the shim: one line, once.
+struct OneLine(AtomicUsize);
+
+impl OutputSource for OneLine {
+    fn drain(&self) -> Vec<(LogLevel, String)> {
+        let first = self.0.fetch_add(1, Ordering::SeqCst) == 0;
+        if first { vec![(LogLevel::Stderr, "from a child".to_owned())] } else { Vec::new() }
+    }
+}
+
+/// The guest's end of a connection.
+struct Guest {
+    stream: UnixStream,
+    input: BytesMut,
+}
+
+impl Guest {
+    async fn receive(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = Decoder::next(&mut self.input).unwrap() {
+                return frame;
+            }
+            assert_ne!(self.stream.read_buf(&mut self.input).await.unwrap(), 0, "the host hung up");
+        }
+    }
+
+    async fn send(&mut self, kind: FrameKind, call: u32, payload: &[u8]) {
+        let mut out = BytesMut::new();
+        encode(&mut out, kind, call, &[payload]).unwrap();
+        self.stream.write_all(&out).await.unwrap();
+    }
+}
+
+fn pair() -> (Connection, Guest) {
+    let (host, guest) = UnixStream::pair().unwrap();
+    let connection = Connection::serve(host, Arc::new(OneLine(AtomicUsize::new(0))));
+    (connection, Guest { stream: guest, input: BytesMut::new() })
+}
+
+/// Counts how many calls have released what they held.
+struct Released(Arc<AtomicUsize>);
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn call(event: &[u8], released: &Arc<AtomicUsize>) -> Call<'static> {
+    let event: &'static [u8] = Box::leak(event.to_vec().into_boxed_slice());
+    Call {
+        request: InvocationId::new(),
+        deadline_unix_ms: 7,
+        event,
+        hold: Hold::new(Released(released.clone())),
+    }
+}
+
+#[tokio::test]
+async fn calls_overlap_and_each_gets_its_own_reply() {
+    let (connection, mut guest) = pair();
+    let released = Arc::new(AtomicUsize::new(0));
+    let first = connection.call(call(b"1", &released)).unwrap();
+    let second = connection.call(call(b"2", &released)).unwrap();
+    let (one, two) = (guest.receive().await, guest.receive().await);
+    assert_eq!((&one.payload[24..], &two.payload[24..]), (&b"1"[..], &b"2"[..]));
+    guest.send(FrameKind::Result, two.call, b"\"two\"").await;
+    guest.send(FrameKind::Result, one.call, b"\"one\"").await;
+    assert_eq!(second.await.unwrap().result.unwrap(), "\"two\"");
+    assert_eq!(first.await.unwrap().result.unwrap(), "\"one\"");
+    assert_eq!(released.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn logs_belong_to_their_call_and_come_with_its_reply() {
+    let (connection, mut guest) = pair();
+    let released = Arc::default();
+    let waiting = connection.call(call(b"", &released)).unwrap();
+    let frame = guest.receive().await;
+    guest.send(FrameKind::Log, frame.call, b"\x03hello").await;
+    guest.send(FrameKind::Log, 0, b"\x00nobody's").await;
+    guest.send(FrameKind::Log, frame.call, b"\x06\x05\0\0\0\0\0\0\0").await;
+    let error = br#"{"kind":"FunctionError","type":"TypeError","message":"no"}"#;
+    guest.send(FrameKind::Error, frame.call, error).await;
+    let reply = waiting.await.unwrap();
+    assert_eq!(reply.result.unwrap_err().kind, CallErrorKind::FunctionError);
+    let lines: Vec<_> = reply.logs.lines().iter().map(|line| (line.level, line.text.as_str())).collect();
+    assert_eq!(lines, [(LogLevel::Info, "hello"), (LogLevel::Stderr, "from a child")]);
+    assert_eq!(reply.logs.dropped_bytes(), 5);
+    assert_eq!(connection.take_loose_logs().lines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_ends_fails_its_calls_and_keeps_what_they_wrote() {
+    let (connection, mut guest) = pair();
+    let released = Arc::new(AtomicUsize::new(0));
+    let waiting = connection.call(call(b"", &released)).unwrap();
+    let frame = guest.receive().await;
+    guest.send(FrameKind::Log, frame.call, b"\x00last words").await;
+    drop(guest);
+    let lost = waiting.await.unwrap_err();
+    assert_eq!(lost.logs.lines()[0].text, "last words");
+    assert_eq!(released.load(Ordering::SeqCst), 1);
+    assert!(connection.call(call(b"", &released)).is_err(), "a later call has not begun");
+}
+
+#[tokio::test]
+async fn an_abandoned_call_holds_its_slot_until_it_has_ended() {
+    let (connection, mut guest) = pair();
+    let released = Arc::new(AtomicUsize::new(0));
+    drop(connection.call(call(b"", &released)).unwrap());
+    let invoke = guest.receive().await;
+    assert_eq!(guest.receive().await.kind, FrameKind::Cancel);
+    assert_eq!(released.load(Ordering::SeqCst), 0);
+    let next = connection.call(call(b"", &released)).unwrap();
+    let following = guest.receive().await;
+    assert_ne!(following.call, invoke.call, "a call id is not given away while its call runs");
+    guest.send(FrameKind::Result, invoke.call, b"1").await;
+    guest.send(FrameKind::Result, following.call, b"2").await;
+    assert_eq!(next.await.unwrap().result.unwrap(), "2");
+    assert_eq!(released.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_guest_that_breaks_the_protocol_is_cut_off() {
+    for (kind, call_id) in [(FrameKind::Result, 9), (FrameKind::Invoke, 1), (FrameKind::Result, 0)] {
+        let (connection, mut guest) = pair();
+        let released = Arc::default();
+        let waiting = connection.call(call(b"", &released)).unwrap();
+        guest.send(kind, call_id, b"null").await;
+        assert!(waiting.await.is_err(), "{kind:?} for call {call_id}");
+        assert!(connection.is_gone());
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_control_frames_is_bounded() {
+    let (connection, mut guest) = pair();
+    for _ in 0..CONTROL_LIMIT {
+        guest.send(FrameKind::Ready, 0, b"{}").await;
+    }
+    assert!(connection.receive().await.is_ok());
+    guest.send(FrameKind::Ready, 0, b"{}").await;
+    guest.send(FrameKind::Ready, 0, b"{}").await;
+    let mut rest = [0; 1];
+    assert_eq!(guest.stream.read(&mut rest).await.unwrap_or(0), 0, "the connection is closed");
+}
+
+#[tokio::test]
+async fn large_events_pass_whole() {
+    let (connection, mut guest) = pair();
+    let released = Arc::default();
+    let event = vec![b'x'; 6 * 1024 * 1024];
+    let waiting = connection.call(call(&event, &released)).unwrap();
+    let frame = guest.receive().await;
+    assert_eq!(frame.payload.len(), 24 + event.len());
+    guest.send(FrameKind::Result, frame.call, &event).await;
+    assert_eq!(waiting.await.unwrap().result.unwrap().len(), event.len());
+}

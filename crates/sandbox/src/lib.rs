@@ -1,0 +1,17 @@
+//! The seam to isolation technologies: what a driver must do, and the connection to a live sandbox.
+//!
+//! [`driver`] has the traits, [`spec`] what a sandbox is made from, [`connection`] the hot path. A driver lives in
+//! a crate of its own (`sandbox-process`, …); this crate isolates nothing itself.
+
+pub mod connection;
+pub mod driver;
+pub mod error;
+pub mod spec;
+
+pub use connection::{Call, Connection, Gone, Hold, Lost, OutputSource, Reply, Waiting};
+pub use driver::{Exit, InitFailure, InitReport, Sandbox, SandboxDriver, SandboxUsage};
+pub use error::SandboxError;
+pub use spec::{Assignment, BindMount, RuntimeImage, SandboxLimits, SandboxSpec, StartMethod};
+
+// What the seam's own types are made of; whoever holds a sandbox needs no other part of the protocol.
+pub use impuls_guest_protocol::{CallError, CallErrorKind, Init, InitError, InitErrorKind};
