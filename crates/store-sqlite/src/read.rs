@@ -1,0 +1,137 @@
+//! Queries. Each is one statement, so each sees one state of the database.
+
+use impuls_domain::{FunctionId, Invocation, VersionNumber};
+use impuls_store::{FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry};
+use sqlx::SqlitePool;
+
+use crate::error::query_failed;
+use crate::rows::{invocation, saturate, snapshot, version_entry};
+
+macro_rules! revision_columns {
+    () => {
+        "r.id AS r_id, r.function AS r_function, r.artifact AS r_artifact, r.layout AS r_layout, \
+         r.code_size AS r_code_size, r.runtime AS r_runtime, r.contract AS r_contract, \
+         r.handler AS r_handler, r.description AS r_description, r.environment AS r_environment, \
+         r.memory_mib AS r_memory_mib, r.timeout_sec AS r_timeout_sec, r.milli_vcpu AS r_milli_vcpu, \
+         r.concurrency AS r_concurrency, r.max_concurrency AS r_max_concurrency, \
+         r.idle_timeout_sec AS r_idle_timeout_sec, r.min_warm AS r_min_warm, r.driver AS r_driver, \
+         r.network AS r_network, r.created_at AS r_created_at"
+    };
+}
+
+/// A function, its newest revision, and its aliases as JSON: `[[name, description, updated_at, [[version,
+/// weight], …]], …]`.
+macro_rules! snapshot {
+    ($condition:literal) => {
+        concat!(
+            "SELECT f.id AS f_id, f.scope AS f_scope, f.name AS f_name, f.latest AS f_latest, \
+             f.latest_version AS f_latest_version, f.state AS f_state, f.failure_class AS f_failure_class, \
+             f.failure_message AS f_failure_message, f.failure_file AS f_failure_file, \
+             f.failure_line AS f_failure_line, f.created_at AS f_created_at, f.updated_at AS f_updated_at, ",
+            revision_columns!(),
+            ", (SELECT json_group_array(json_array(a.name, a.description, a.updated_at, \
+                 json((SELECT json_group_array(json_array(t.version, t.weight) ORDER BY t.position) \
+                 FROM alias_targets t WHERE t.function = a.function AND t.alias = a.name))) ORDER BY a.name) \
+             FROM aliases a WHERE a.function = f.id) AS aliases \
+             FROM functions f LEFT JOIN revisions r ON r.id = f.latest ",
+            $condition
+        )
+    };
+}
+
+macro_rules! version {
+    ($condition:literal) => {
+        concat!(
+            "SELECT v.number AS v_number, v.published_at AS v_published_at, ",
+            revision_columns!(),
+            " FROM versions v JOIN revisions r ON r.id = v.revision ",
+            $condition
+        )
+    };
+}
+
+/// Greater than every id, which has 16 bytes.
+const AFTER_ALL_IDS: [u8; 17] = [0xff; 17];
+
+const FUNCTION_BY_ID: &str = snapshot!("WHERE f.id = ?1");
+const FUNCTION_BY_NAME: &str = snapshot!("WHERE f.scope = ?1 AND f.name = ?2");
+const FUNCTIONS: &str = snapshot!("WHERE f.id < ?1 ORDER BY f.id DESC LIMIT ?2");
+const VERSION: &str = version!("WHERE v.function = ?1 AND v.number = ?2");
+const VERSIONS: &str = version!("WHERE v.function = ?1 AND v.number < ?2 ORDER BY v.number DESC LIMIT ?3");
+const INVOCATIONS: &str = "SELECT * FROM invocations WHERE function = ?1 \
+     ORDER BY started_at DESC, id DESC LIMIT ?2 OFFSET ?3";
+const INVOCATIONS_OF_STATUS: &str = "SELECT * FROM invocations WHERE function = ?1 AND status = ?4 \
+     ORDER BY started_at DESC, id DESC LIMIT ?2 OFFSET ?3";
+
+pub(crate) async fn find_function(
+    readers: &SqlitePool,
+    key: &FunctionKey,
+) -> Result<Option<FunctionSnapshot>, StoreError> {
+    let query = match key {
+        FunctionKey::Id(id) => sqlx::query(FUNCTION_BY_ID).bind(id.as_uuid().as_bytes().to_vec()),
+        FunctionKey::Name(scope, name) => {
+            sqlx::query(FUNCTION_BY_NAME).bind(scope.as_str()).bind(name.as_str())
+        }
+    };
+    let row = query.fetch_optional(readers).await.map_err(query_failed("looking up a function"))?;
+    row.as_ref().map(snapshot).transpose()
+}
+
+pub(crate) async fn list_functions(
+    readers: &SqlitePool,
+    page: FunctionPage,
+) -> Result<Vec<FunctionSnapshot>, StoreError> {
+    let query = sqlx::query(FUNCTIONS)
+        .bind(page.before.map_or(AFTER_ALL_IDS.to_vec(), |id| id.as_uuid().as_bytes().to_vec()))
+        .bind(i64::from(page.limit));
+    let rows = query.fetch_all(readers).await.map_err(query_failed("listing functions"))?;
+    rows.iter().map(snapshot).collect()
+}
+
+pub(crate) async fn count_functions(readers: &SqlitePool) -> Result<u64, StoreError> {
+    let query = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM functions");
+    let count = query.fetch_one(readers).await.map_err(query_failed("counting functions"))?;
+    Ok(count.unsigned_abs())
+}
+
+pub(crate) async fn find_version(
+    readers: &SqlitePool,
+    function: FunctionId,
+    number: VersionNumber,
+) -> Result<Option<VersionEntry>, StoreError> {
+    let query =
+        sqlx::query(VERSION).bind(function.as_uuid().as_bytes().to_vec()).bind(saturate(number.get()));
+    let row = query.fetch_optional(readers).await.map_err(query_failed("looking up a version"))?;
+    row.as_ref().map(version_entry).transpose()
+}
+
+pub(crate) async fn list_versions(
+    readers: &SqlitePool,
+    function: FunctionId,
+    before: Option<VersionNumber>,
+    limit: u32,
+) -> Result<Vec<VersionEntry>, StoreError> {
+    let query = sqlx::query(VERSIONS)
+        .bind(function.as_uuid().as_bytes().to_vec())
+        .bind(before.map_or(i64::MAX, |number| saturate(number.get())))
+        .bind(i64::from(limit));
+    let rows = query.fetch_all(readers).await.map_err(query_failed("listing versions"))?;
+    rows.iter().map(version_entry).collect()
+}
+
+pub(crate) async fn list_invocations(
+    readers: &SqlitePool,
+    function: FunctionId,
+    page: InvocationPage,
+) -> Result<Vec<Invocation>, StoreError> {
+    let statement = if page.status.is_some() { INVOCATIONS_OF_STATUS } else { INVOCATIONS };
+    let mut query = sqlx::query(statement)
+        .bind(function.as_uuid().as_bytes().to_vec())
+        .bind(i64::from(page.limit))
+        .bind(i64::from(page.offset));
+    if let Some(status) = page.status {
+        query = query.bind(status.as_str());
+    }
+    let rows = query.fetch_all(readers).await.map_err(query_failed("listing invocation records"))?;
+    rows.iter().map(invocation).collect()
+}

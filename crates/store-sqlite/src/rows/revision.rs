@@ -1,0 +1,113 @@
+//! Revisions and the versions that stand for them.
+
+use std::collections::BTreeMap;
+
+use impuls_domain::{
+    ArtifactDigest, CodeLayout, Contract, DriverChoice, Environment, FunctionId, Limits, NetworkPolicy,
+    Revision, RevisionConfig, RevisionId,
+};
+use impuls_store::{StoreError, VersionEntry};
+use sqlx::sqlite::SqliteRow;
+
+use super::function::version;
+use super::{Fields, Key, damaged, micros, saturate};
+
+/// A row of `revisions`.
+#[derive(Debug)]
+pub(crate) struct RevisionRow {
+    pub(crate) id: Key,
+    pub(crate) function: Key,
+    pub(crate) artifact: [u8; 32],
+    pub(crate) layout: &'static str,
+    pub(crate) code_size: i64,
+    pub(crate) runtime: String,
+    pub(crate) contract: &'static str,
+    pub(crate) handler: String,
+    pub(crate) description: String,
+    pub(crate) environment: String,
+    pub(crate) limits: Limits,
+    pub(crate) driver: &'static str,
+    pub(crate) network: &'static str,
+    pub(crate) created_at: i64,
+}
+
+impl RevisionRow {
+    pub(crate) fn from_domain(revision: &Revision) -> Result<Self, StoreError> {
+        let config = &revision.config;
+        let environment = serde_json::to_string(config.environment.variables()).map_err(|error| {
+            StoreError::Backend { action: "encoding the environment", source: Box::new(error) }
+        })?;
+        Ok(Self {
+            id: *revision.id.as_uuid().as_bytes(),
+            function: *revision.function.as_uuid().as_bytes(),
+            artifact: *revision.artifact.as_bytes(),
+            layout: revision.layout.as_str(),
+            code_size: saturate(revision.code_size),
+            runtime: config.runtime.as_str().to_owned(),
+            contract: config.contract.as_str(),
+            handler: config.handler.as_str().to_owned(),
+            description: config.description.clone(),
+            environment,
+            limits: config.limits.clone(),
+            driver: config.driver.as_str(),
+            network: config.network.as_str(),
+            created_at: micros(revision.created_at),
+        })
+    }
+}
+
+/// A revision, from a row that has the columns of `revision_columns!`.
+pub(super) fn revision(row: &SqliteRow) -> Result<Revision, StoreError> {
+    let fields = Fields(row);
+    let artifact: &[u8] = fields.plain("r_artifact")?;
+    Ok(Revision {
+        id: RevisionId::from_uuid(fields.uuid("r_id")?),
+        function: FunctionId::from_uuid(fields.uuid("r_function")?),
+        artifact: ArtifactDigest::from_bytes(
+            artifact.try_into().map_err(|error| damaged("r_artifact", error))?,
+        ),
+        layout: fields.one_of("r_layout", CodeLayout::parse)?,
+        code_size: fields.number("r_code_size")?,
+        config: RevisionConfig {
+            runtime: fields.parse("r_runtime")?,
+            contract: fields.one_of("r_contract", Contract::parse)?,
+            handler: fields.parse("r_handler")?,
+            description: fields.text("r_description")?,
+            environment: environment(&fields)?,
+            limits: limits(&fields)?,
+            driver: fields.one_of("r_driver", DriverChoice::parse)?,
+            network: fields.one_of("r_network", NetworkPolicy::parse)?,
+        },
+        created_at: fields.instant("r_created_at")?,
+    })
+}
+
+/// A version with its revision, from a row of `read::VERSION`.
+pub(crate) fn version_entry(row: &SqliteRow) -> Result<VersionEntry, StoreError> {
+    let fields = Fields(row);
+    Ok(VersionEntry {
+        number: version(&fields, "v_number")?,
+        revision: revision(row)?,
+        published_at: fields.instant("v_published_at")?,
+    })
+}
+
+fn environment(fields: &Fields<'_>) -> Result<Environment, StoreError> {
+    let column = "r_environment";
+    let variables: BTreeMap<String, String> =
+        // Without the cause: it may quote a value, and values are secrets.
+        serde_json::from_str(fields.plain(column)?).map_err(|_| damaged(column, "it is no JSON object of strings"))?;
+    Environment::new(variables).map_err(|error| damaged(column, error))
+}
+
+fn limits(fields: &Fields<'_>) -> Result<Limits, StoreError> {
+    let beyond = |error| damaged("limits", error);
+    let limits = Limits::default();
+    let limits = limits.with_memory_mib(fields.number("r_memory_mib")?).map_err(beyond)?;
+    let limits = limits.with_timeout_secs(fields.number("r_timeout_sec")?).map_err(beyond)?;
+    let limits = limits.with_milli_vcpu(fields.number("r_milli_vcpu")?).map_err(beyond)?;
+    let limits = limits.with_concurrency(fields.number("r_concurrency")?).map_err(beyond)?;
+    let limits = limits.with_max_concurrency(fields.optional_number("r_max_concurrency")?).map_err(beyond)?;
+    let limits = limits.with_idle_timeout_secs(fields.number("r_idle_timeout_sec")?).map_err(beyond)?;
+    limits.with_min_warm(fields.number("r_min_warm")?).map_err(beyond)
+}

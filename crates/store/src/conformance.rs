@@ -1,0 +1,97 @@
+//! Suites that every back end runs. Each macro owns the list of its cases, so that a back end cannot leave one out:
+//!
+//! ```text
+//! async fn open() -> Scratch; // `impl AsRef<MyStore> for Scratch`
+//! impuls_store::function_store_conformance!(open);
+//! ```
+//!
+//! The function given to a macro opens a new, empty store; what it returns lives as long as the case.
+#![expect(clippy::expect_used, reason = "these are tests, which fail by panicking")]
+
+pub mod fixture;
+pub mod function;
+pub mod invocation;
+pub mod version;
+
+/// Runs the suite of `FunctionStore`.
+#[macro_export]
+macro_rules! function_store_conformance {
+    ($open:path) => {
+        $crate::conformance_cases!($open, function:
+            unknown_function_is_none,
+            created_function_is_found_by_id_and_name,
+            every_field_survives,
+            taken_name_is_refused_and_changes_nothing,
+            creating_twice_is_refused,
+            scopes_are_separate,
+            functions_list_newest_first_in_pages,
+            functions_are_counted,
+            deploy_replaces_the_newest_revision,
+            stale_deploy_is_a_conflict_and_changes_nothing,
+            deploy_of_a_used_version_is_a_conflict,
+            deploy_of_a_gone_function_is_not_found,
+            deploy_can_rename,
+            renaming_to_a_taken_name_is_refused,
+            deleting_is_repeatable,
+            a_deleted_name_is_free_again,
+            concurrent_creates_of_a_name_have_one_winner,
+            concurrent_deploys_have_one_winner,
+        );
+    };
+}
+
+/// Runs the suite of `VersionStore`; the store must also be a `FunctionStore`.
+#[macro_export]
+macro_rules! version_store_conformance {
+    ($open:path) => {
+        $crate::conformance_cases!($open, version:
+            versions_count_from_one,
+            versions_list_newest_first_in_pages,
+            unknown_version_is_none,
+            versions_of_functions_are_separate,
+            alias_is_added_and_replaced,
+            aliases_come_by_name,
+            weights_and_their_order_survive,
+            alias_to_an_unknown_version_is_refused_and_changes_nothing,
+            alias_of_an_unknown_function_is_refused,
+            alias_outlives_a_deploy,
+            deleting_an_alias_is_repeatable,
+            deleting_a_function_takes_versions_and_aliases_along,
+        );
+    };
+}
+
+/// Runs the suite of `InvocationStore`; the store must also be a `FunctionStore`.
+#[macro_export]
+macro_rules! invocation_store_conformance {
+    ($open:path) => {
+        $crate::conformance_cases!($open, invocation:
+            unknown_function_has_no_records,
+            every_kind_of_record_comes_back_whole,
+            full_logs_come_back_whole,
+            an_empty_batch_changes_nothing,
+            appending_again_changes_nothing,
+            records_list_newest_first,
+            records_come_in_pages,
+            records_are_filtered_by_status,
+            only_the_newest_records_are_kept,
+            functions_without_new_records_are_not_trimmed,
+            records_of_gone_functions_are_skipped,
+            a_large_batch_is_kept_whole,
+            deleting_a_function_takes_its_records_along,
+        );
+    };
+}
+
+/// What the suites' macros share.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_cases {
+    ($open:path, $suite:ident: $($case:ident),+ $(,)?) => {$(
+        #[tokio::test]
+        async fn $case() {
+            let opened = $open().await;
+            $crate::conformance::$suite::$case(opened.as_ref()).await;
+        }
+    )+};
+}

@@ -1,0 +1,14 @@
+//! The seam to metadata storage: functions with their revisions, versions and aliases, and the records of
+//! invocations. Back ends live in crates of their own (`store-sqlite`, …) and prove themselves with the suites in
+//! `conformance` (feature `conformance`).
+
+pub mod error;
+pub mod function;
+pub mod invocation;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use error::StoreError;
+pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
+pub use invocation::{InvocationPage, InvocationStore};
