@@ -1,0 +1,201 @@
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::LocalArtifacts;
+use crate::extract::tests::archive::{Member, zip};
+
+/// Artifacts that count how often they are read.
+struct Counting {
+    inner: LocalArtifacts,
+    reads: AtomicUsize,
+}
+
+#[async_trait]
+impl ArtifactStore for Counting {
+    async fn put(&self, bytes: Bytes) -> Result<ArtifactDigest, ArtifactError> {
+        self.inner.put(bytes).await
+    }
+    async fn get(&self, digest: &ArtifactDigest) -> Result<Bytes, ArtifactError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.get(digest).await
+    }
+    async fn delete(&self, digest: &ArtifactDigest) -> Result<bool, ArtifactError> {
+        self.inner.delete(digest).await
+    }
+}
+
+struct Scratch {
+    artifacts: Arc<Counting>,
+    folders: CodeFolders,
+    folder: TempDir,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = LocalArtifacts::open(&folder.path().join("artifacts")).unwrap();
+        let artifacts = Arc::new(Counting { inner, reads: AtomicUsize::new(0) });
+        let folders = CodeFolders::open(folder.path().join("code"), artifacts.clone()).unwrap();
+        Self { artifacts, folders, folder }
+    }
+
+    fn reopened(&self) -> CodeFolders {
+        CodeFolders::open(self.folder.path().join("code"), self.artifacts.clone()).unwrap()
+    }
+
+    async fn put(&self, bytes: impl Into<Bytes>) -> ArtifactDigest {
+        self.artifacts.put(bytes.into()).await.unwrap()
+    }
+
+    fn reads(&self) -> usize {
+        self.artifacts.reads.load(Ordering::Relaxed)
+    }
+}
+
+fn single(names: &[&str]) -> FolderLayout {
+    FolderLayout::SingleFile { names: names.iter().map(|&name| name.to_owned()).collect() }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn a_single_file_appears_under_each_name() {
+    let scratch = Scratch::new();
+    let digest = scratch.put("code").await;
+    let layout = single(&["index.js", "index.mjs", "src/deep/app.js", "src/app.js"]);
+    let folder = scratch.folders.folder(&digest, &layout).await.unwrap();
+    let inode = fs::metadata(folder.join("index.js")).unwrap().ino();
+    for name in ["index.js", "index.mjs", "src/deep/app.js", "src/app.js"] {
+        assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), "code");
+        assert_eq!(fs::metadata(folder.join(name)).unwrap().ino(), inode);
+        assert_eq!(mode(&folder.join(name)), 0o644);
+    }
+    for path in [folder.clone(), folder.join("src"), folder.join("src/deep")] {
+        assert_eq!(mode(&path), 0o755, "{path:?}");
+    }
+    assert_eq!(mode(folder.parent().unwrap()), 0o711);
+    assert_eq!(mode(&scratch.folders.root), 0o711);
+}
+
+#[tokio::test]
+async fn an_archive_is_unpacked() {
+    let scratch = Scratch::new();
+    let digest =
+        scratch.put(zip(&[Member::file("src/app.py", "x = 1"), Member::executable("run", "#!")])).await;
+    let folder = scratch.folders.folder(&digest, &FolderLayout::Zip).await.unwrap();
+    assert_eq!(fs::read_to_string(folder.join("src/app.py")).unwrap(), "x = 1");
+    assert_eq!((mode(&folder), mode(&folder.join("run"))), (0o755, 0o755));
+}
+
+#[tokio::test]
+async fn a_folder_is_made_once_also_across_restarts() {
+    let scratch = Scratch::new();
+    let digest = scratch.put("code").await;
+    let layout = single(&["a.js"]);
+    let ask = || scratch.folders.folder(&digest, &layout);
+    let (one, two, three) = tokio::join!(ask(), ask(), ask());
+    let path = one.unwrap();
+    assert_eq!((&two.unwrap(), &three.unwrap()), (&path, &path));
+    assert_eq!(scratch.reads(), 1);
+    assert_eq!(scratch.reopened().folder(&digest, &layout).await.unwrap(), path);
+    assert_eq!(scratch.reads(), 1);
+}
+
+#[tokio::test]
+async fn layouts_of_an_artifact_have_folders_of_their_own() {
+    let scratch = Scratch::new();
+    let digest = scratch.put(zip(&[Member::file("x", "")])).await;
+    let mut paths = std::collections::HashSet::new();
+    for layout in [FolderLayout::Zip, single(&["a"]), single(&["a", "b"]), single(&["b", "a"])] {
+        paths.insert(scratch.folders.folder(&digest, &layout).await.unwrap());
+    }
+    assert_eq!(paths.len(), 4);
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_are_refused_and_leave_nothing() {
+    let scratch = Scratch::new();
+    let digest = scratch.put("code").await;
+    for names in [&[][..], &["../x"], &["/x"], &["a", "a"], &["a", "a/b"], &["a/b", "a"], &["a//b"]] {
+        let refused = scratch.folders.folder(&digest, &single(names)).await;
+        assert!(matches!(refused, Err(ArtifactError::Layout { .. })), "{names:?}: {refused:?}");
+    }
+    assert_eq!(fs::read_dir(&scratch.folders.root).unwrap().count(), 1, "only the note of the boot");
+}
+
+#[tokio::test]
+async fn a_refused_archive_leaves_nothing_and_may_be_asked_for_again() {
+    let scratch = Scratch::new();
+    let digest = scratch.put(zip(&[Member::file("fine", "1"), Member::file("../evil", "2")])).await;
+    for _ in 0..2 {
+        let refused = scratch.folders.folder(&digest, &FolderLayout::Zip).await;
+        assert!(matches!(refused, Err(ArtifactError::Archive(_))), "{refused:?}");
+    }
+    assert_eq!(fs::read_dir(&scratch.folders.root).unwrap().count(), 1, "only the note of the boot");
+    let unknown = scratch.folders.folder(&digest_of(b"unknown"), &FolderLayout::Zip).await;
+    assert!(matches!(unknown, Err(ArtifactError::NotFound(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn removing_takes_every_layout_and_may_be_repeated() {
+    let scratch = Scratch::new();
+    let (digest, other) = (scratch.put("code").await, scratch.put("other").await);
+    let kept = scratch.folders.folder(&other, &single(&["a"])).await.unwrap();
+    let one = scratch.folders.folder(&digest, &single(&["a"])).await.unwrap();
+    scratch.folders.folder(&digest, &single(&["b"])).await.unwrap();
+    scratch.folders.remove(&digest).await.unwrap();
+    scratch.folders.remove(&digest).await.unwrap();
+    assert!(!one.parent().unwrap().exists() && kept.join("a").exists());
+    assert_eq!(scratch.folders.folder(&digest, &single(&["a"])).await.unwrap(), one);
+    assert!(one.join("a").exists());
+}
+
+#[tokio::test]
+async fn a_start_removes_what_a_crash_left_half_made() {
+    let scratch = Scratch::new();
+    let digest = scratch.put("code").await;
+    let whole = scratch.folders.folder(&digest, &single(&["a"])).await.unwrap();
+    let half = scratch.folders.root.join(".tmp-half");
+    fs::create_dir_all(half.join("below")).unwrap();
+    scratch.reopened();
+    assert!(!half.exists() && whole.exists());
+}
+
+#[tokio::test]
+async fn folders_of_an_earlier_boot_are_made_again() {
+    let scratch = Scratch::new();
+    let digest = scratch.put("code").await;
+    let path = scratch.folders.folder(&digest, &single(&["a"])).await.unwrap();
+    fs::write(scratch.folders.root.join(BOOT_FILE), "another boot").unwrap();
+    fs::write(path.join("a"), "").unwrap();
+    let reopened = scratch.reopened();
+    assert!(!path.exists());
+    reopened.folder(&digest, &single(&["a"])).await.unwrap();
+    assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "code");
+}
+
+#[tokio::test]
+async fn a_call_dropped_half_way_is_in_nobodys_way() {
+    let scratch = Scratch::new();
+    let digest = scratch.put("code").await;
+    let layout = single(&["a"]);
+    for polls in 1..6 {
+        let mut call = Box::pin(scratch.folders.folder(&digest, &layout));
+        for _ in 0..polls {
+            let poll = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(call.as_mut().poll(context).is_ready())
+            });
+            if poll.await {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let path = scratch.folders.folder(&digest, &layout).await.unwrap();
+    assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "code");
+}
