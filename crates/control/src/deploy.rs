@@ -1,0 +1,272 @@
+//! Creating, changing, rolling back and deleting functions.
+
+use bytes::Bytes;
+use impuls_artifacts::{ArchiveLimits, validate_zip};
+use impuls_domain::{
+    ArtifactDigest, Caller, CodeLayout, Function, FunctionId, FunctionName, FunctionState, Revision,
+    RevisionConfig, RevisionId, VersionNumber,
+};
+use impuls_store::{FunctionKey, FunctionSnapshot, StoreError};
+
+use crate::control::{Control, authorise, now, to_the_end};
+use crate::error::ControlError;
+use crate::input::{CODE_LIMIT, Code, FunctionChange, FunctionRef, NewFunction};
+use crate::lock::FunctionGuard;
+
+/// How often a deploy begins again because another server deployed the same function in between.
+const ATTEMPTS: usize = 4;
+
+/// Code that the artifact store has.
+#[derive(Clone, PartialEq, Eq)]
+struct KeptCode {
+    digest: ArtifactDigest,
+    layout: CodeLayout,
+    size: u64,
+}
+
+impl KeptCode {
+    fn of(revision: &Revision) -> Self {
+        Self { digest: revision.artifact, layout: revision.layout.clone(), size: revision.code_size }
+    }
+}
+
+/// What a further deploy is made from.
+enum Source {
+    /// What is there, changed.
+    Change(Box<FunctionChange>, Option<KeptCode>),
+    /// An earlier version; `None` is the one before the newest.
+    Version(Option<VersionNumber>),
+}
+
+impl Control {
+    /// Creates a function; its code becomes version 1. Code that cannot be loaded is stored all the same, with
+    /// the state `Error`. [`ControlError::NameTaken`] if the scope has a function of that name.
+    pub async fn create_function(
+        &self,
+        caller: &Caller,
+        mut new: NewFunction,
+    ) -> Result<FunctionSnapshot, ControlError> {
+        authorise(caller)?;
+        new.runtime = self.rollout.resolve_runtime(&new.runtime)?;
+        let config = new.config()?;
+        let code = checked(new.code).await?;
+        let key = FunctionKey::Name(new.scope.clone(), new.name.clone());
+        if self.stores.functions.find_function(&key).await.map_err(ControlError::Store)?.is_some() {
+            return Err(ControlError::NameTaken(new.name));
+        }
+        let code = self.keep(code).await?;
+        let revision = revision(FunctionId::new(), config, code);
+        let state = self.rollout.check(&new.name, &revision).await;
+        let function = Function {
+            id: revision.function,
+            scope: new.scope,
+            name: new.name,
+            latest: revision.id,
+            latest_version: VersionNumber::FIRST,
+            state,
+            created_at: revision.created_at,
+            updated_at: revision.created_at,
+        };
+        let guard = self.locks.lock(function.id).await;
+        self.commit(guard, None, FunctionSnapshot { function, latest: revision, aliases: Vec::new() }).await
+    }
+
+    /// Changes what `change` names and publishes the result as the next version. A change that changes nothing
+    /// publishes nothing, unless the newest version is in state `Error`.
+    pub async fn update_function(
+        &self,
+        caller: &Caller,
+        reference: &FunctionRef,
+        mut change: FunctionChange,
+    ) -> Result<FunctionSnapshot, ControlError> {
+        authorise(caller)?;
+        let found = self.find(reference).await?;
+        if let Some(runtime) = &change.runtime {
+            change.runtime = Some(self.rollout.resolve_runtime(runtime)?);
+        }
+        change.config(&found.latest.config)?;
+        if change.name.as_ref().is_some_and(|name| *name != found.function.name) {
+            return Err(ControlError::NameFixed(found.function.name));
+        }
+        let code = match change.code.take() {
+            Some(code) => Some(self.keep(checked(code).await?).await?),
+            None => None,
+        };
+        self.deploy(found.function.id, &Source::Change(Box::new(change), code)).await
+    }
+
+    /// Publishes the code and settings of an earlier version as a new version; without `to`, of the version
+    /// before the newest.
+    pub async fn rollback(
+        &self,
+        caller: &Caller,
+        reference: &FunctionRef,
+        to: Option<VersionNumber>,
+    ) -> Result<FunctionSnapshot, ControlError> {
+        authorise(caller)?;
+        let found = self.find(reference).await?;
+        self.deploy(found.function.id, &Source::Version(to)).await
+    }
+
+    /// Deletes a function with its versions, aliases and records, and returns it as it was.
+    pub async fn delete_function(
+        &self,
+        caller: &Caller,
+        reference: &FunctionRef,
+    ) -> Result<Function, ControlError> {
+        authorise(caller)?;
+        let function = self.find(reference).await?.function;
+        let guard = self.locks.lock(function.id).await;
+        let (store, rollout, id) = (self.stores.functions.clone(), self.rollout.clone(), function.id);
+        let existed = to_the_end(async move {
+            let _guard = guard;
+            let existed = store.delete_function(id).await.map_err(ControlError::Store)?;
+            rollout.remove(id).await;
+            Ok(existed)
+        })
+        .await?;
+        if existed { Ok(function) } else { Err(reference.not_found()) }
+    }
+
+    async fn deploy(&self, id: FunctionId, source: &Source) -> Result<FunctionSnapshot, ControlError> {
+        let guard = self.locks.lock(id).await;
+        for _ in 0..ATTEMPTS {
+            let current = self.find(&id.into()).await?;
+            let (config, code) = self.plan(&current, source).await?;
+            if matches!(source, Source::Change(..)) && is_same(&current, &config, &code) {
+                return Ok(current);
+            }
+            let next = self.succeed(&current, config, code).await;
+            match self.commit(guard.clone(), Some(current.function), next).await {
+                Err(ControlError::Store(StoreError::Conflict)) => {}
+                settled => return settled,
+            }
+        }
+        Err(ControlError::Contended(self.find(&id.into()).await?.function.name))
+    }
+
+    async fn plan(
+        &self,
+        current: &FunctionSnapshot,
+        source: &Source,
+    ) -> Result<(RevisionConfig, KeptCode), ControlError> {
+        let now = &current.latest;
+        match source {
+            Source::Change(change, code) => {
+                Ok((change.config(&now.config)?, code.clone().unwrap_or_else(|| KeptCode::of(now))))
+            }
+            Source::Version(to) => {
+                let then = self.earlier(&current.function, *to).await?;
+                let runtime = self.rollout.resolve_runtime(&then.config.runtime)?;
+                let code = KeptCode::of(&then);
+                Ok((RevisionConfig { runtime, ..then.config }, code))
+            }
+        }
+    }
+
+    async fn earlier(
+        &self,
+        function: &Function,
+        to: Option<VersionNumber>,
+    ) -> Result<Revision, ControlError> {
+        if let Some(number) = to {
+            return Ok(self.version(function, number).await?.revision);
+        }
+        let newest = Some(function.latest_version);
+        let page = self.stores.versions.list_versions(function.id, newest, 1).await;
+        let previous = page.map_err(ControlError::Store)?.into_iter().next();
+        let nothing = || ControlError::NothingToRollBack(function.name.clone());
+        Ok(previous.ok_or_else(nothing)?.revision)
+    }
+
+    async fn succeed(
+        &self,
+        current: &FunctionSnapshot,
+        config: RevisionConfig,
+        code: KeptCode,
+    ) -> FunctionSnapshot {
+        let latest = revision(current.function.id, config, code);
+        let function = Function {
+            latest: latest.id,
+            latest_version: current.function.latest_version.next(),
+            state: self.rollout.check(&current.function.name, &latest).await,
+            updated_at: latest.created_at,
+            ..current.function.clone()
+        };
+        FunctionSnapshot { function, latest, aliases: current.aliases.clone() }
+    }
+
+    /// Writes the store (over `expected`, or as a new function) and switches calls over.
+    async fn commit(
+        &self,
+        guard: FunctionGuard,
+        expected: Option<Function>,
+        next: FunctionSnapshot,
+    ) -> Result<FunctionSnapshot, ControlError> {
+        let (store, rollout) = (self.stores.functions.clone(), self.rollout.clone());
+        to_the_end(async move {
+            let _guard = guard;
+            let FunctionSnapshot { function, latest, .. } = &next;
+            let written = match &expected {
+                None => store.create_function(function, latest).await,
+                Some(expected) => store.deploy_revision(expected, function, latest).await,
+            };
+            written.map_err(|error| refusal(error, &function.name))?;
+            rollout.activate(&next).await;
+            Ok(next)
+        })
+        .await
+    }
+
+    async fn keep(&self, (layout, bytes): (CodeLayout, Bytes)) -> Result<KeptCode, ControlError> {
+        let size = bytes.len() as u64;
+        let digest = self.artifacts.put(bytes).await?;
+        Ok(KeptCode { digest, layout, size })
+    }
+}
+
+fn refusal(error: StoreError, name: &FunctionName) -> ControlError {
+    match error {
+        StoreError::NameTaken => ControlError::NameTaken(name.clone()),
+        StoreError::NotFound => ControlError::FunctionNotFound(name.to_string()),
+        other @ (StoreError::Conflict | StoreError::Backend { .. } | StoreError::Damaged(_)) => {
+            ControlError::Store(other)
+        }
+    }
+}
+
+fn is_same(current: &FunctionSnapshot, config: &RevisionConfig, code: &KeptCode) -> bool {
+    current.function.state == FunctionState::Active
+        && current.latest.config == *config
+        && KeptCode::of(&current.latest) == *code
+}
+
+fn revision(function: FunctionId, config: RevisionConfig, code: KeptCode) -> Revision {
+    Revision {
+        id: RevisionId::new(),
+        function,
+        artifact: code.digest,
+        layout: code.layout,
+        code_size: code.size,
+        config,
+        created_at: now(),
+    }
+}
+
+/// Code that may be kept: neither empty nor too large, and an archive that can be unpacked.
+async fn checked(code: Code) -> Result<(CodeLayout, Bytes), ControlError> {
+    let (layout, bytes) = code.into_bytes();
+    if bytes.is_empty() {
+        return Err(ControlError::CodeEmpty);
+    }
+    if bytes.len() > CODE_LIMIT {
+        return Err(ControlError::CodeTooLarge { bytes: bytes.len(), limit: CODE_LIMIT });
+    }
+    if layout == CodeLayout::Zip {
+        let archive = bytes.clone();
+        let validated =
+            tokio::task::spawn_blocking(move || validate_zip(&archive, &ArchiveLimits::default()));
+        validated.await.map_err(|_| ControlError::Stopping)??;
+    }
+    Ok((layout, bytes))
+}

@@ -1,0 +1,34 @@
+//! Use cases on functions, versions and aliases: what every API calls.
+//!
+//! Each use case of [`Control`] authorises its caller, checks its input, writes the store, and tells the [`Rollout`]
+//! so that calls see the change. How a function is run is not decided here; see `dispatch`. A deploy goes:
+//!
+//! ```text
+//!   settings valid ─> runtime resolved ─> artifact kept ─> code checked ─> store written ─> calls switched
+//! ```
+//!
+//! Whoever leaves before the store is written has changed nothing that anybody sees; from then on the rest
+//! happens even if nobody waits for it.
+
+mod alias;
+pub mod control;
+mod deploy;
+pub mod error;
+pub mod input;
+mod lock;
+mod read;
+pub mod rollout;
+
+pub use control::{Control, Stores};
+pub use error::ControlError;
+pub use input::{
+    Code, CodeFile, FunctionChange, FunctionList, FunctionListQuery, FunctionRef, LimitSettings, NewAlias,
+    NewFunction, Settings,
+};
+pub use rollout::{Rollout, RuntimeRefusal};
+
+/// What use cases return as the store has it.
+pub use impuls_store::{FunctionSnapshot, InvocationPage, VersionEntry};
+
+#[cfg(test)]
+mod tests;

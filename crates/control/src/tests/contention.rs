@@ -1,0 +1,80 @@
+//! What happens when another server on the same store deploys the same function at the same time.
+
+use std::sync::atomic::AtomicUsize;
+
+use impuls_domain::Function;
+use impuls_store::{FunctionKey, FunctionPage, FunctionStore, StoreError};
+
+use super::*;
+
+/// A store whose next so many deploys come too late.
+struct Late {
+    store: Arc<SqliteStore>,
+    conflicts: AtomicUsize,
+}
+
+#[async_trait]
+impl FunctionStore for Late {
+    async fn create_function(&self, function: &Function, revision: &Revision) -> Result<(), StoreError> {
+        self.store.create_function(function, revision).await
+    }
+
+    async fn deploy_revision(
+        &self,
+        was: &Function,
+        is: &Function,
+        revision: &Revision,
+    ) -> Result<(), StoreError> {
+        let left =
+            self.conflicts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_ok() {
+            return Err(StoreError::Conflict);
+        }
+        self.store.deploy_revision(was, is, revision).await
+    }
+
+    async fn find_function(&self, key: &FunctionKey) -> Result<Option<FunctionSnapshot>, StoreError> {
+        self.store.find_function(key).await
+    }
+
+    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError> {
+        self.store.list_functions(page).await
+    }
+
+    async fn count_functions(&self) -> Result<u64, StoreError> {
+        self.store.count_functions().await
+    }
+
+    async fn delete_function(&self, id: FunctionId) -> Result<bool, StoreError> {
+        self.store.delete_function(id).await
+    }
+}
+
+/// Deploys once while the store refuses so often, and returns what became of it.
+async fn deploy_against(conflicts: usize) -> (Result<FunctionSnapshot, ControlError>, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(&folder.path().join("metadata.db")).await.unwrap());
+    let late = Arc::new(Late { store: store.clone(), conflicts: AtomicUsize::new(conflicts) });
+    let artifacts = Arc::new(LocalArtifacts::open(&folder.path().join("artifacts")).unwrap());
+    let notes = Arc::new(Notes::default());
+    let stores = Stores { functions: late, versions: store.clone(), invocations: store };
+    let control = Control::new(stores, artifacts, notes.clone());
+    control.create_function(CALLER, new("f", "1")).await.unwrap();
+    let deployed = control.update_function(CALLER, &reference("f"), code("2")).await;
+    let activated = notes.activated.lock().len();
+    (deployed, activated)
+}
+
+#[tokio::test]
+async fn a_deploy_that_comes_too_late_begins_again() {
+    let (deployed, activated) = deploy_against(3).await;
+    assert_eq!(deployed.unwrap().function.latest_version, version(2));
+    assert_eq!(activated, 2, "only what was stored reaches calls");
+}
+
+#[tokio::test]
+async fn a_deploy_gives_up_after_a_bounded_number_of_attempts() {
+    let (deployed, activated) = deploy_against(usize::MAX).await;
+    assert!(matches!(deployed, Err(ControlError::Contended(_))));
+    assert_eq!(activated, 1);
+}
