@@ -1,0 +1,69 @@
+//! Why a call did not become an invocation.
+
+use std::time::Duration;
+
+use impuls_domain::Qualifier;
+use impuls_sandbox::SandboxError;
+use impuls_store::StoreError;
+
+/// Why a call has no outcome. Whatever happens once the function has begun is an outcome, never this.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// The caller may not invoke.
+    #[error("you are not allowed to invoke functions")]
+    Denied,
+    /// No function of this name or id.
+    #[error("function {0} not found")]
+    FunctionNotFound(String),
+    /// The function has no such version or alias.
+    #[error("function {function} has no version or alias {qualifier}")]
+    QualifierNotFound {
+        /// The function's name.
+        function: String,
+        /// What was asked for.
+        qualifier: Qualifier,
+    },
+    /// Too many calls are running and waiting.
+    #[error("too many calls of this function are running and waiting; try again later")]
+    Throttled {
+        /// When trying again may help.
+        retry_after: Duration,
+    },
+    /// The server is stopping.
+    #[error("the server is shutting down; try again elsewhere or later")]
+    ShuttingDown,
+    /// The event is not JSON.
+    #[error("the event is not JSON: {0}")]
+    BadEvent(String),
+    /// The event is larger than the limit.
+    #[error("the event has more than {limit} bytes")]
+    EventTooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// No sandbox could be had, or the platform lost it before the function began.
+    #[error("no sandbox could run the function")]
+    Sandbox(#[source] SandboxError),
+    /// The code of the revision cannot be had.
+    #[error("the function's code cannot be read")]
+    Code(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The metadata store failed on the way to an old version.
+    #[error("the function's version cannot be read")]
+    Store(#[source] StoreError),
+}
+
+impl DispatchError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Throttled { .. } | Self::ShuttingDown | Self::Store(_) | Self::Code(_) => true,
+            Self::Sandbox(error) => error.is_retryable(),
+            Self::Denied
+            | Self::FunctionNotFound(_)
+            | Self::QualifierNotFound { .. }
+            | Self::BadEvent(_)
+            | Self::EventTooLarge { .. } => false,
+        }
+    }
+}

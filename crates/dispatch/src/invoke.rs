@@ -1,0 +1,301 @@
+//! The one way to run a function.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use impuls_domain::limits::PAYLOAD_LIMIT;
+use impuls_domain::{
+    Caller, Deadline, ErrorType, FunctionId, Invocation, InvocationId, InvocationStatus, Logs, Outcome,
+    Qualifier, RevisionId, Usage, VersionNumber,
+};
+use impuls_store::{FunctionSnapshot, VersionStore};
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+use crate::admission::AdmissionConfig;
+use crate::error::DispatchError;
+use crate::recorder::Recorder;
+use crate::table::{Entry, Resolved, Table};
+use crate::worker::{RunError, RunRequest, Target, Worker};
+
+/// Bounds of dispatch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// Bounds of every function.
+    pub admission: AdmissionConfig,
+}
+
+/// A function as a caller names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionRef<'a> {
+    /// A UUID is an id, anything else a name of the native scope.
+    Text(&'a str),
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct InvokeRequest<'a> {
+    /// Which function.
+    pub function: FunctionRef<'a>,
+    /// Which revision of it.
+    pub qualifier: Qualifier,
+    /// The event, opaque; empty means `null`.
+    pub event: Bytes,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub struct Invoked {
+    /// The request id that the function saw.
+    pub id: InvocationId,
+    /// The version that ran.
+    pub version: VersionNumber,
+    /// How it ended.
+    pub outcome: Outcome<Bytes>,
+}
+
+/// From a request to an outcome; see the crate's documentation.
+pub struct Dispatch {
+    table: Table,
+    worker: Arc<dyn Worker>,
+    versions: Arc<dyn VersionStore>,
+    recorder: Recorder,
+    in_flight: AtomicUsize,
+    stopping: AtomicBool,
+    idle: Notify,
+    random: RandomState,
+}
+
+impl Dispatch {
+    /// A dispatch without functions.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        worker: Arc<dyn Worker>,
+        versions: Arc<dyn VersionStore>,
+        recorder: Recorder,
+    ) -> Self {
+        Self {
+            table: Table::new(config.admission),
+            worker,
+            versions,
+            recorder,
+            in_flight: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            idle: Notify::new(),
+            random: RandomState::new(),
+        }
+    }
+
+    /// Makes calls see this state of a function.
+    pub fn put_function(&self, snapshot: &FunctionSnapshot) {
+        self.table.put(snapshot);
+    }
+
+    /// Makes a function uncallable and returns the revisions that calls may have used. Calls in flight go on.
+    pub fn remove_function(&self, id: FunctionId) -> Vec<RevisionId> {
+        self.table.remove(id).map(|entry| entry.revisions()).unwrap_or_default()
+    }
+
+    /// What calls of the newest revision run; `None` if there is no such function.
+    #[must_use]
+    pub fn latest(&self, id: FunctionId) -> Option<Arc<Target>> {
+        self.table.by_id(id).map(|entry| entry.latest())
+    }
+
+    /// Whether some alias of the function sends calls to this version.
+    #[must_use]
+    pub fn is_aliased(&self, id: FunctionId, version: VersionNumber) -> bool {
+        self.table.by_id(id).is_some_and(|entry| entry.is_aliased(version))
+    }
+
+    /// The newest target of every function, for keeping sandboxes warm.
+    #[must_use]
+    pub fn latest_targets(&self) -> Vec<Arc<Target>> {
+        self.table.entries().iter().map(|entry| entry.latest()).collect()
+    }
+
+    /// Stores the records of all calls that have ended.
+    pub async fn flush_records(&self) {
+        self.recorder.flush().await;
+    }
+
+    /// Calls in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Refuses new calls from now on and waits until those in flight have ended.
+    pub async fn drain(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        loop {
+            let idle = self.idle.notified();
+            if self.in_flight.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Runs a function and waits for its outcome. Dropping the future means that the caller has hung up: the
+    /// call is stopped where that harms no other, and recorded as cancelled.
+    pub async fn invoke(
+        &self,
+        caller: &Caller,
+        request: InvokeRequest<'_>,
+    ) -> Result<Invoked, DispatchError> {
+        if !caller.may_invoke() {
+            return Err(DispatchError::Denied);
+        }
+        if request.event.len() > PAYLOAD_LIMIT {
+            return Err(DispatchError::EventTooLarge { limit: PAYLOAD_LIMIT });
+        }
+        let _flight = self.take_off()?;
+        let entry = self.find(request.function)?;
+        let target = self.resolve(&entry, request.qualifier).await?;
+        let deadline = tokio::time::Instant::now() + target.revision.config.limits.timeout();
+        let deadline = Deadline::at(deadline.into_std());
+        let _permit = entry.admission.admit(deadline).await?;
+        self.run(&entry, target, request.event, deadline).await
+    }
+
+    async fn run(
+        &self,
+        entry: &Arc<Entry>,
+        target: Arc<Target>,
+        event: Bytes,
+        deadline: Deadline,
+    ) -> Result<Invoked, DispatchError> {
+        let id = InvocationId::new();
+        let version = target.version;
+        let mut record =
+            Record { dispatch: self, entry, target: &target, id, at: OffsetDateTime::now_utc(), done: false };
+        let request = RunRequest { id, target: target.clone(), event, deadline };
+        match self.worker.run(request).await {
+            Ok(outcome) => {
+                record.ended(&outcome);
+                Ok(Invoked { id, version, outcome })
+            }
+            Err(error) => {
+                record.done = true;
+                Err(refusal(error))
+            }
+        }
+    }
+
+    fn take_off(&self) -> Result<Flight<'_>, DispatchError> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let flight = Flight(self);
+        if self.stopping.load(Ordering::SeqCst) { Err(DispatchError::ShuttingDown) } else { Ok(flight) }
+    }
+
+    fn find(&self, function: FunctionRef<'_>) -> Result<Arc<Entry>, DispatchError> {
+        let FunctionRef::Text(text) = function;
+        let by_id = || text.parse().ok().and_then(|id| self.table.by_id(id));
+        let found = self.table.by_name(text).or_else(by_id);
+        found.ok_or_else(|| DispatchError::FunctionNotFound(text.chars().take(255).collect()))
+    }
+
+    async fn resolve(&self, entry: &Arc<Entry>, qualifier: Qualifier) -> Result<Arc<Target>, DispatchError> {
+        let random = || self.random.hash_one(InvocationId::new());
+        let not_found = |qualifier| DispatchError::QualifierNotFound {
+            function: entry.latest().function_name.to_string(),
+            qualifier,
+        };
+        match entry.resolve(&qualifier, random) {
+            Resolved::Target(target) => Ok(target),
+            Resolved::Unknown => Err(not_found(qualifier)),
+            Resolved::Load(number) => {
+                let found =
+                    self.versions.find_version(entry.id, number).await.map_err(DispatchError::Store)?;
+                let version = found.ok_or_else(|| not_found(qualifier))?;
+                Ok(entry.remember(Target {
+                    function_name: entry.latest().function_name.clone(),
+                    version: number,
+                    revision: version.revision,
+                }))
+            }
+        }
+    }
+}
+
+fn refusal(error: RunError) -> DispatchError {
+    match error {
+        RunError::NoSandboxInTime => {
+            DispatchError::Throttled { retry_after: std::time::Duration::from_secs(1) }
+        }
+        RunError::QueueFull { retry_after } => DispatchError::Throttled { retry_after },
+        RunError::BadEvent(message) => DispatchError::BadEvent(message),
+        RunError::Sandbox(error) => DispatchError::Sandbox(error),
+        RunError::Code(error) => DispatchError::Code(error),
+    }
+}
+
+/// Counts a call in flight for as long as it lives.
+struct Flight<'a>(&'a Dispatch);
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let last = self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.0.stopping.load(Ordering::SeqCst) {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+/// Records a call when it ends; dropped before that, as cancelled.
+struct Record<'a> {
+    dispatch: &'a Dispatch,
+    entry: &'a Arc<Entry>,
+    target: &'a Target,
+    id: InvocationId,
+    at: OffsetDateTime,
+    done: bool,
+}
+
+impl Record<'_> {
+    fn ended(&mut self, outcome: &Outcome<Bytes>) {
+        self.done = true;
+        let failure = outcome.result.as_ref().err().cloned();
+        let status = match &failure {
+            None => InvocationStatus::Succeeded,
+            Some(failure) if failure.error_type == ErrorType::Timeout => InvocationStatus::Timeout,
+            Some(_) => InvocationStatus::Failed,
+        };
+        self.push(status, failure, outcome.logs.clone(), outcome.usage);
+    }
+
+    fn push(
+        &self,
+        status: InvocationStatus,
+        failure: Option<impuls_domain::Failure>,
+        logs: Logs,
+        usage: Usage,
+    ) {
+        let record = Invocation {
+            id: self.id,
+            function: self.entry.id,
+            revision: self.target.revision.id,
+            version: self.target.version,
+            status,
+            failure,
+            logs,
+            usage,
+            started_at: self.at,
+        };
+        self.dispatch.recorder.push(self.entry, record);
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let usage =
+                Usage { memory_mib: self.target.revision.config.limits.memory_mib(), ..Usage::default() };
+            self.push(InvocationStatus::Cancelled, None, Logs::default(), usage);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! From a request to an outcome: which revision a call means, whether it may run now, and who runs it.
+//!
+//! [`Dispatch::invoke`] is the one way to run a function. [`table`] holds every function that can be called, in
+//! memory; [`admission`] bounds how many run and wait; [`worker`] is the trait of whoever has the sandboxes;
+//! [`recorder`] keeps what happened. No store is asked on the way of a call.
+
+pub mod admission;
+pub mod error;
+pub mod invoke;
+pub mod recorder;
+pub mod table;
+pub mod worker;
+
+pub use admission::AdmissionConfig;
+pub use error::DispatchError;
+pub use invoke::{Config, Dispatch, FunctionRef, InvokeRequest, Invoked};
+pub use recorder::{Recorder, RecorderConfig};
+pub use worker::{RunError, RunRequest, Target, Worker};

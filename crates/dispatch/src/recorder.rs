@@ -1,0 +1,166 @@
+//! Records of invocations on their way to the store: bounded, in groups, never on the path of a call.
+//!
+//! Every function keeps its newest records in memory until the next flush. A function's log holds its newest
+//! [`RecorderConfig::keep`] records anyway, so older ones that would be dropped from the store at once are
+//! dropped here, before they cost a write.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use impuls_domain::{Invocation, Logs};
+use impuls_store::InvocationStore;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::table::Entry;
+
+/// Records that one commit takes.
+const BATCH: usize = 1_000;
+
+/// Bounds of the records.
+#[derive(Clone, Copy, Debug)]
+pub struct RecorderConfig {
+    /// Records that are kept of each function. Default 1,000.
+    pub keep: u32,
+    /// Time between two flushes. Default 500 ms.
+    pub interval: Duration,
+    /// Log text of records that wait for a flush, in bytes, over all functions; beyond it records are kept
+    /// without their text, with its length counted as dropped. Default 64 MiB.
+    pub pending_log_bytes: usize,
+}
+
+impl Default for RecorderConfig {
+    fn default() -> Self {
+        Self { keep: 1_000, interval: Duration::from_millis(500), pending_log_bytes: 64 << 20 }
+    }
+}
+
+/// The newest records of one function that are not stored yet.
+#[derive(Default)]
+pub(crate) struct Recent {
+    records: VecDeque<Invocation>,
+}
+
+/// The writer of records; cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: RecorderConfig,
+    store: Arc<dyn InvocationStore>,
+    dirty: Mutex<Vec<Arc<Entry>>>,
+    log_bytes: AtomicUsize,
+    failures: AtomicU64,
+    flushing: tokio::sync::Mutex<()>,
+    stop: Notify,
+}
+
+fn log_bytes(record: &Invocation) -> usize {
+    record.logs.lines().iter().map(|line| line.text.len()).sum()
+}
+
+impl Recorder {
+    /// A recorder over this store; somebody must [`Recorder::run`] it.
+    #[must_use]
+    pub fn new(config: RecorderConfig, store: Arc<dyn InvocationStore>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                store,
+                dirty: Mutex::default(),
+                log_bytes: AtomicUsize::new(0),
+                failures: AtomicU64::new(0),
+                flushing: tokio::sync::Mutex::default(),
+                stop: Notify::new(),
+            }),
+        }
+    }
+
+    /// Notes a record; never waits.
+    pub(crate) fn push(&self, entry: &Arc<Entry>, mut record: Invocation) {
+        let shared = &*self.shared;
+        if !record.logs.is_empty() {
+            let bytes = log_bytes(&record);
+            let pending = shared.log_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if pending + bytes > shared.config.pending_log_bytes {
+                shared.log_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                let mut none = Logs::default();
+                none.add_dropped(bytes as u64 + record.logs.dropped_bytes());
+                record.logs = none;
+            }
+        }
+        let (was_clean, overwritten) = {
+            let mut recent = entry.recent.lock();
+            let was_clean = recent.records.is_empty();
+            let full = recent.records.len() >= shared.config.keep as usize;
+            let overwritten = if full { recent.records.pop_front() } else { None };
+            recent.records.push_back(record);
+            (was_clean, overwritten)
+        };
+        if let Some(record) = overwritten
+            && !record.logs.is_empty()
+        {
+            shared.log_bytes.fetch_sub(log_bytes(&record), Ordering::Relaxed);
+        }
+        if was_clean {
+            shared.dirty.lock().push(entry.clone());
+        }
+    }
+
+    /// Stores what has been noted before the call. A failure is logged and counted; the records are lost.
+    pub async fn flush(&self) {
+        let shared = &*self.shared;
+        let _one_at_a_time = shared.flushing.lock().await;
+        let dirty = std::mem::take(&mut *shared.dirty.lock());
+        let mut batch = Vec::new();
+        for entry in dirty {
+            let records = std::mem::take(&mut entry.recent.lock().records);
+            batch.extend(records);
+            if batch.len() >= BATCH {
+                self.store(&mut batch).await;
+            }
+        }
+        self.store(&mut batch).await;
+    }
+
+    async fn store(&self, batch: &mut Vec<Invocation>) {
+        let shared = &*self.shared;
+        for records in batch.chunks(BATCH) {
+            if let Err(error) = shared.store.append_invocations(records, shared.config.keep).await {
+                let lost =
+                    shared.failures.fetch_add(records.len() as u64, Ordering::Relaxed) + records.len() as u64;
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    lost,
+                    "invocation records are lost"
+                );
+            }
+        }
+        let bytes: usize = batch.iter().map(log_bytes).sum();
+        shared.log_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        batch.clear();
+    }
+
+    /// Flushes at the configured interval until [`Recorder::stop`], then once more.
+    pub async fn run(self) {
+        loop {
+            let stopped = tokio::select! {
+                () = tokio::time::sleep(self.shared.config.interval) => false,
+                () = self.shared.stop.notified() => true,
+            };
+            self.flush().await;
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    /// Ends [`Recorder::run`].
+    pub fn stop(&self) {
+        self.shared.stop.notify_one();
+    }
+}

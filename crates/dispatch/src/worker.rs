@@ -1,0 +1,64 @@
+//! Whoever has the sandboxes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use impuls_domain::{Deadline, FunctionName, InvocationId, Outcome, Revision, VersionNumber};
+use impuls_sandbox::SandboxError;
+
+/// What a worker keeps sandboxes for: one revision and what it needs to tell it apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The function's name, which the function sees.
+    pub function_name: FunctionName,
+    /// The version that the revision was published as.
+    pub version: VersionNumber,
+    /// The code and its settings.
+    pub revision: Revision,
+}
+
+/// One admitted call.
+#[derive(Debug)]
+pub struct RunRequest {
+    /// Its id.
+    pub id: InvocationId,
+    /// What to run.
+    pub target: Arc<Target>,
+    /// The event, at most [`impuls_domain::limits::PAYLOAD_LIMIT`] bytes; empty means `null`.
+    pub event: Bytes,
+    /// When it must be over.
+    pub deadline: Deadline,
+}
+
+/// Why a worker did not run a call. The function has not begun, or was not at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No sandbox became free before the deadline.
+    #[error("no sandbox became free in time")]
+    NoSandboxInTime,
+    /// Too many calls of this revision are waiting for a sandbox.
+    #[error("too many calls are waiting for a sandbox")]
+    QueueFull {
+        /// When trying again may help.
+        retry_after: Duration,
+    },
+    /// The shim says that the event is not JSON.
+    #[error("the event is not JSON: {0}")]
+    BadEvent(String),
+    /// No sandbox could be had.
+    #[error("no sandbox could be had")]
+    Sandbox(#[from] SandboxError),
+    /// The revision's code cannot be had.
+    #[error("the revision's code cannot be had")]
+    Code(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A node that runs sandboxes. Dropping the future of [`Worker::run`] means that the caller has hung up: the
+/// worker ends the call and frees what it held.
+#[async_trait]
+pub trait Worker: Send + Sync + 'static {
+    /// Runs one call to its outcome, no later than its deadline.
+    async fn run(&self, request: RunRequest) -> Result<Outcome<Bytes>, RunError>;
+}
