@@ -1,0 +1,169 @@
+//! Every runtime of this machine.
+
+use impuls_domain::{Handler, RuntimeName};
+
+use crate::language::{Installed, Language, SearchPath};
+use crate::node::Node;
+use crate::python::Python;
+
+/// Every language that Impuls knows. Adding one is a file and a line here.
+fn languages() -> Vec<Box<dyn Language>> {
+    vec![Box::new(Node), Box::new(Python)]
+}
+
+/// Why a runtime cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// Nobody knows such a runtime.
+    #[error("runtime {name} is unknown; known runtimes: {}", known.join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: RuntimeName,
+        /// Every name that could be asked for.
+        known: Vec<String>,
+    },
+    /// It is known but absent.
+    #[error("runtime {name} is not installed; {hint}")]
+    NotInstalled {
+        /// What was asked for.
+        name: RuntimeName,
+        /// What to install.
+        hint: String,
+    },
+}
+
+struct Entry {
+    language: Box<dyn Language>,
+    /// Newest last.
+    installed: Vec<Installed>,
+}
+
+/// Every runtime of this machine; made once.
+pub struct Catalogue {
+    entries: Vec<Entry>,
+}
+
+impl Catalogue {
+    /// Looks for interpreters; starts each found one once or twice, so this takes a fraction of a second.
+    #[must_use]
+    pub fn detect(search: &SearchPath) -> Self {
+        let entries = languages()
+            .into_iter()
+            .map(|language| {
+                let mut installed = language.detect(search);
+                installed.sort_by_key(|version| version.order);
+                Entry { language, installed }
+            })
+            .collect();
+        Self { entries }
+    }
+
+    /// The installed runtime that a version name or alias means; an alias means the newest.
+    pub fn resolve(&self, name: &RuntimeName) -> Result<&Installed, RuntimeError> {
+        for entry in &self.entries {
+            if entry.language.aliases().contains(&name.as_str())
+                && let Some(newest) = entry.installed.last()
+            {
+                return Ok(newest);
+            }
+            if let Some(found) = entry.installed.iter().find(|installed| installed.name == *name) {
+                return Ok(found);
+            }
+        }
+        let knows = |entry: &&Entry| {
+            entry.language.aliases().contains(&name.as_str())
+                || entry.language.known().iter().any(|known| known == name.as_str())
+        };
+        match self.entries.iter().find(knows) {
+            Some(entry) => Err(RuntimeError::NotInstalled {
+                name: name.clone(),
+                hint: entry.language.installation_hint(name.as_str()),
+            }),
+            None => Err(RuntimeError::Unknown { name: name.clone(), known: self.known() }),
+        }
+    }
+
+    /// The source file names of a single-file function of this runtime, which must be a version name.
+    #[must_use]
+    pub fn source_files(&self, runtime: &RuntimeName, handler: &Handler) -> Vec<String> {
+        let known = |entry: &&Entry| entry.installed.iter().any(|installed| installed.name == *runtime);
+        let by_name = |entry: &&Entry| entry.language.known().iter().any(|name| name == runtime.as_str());
+        let entry = self.entries.iter().find(known).or_else(|| self.entries.iter().find(by_name));
+        entry.map(|entry| entry.language.source_files(handler)).unwrap_or_default()
+    }
+
+    /// Every installed runtime with the aliases that mean it.
+    pub fn installed(&self) -> impl Iterator<Item = (&Installed, &'static [&'static str])> {
+        self.entries.iter().flat_map(|entry| {
+            let newest = entry.installed.len().saturating_sub(1);
+            entry.installed.iter().enumerate().map(move |(index, installed)| {
+                (installed, if index == newest { entry.language.aliases() } else { &[] })
+            })
+        })
+    }
+
+    /// Known version names that are not installed, each with what to install.
+    #[must_use]
+    pub fn missing(&self) -> Vec<(String, String)> {
+        let missing = |entry: &Entry| {
+            let known = entry.language.known().into_iter();
+            let absent = known.filter(|name| entry.installed.iter().all(|i| i.name.as_str() != name));
+            absent
+                .map(|name| {
+                    let hint = entry.language.installation_hint(&name);
+                    (name, hint)
+                })
+                .collect::<Vec<_>>()
+        };
+        self.entries.iter().flat_map(missing).collect()
+    }
+
+    fn known(&self) -> Vec<String> {
+        let names = |entry: &Entry| {
+            let aliases = entry.language.aliases().iter().map(|&alias| alias.to_owned());
+            let mut names: Vec<String> = entry.language.known();
+            names.extend(entry.installed.iter().map(|installed| installed.name.to_string()));
+            names.extend(aliases);
+            names.dedup();
+            names
+        };
+        let mut known: Vec<String> = self.entries.iter().flat_map(names).collect();
+        known.sort();
+        known.dedup();
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing_installed() -> Catalogue {
+        let entries = languages().into_iter().map(|language| Entry { language, installed: Vec::new() });
+        Catalogue { entries: entries.collect() }
+    }
+
+    #[test]
+    fn an_unknown_runtime_is_refused_with_the_known_ones() {
+        let error = nothing_installed().resolve(&"cobol".parse().unwrap()).err().unwrap();
+        let text = error.to_string();
+        assert!(text.contains("nodejs20") && text.contains("python312") && text.contains("nodejs"), "{text}");
+    }
+
+    #[test]
+    fn a_known_but_absent_version_is_refused_with_what_to_install() {
+        let error = nothing_installed().resolve(&"python312".parse().unwrap()).err().unwrap();
+        assert!(error.to_string().contains("python3.12"), "{error}");
+        assert!(matches!(error, RuntimeError::NotInstalled { .. }));
+    }
+
+    #[test]
+    fn source_files_follow_the_handler() {
+        let catalogue = nothing_installed();
+        let files = |runtime: &str, handler: &str| {
+            catalogue.source_files(&runtime.parse().unwrap(), &handler.parse().unwrap())
+        };
+        assert_eq!(files("nodejs20", "src/app.handler"), ["src/app.js", "src/app.mjs"]);
+        assert_eq!(files("python311", "handler"), ["index.py"]);
+    }
+}

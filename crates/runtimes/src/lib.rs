@@ -1,0 +1,13 @@
+//! The languages: what each needs of a machine, where it is found and how its sandboxes start.
+//!
+//! A language is one small file that implements [`Language`]; [`catalogue`] asks all of them once, at start-up, and
+//! answers every later question from memory. Nothing here runs a function.
+
+pub mod catalogue;
+pub mod closure;
+pub mod language;
+pub mod node;
+pub mod python;
+
+pub use catalogue::{Catalogue, RuntimeError};
+pub use language::{Installed, Language, SearchPath};

@@ -1,0 +1,114 @@
+//! Node.js.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use impuls_domain::Handler;
+use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
+
+use crate::closure;
+use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
+
+/// Oldest major version that the shim runs on.
+const OLDEST: u32 = 18;
+/// Major versions that can be asked for by name.
+const KNOWN: [u32; 4] = [18, 20, 22, 24];
+/// The interpreter inside a sandbox.
+const GUEST_NODE: &str = "/usr/bin/node";
+const GUEST_SHIM: &str = "/opt/impuls/node/shim.js";
+/// The shim's files, as they lie in its folder.
+const FILES: &[(&str, &str)] = &[
+    ("connection.js", include_str!("../../../guest/shims/node/connection.js")),
+    ("describe.js", include_str!("../../../guest/shims/node/describe.js")),
+    ("load.js", include_str!("../../../guest/shims/node/load.js")),
+    ("output.js", include_str!("../../../guest/shims/node/output.js")),
+    ("rehearse.js", include_str!("../../../guest/shims/node/rehearse.js")),
+    ("shim.js", include_str!("../../../guest/shims/node/shim.js")),
+    ("warm.js", include_str!("../../../guest/shims/node/warm.js")),
+];
+
+/// Node.js.
+pub struct Node;
+
+impl Language for Node {
+    fn aliases(&self) -> &'static [&'static str] {
+        &["nodejs", "node"]
+    }
+
+    fn known(&self) -> Vec<String> {
+        KNOWN.map(|major| format!("nodejs{major}")).to_vec()
+    }
+
+    fn installation_hint(&self, name: &str) -> String {
+        let major = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+        format!(
+            "install Node.js {major} (Debian package `nodejs`, or the npm package `node@{major}`) and put `node` on PATH"
+        )
+    }
+
+    fn detect(&self, search: &SearchPath) -> Vec<Installed> {
+        let mut found: Vec<Installed> = Vec::new();
+        for folder in search.folders() {
+            let Some(installed) = inspect(&folder.join("node")) else { continue };
+            if found.iter().all(|other| other.name != installed.name) {
+                found.push(installed);
+            }
+        }
+        found
+    }
+
+    fn source_files(&self, handler: &Handler) -> Vec<String> {
+        let stem = source_stem(handler);
+        vec![format!("{stem}.js"), format!("{stem}.mjs")]
+    }
+}
+
+fn inspect(path: &Path) -> Option<Installed> {
+    let path = path.canonicalize().ok().filter(|path| is_program(path))?;
+    let version = output(&path, &["--version"])?.trim_start_matches('v').to_owned();
+    let mut numbers = version.split('.').map(|part| part.parse().ok());
+    let (major, minor) = (numbers.next()??, numbers.next()??);
+    if major < OLDEST {
+        return None;
+    }
+    let name = format!("nodejs{major}").parse().ok()?;
+    let image = Arc::new(image(&name, &path));
+    Some(Installed { name, order: (major, minor), version, path, image })
+}
+
+fn image(name: &impuls_domain::RuntimeName, path: &Path) -> RuntimeImage {
+    let mut mounts = closure::libraries(&[path.to_owned()]);
+    mounts.push(BindMount { host: path.to_owned(), guest: PathBuf::from(GUEST_NODE) });
+    mounts.extend(closure::shared_data());
+    let argv = [
+        GUEST_NODE,
+        // A first garbage collection long before a small sandbox is full; the heap may still grow to the
+        // sandbox's own limit, which the kernel enforces.
+        "--initial-old-space-size=32",
+        // One helper thread for the engine: a sandbox has a share of a core or one core, rarely more.
+        "--v8-pool-size=1",
+        "--no-warnings",
+        GUEST_SHIM,
+    ];
+    RuntimeImage {
+        name: name.clone(),
+        mounts,
+        links: closure::root_links(),
+        files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
+        argv: argv.map(str::to_owned).to_vec(),
+        warm_argument: "--warm",
+        start: StartMethod::Exec,
+        idle_memory_mib: 16,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_file_of_the_shim_is_taken_along() {
+        crate::language::assert_complete(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest/shims/node"),
+            super::FILES,
+        );
+    }
+}

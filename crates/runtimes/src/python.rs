@@ -1,0 +1,128 @@
+//! Python.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use impuls_domain::Handler;
+use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
+
+use crate::closure;
+use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
+
+/// Minor versions of Python 3 that the shim runs on.
+const MINORS: std::ops::RangeInclusive<u32> = 9..=14;
+const GUEST_SHIM: &str = "/opt/impuls/python/shim.py";
+const GUEST_ZYGOTE: &str = "/opt/impuls/python/zygote.py";
+/// The shim's files, as they lie in its folder.
+const FILES: &[(&str, &str)] = &[
+    ("load.py", include_str!("../../../guest/shims/python/load.py")),
+    ("output.py", include_str!("../../../guest/shims/python/output.py")),
+    ("rehearse.py", include_str!("../../../guest/shims/python/rehearse.py")),
+    ("server.py", include_str!("../../../guest/shims/python/server.py")),
+    ("shim.py", include_str!("../../../guest/shims/python/shim.py")),
+    ("slots.py", include_str!("../../../guest/shims/python/slots.py")),
+    ("warm.py", include_str!("../../../guest/shims/python/warm.py")),
+    ("zygote.py", include_str!("../../../guest/shims/python/zygote.py")),
+];
+
+/// CPython.
+pub struct Python;
+
+impl Language for Python {
+    fn aliases(&self) -> &'static [&'static str] {
+        &["python", "python3"]
+    }
+
+    fn known(&self) -> Vec<String> {
+        MINORS.map(|minor| format!("python3{minor}")).collect()
+    }
+
+    fn installation_hint(&self, name: &str) -> String {
+        let minor = name.trim_start_matches("python3");
+        format!(
+            "install Python 3.{minor} (Debian package `python3.{minor}`, or `pyenv install 3.{minor}`) and put `python3.{minor}` on PATH"
+        )
+    }
+
+    fn detect(&self, search: &SearchPath) -> Vec<Installed> {
+        let folders = search.folders();
+        let managed = managed_folders(search);
+        let find = |minor: u32| {
+            let name = format!("python3.{minor}");
+            folders.iter().chain(&managed).find_map(|folder| inspect(&folder.join(&name), minor))
+        };
+        MINORS.filter_map(find).collect()
+    }
+
+    fn source_files(&self, handler: &Handler) -> Vec<String> {
+        vec![format!("{}.py", source_stem(handler))]
+    }
+}
+
+/// Where pyenv keeps interpreters.
+fn managed_folders(search: &SearchPath) -> Vec<PathBuf> {
+    let versions = search.home.iter().filter_map(|home| std::fs::read_dir(home.join(".pyenv/versions")).ok());
+    let mut folders: Vec<PathBuf> =
+        versions.flatten().flatten().map(|entry| entry.path().join("bin")).collect();
+    folders.sort();
+    folders
+}
+
+/// Asks an interpreter where its standard library is, without loading any site configuration.
+const QUESTION: &str = "import sys, sysconfig, platform; \
+    print(platform.python_version()); print(sys.base_prefix); print(sysconfig.get_path('stdlib'))";
+
+fn inspect(path: &Path, minor: u32) -> Option<Installed> {
+    let path = path.canonicalize().ok().filter(|path| is_program(path))?;
+    let answer = output(&path, &["-I", "-S", "-c", QUESTION])?;
+    let mut lines = answer.lines();
+    let (version, prefix, stdlib) = (lines.next()?.to_owned(), lines.next()?, lines.next()?);
+    let patch = version.rsplit('.').next()?.parse().unwrap_or(0);
+    let name = format!("python3{minor}").parse().ok()?;
+    let image = Arc::new(image(&name, &path, Path::new(prefix), Path::new(stdlib)));
+    Some(Installed { name, order: (minor, patch), version, path, image })
+}
+
+fn image(name: &impuls_domain::RuntimeName, path: &Path, prefix: &Path, stdlib: &Path) -> RuntimeImage {
+    // An interpreter from a home folder is shown below /opt; it finds its library relative to itself.
+    let guest_prefix =
+        if prefix.starts_with("/usr") { prefix.to_owned() } else { Path::new("/opt").join(name.as_str()) };
+    let guest = |host: &Path| {
+        host.strip_prefix(prefix).map_or_else(|_| host.to_owned(), |rest| guest_prefix.join(rest))
+    };
+    let mut binaries = vec![path.to_owned()];
+    let modules = std::fs::read_dir(stdlib.join("lib-dynload")).into_iter().flatten().flatten();
+    let modules: BTreeSet<PathBuf> = modules
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "so"))
+        .collect();
+    binaries.extend(modules);
+    let mut mounts = closure::libraries(&binaries);
+    let interpreter = guest(path).to_string_lossy().into_owned();
+    mounts.push(BindMount { host: path.to_owned(), guest: guest(path) });
+    mounts.push(BindMount { host: stdlib.to_owned(), guest: guest(stdlib) });
+    mounts.extend(closure::shared_data());
+    let command = |script: &str| [&interpreter, "-I", script].map(str::to_owned).to_vec();
+    RuntimeImage {
+        name: name.clone(),
+        mounts,
+        links: closure::root_links(),
+        files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
+        argv: command(GUEST_SHIM),
+        warm_argument: "--warm",
+        start: StartMethod::Zygote(command(GUEST_ZYGOTE)),
+        idle_memory_mib: 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_file_of_the_shim_is_taken_along() {
+        crate::language::assert_complete(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest/shims/python"),
+            super::FILES,
+        );
+    }
+}
