@@ -1,0 +1,18 @@
+//! Sandboxes on one machine: which are kept, which are made and which call gets which.
+//!
+//! [`LocalWorker`] implements `dispatch::Worker`. [`pool_core`] decides for one revision and is pure; [`pool`] is
+//! its shell; [`start`] makes a sandbox of a revision, from [`prewarm`] if it can; [`run`] is the path of a call.
+
+pub mod config;
+pub mod front;
+pub mod live;
+pub mod local;
+pub mod memory;
+pub mod pool;
+pub mod pool_core;
+pub mod prewarm;
+pub mod run;
+pub mod start;
+
+pub use config::Config;
+pub use local::{LocalWorker, Parts};

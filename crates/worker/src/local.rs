@@ -1,0 +1,224 @@
+//! The worker of this machine.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use impuls_artifacts::CodeFolders;
+use impuls_dispatch::Target;
+use impuls_domain::{Deadline, FunctionState, LoadFailure, RevisionId};
+use impuls_runtimes::Catalogue;
+use impuls_sandbox::{InitErrorKind, InitFailure, SandboxDriver};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::memory::MemoryGauge;
+use crate::pool::Pool;
+use crate::prewarm::Prewarm;
+use crate::start::{StartContext, StartError};
+
+/// How often unused sandboxes are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pools of all revisions that have been called.
+type Pools = papaya::HashMap<RevisionId, Arc<Pool>>;
+
+/// Sandboxes on this machine; implements `dispatch::Worker`.
+pub struct LocalWorker {
+    context: Arc<StartContext>,
+    pools: Arc<Pools>,
+    /// Serialises making and forgetting pools; never taken on the path of a warm call.
+    making: Mutex<()>,
+}
+
+/// What a worker is made from.
+pub struct Parts {
+    /// Makes the sandboxes.
+    pub driver: Arc<dyn SandboxDriver>,
+    /// The runtimes of this machine.
+    pub catalogue: Arc<Catalogue>,
+    /// Where code is unpacked.
+    pub folders: Arc<CodeFolders>,
+    /// Runs everything that nobody waits for.
+    pub background: Handle,
+}
+
+impl LocalWorker {
+    /// A worker without sandboxes; somebody must [`LocalWorker::run`] it.
+    #[must_use]
+    pub fn new(config: Config, parts: Parts) -> Arc<Self> {
+        let pools = Arc::new(Pools::new());
+        let evict = {
+            let pools = Arc::downgrade(&pools);
+            Box::new(move || evict_longest_idle(&pools))
+        };
+        let context = StartContext {
+            config,
+            prewarm: Prewarm::new(config, parts.driver.clone()),
+            driver: parts.driver,
+            catalogue: parts.catalogue,
+            folders: parts.folders,
+            memory: MemoryGauge::default(),
+            background: parts.background,
+            tasks: TaskTracker::new(),
+            live: AtomicUsize::new(0),
+            starting: AtomicUsize::new(0),
+            evict,
+        };
+        Arc::new(Self { context: Arc::new(context), pools, making: Mutex::default() })
+    }
+
+    pub(crate) fn pool(&self, target: &Arc<Target>) -> Arc<Pool> {
+        let id = target.revision.id;
+        if let Some(pool) = self.pools.pin().get(&id) {
+            return pool.clone();
+        }
+        let _making = self.making.lock();
+        let pools = self.pools.pin();
+        pools.get_or_insert_with(id, || Pool::new(target.clone(), self.context.clone())).clone()
+    }
+
+    /// Keeps prewarmed sandboxes of a runtime ready: of every runtime that functions use, and of those that a new
+    /// user is likely to ask for.
+    pub fn prewarm(&self, runtime: &impuls_domain::RuntimeName) {
+        if let Ok(installed) = self.context.catalogue.resolve(runtime) {
+            self.context.prewarm.enable(&installed.image);
+        }
+    }
+
+    /// Loads a target's code in a sandbox that is thrown away. Only what makes every call fail before the top
+    /// level runs to its end is an error: code that does not parse, and a missing file or handler.
+    pub async fn check(&self, target: &Target) -> FunctionState {
+        let by = Deadline::at((Instant::now() + self.context.config.init_timeout).into_std());
+        match self.context.start(target, true, by).await {
+            Ok((sandbox, _logs)) => {
+                self.context.destroy(sandbox);
+                FunctionState::Active
+            }
+            Err(StartError::Init(InitFailure::Reported(error), _)) if error.kind != InitErrorKind::Init => {
+                FunctionState::Error(LoadFailure {
+                    class: error.class,
+                    message: error.message,
+                    file: error.file,
+                    line: error.line,
+                })
+            }
+            Err(error) => {
+                // The call will say the same if it lasts; a deploy is not refused for it.
+                tracing::info!(?error, function = %target.function_name, "the check at deploy came to no end");
+                FunctionState::Active
+            }
+        }
+    }
+
+    /// Makes sure that a target has at least `count` sandboxes, and its runtime prewarmed ones.
+    pub fn warm_up(&self, target: &Arc<Target>, count: usize) {
+        self.prewarm(&target.revision.config.runtime);
+        if count == 0 {
+            return;
+        }
+        let pool = self.pool(target);
+        pool.revive();
+        let by = Deadline::at((Instant::now() + self.context.config.init_timeout).into_std());
+        for _ in pool.size()..count {
+            pool.warm_up(by);
+        }
+    }
+
+    /// How many sandboxes a revision has.
+    #[must_use]
+    pub fn size(&self, revision: RevisionId) -> usize {
+        self.pools.pin().get(&revision).map_or(0, |pool| pool.size())
+    }
+
+    /// Live sandboxes of all revisions, without prewarmed ones.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.context.live.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a target has a sandbox that is ready, or `by` has passed.
+    pub async fn wait_until_warm(&self, target: &Arc<Target>, by: Deadline) {
+        // A slot that is taken and given straight back: exactly what the next call does.
+        drop(self.pool(target).acquire(by).await);
+    }
+
+    /// Destroys a revision's sandboxes: unused ones now, the others when their calls have ended.
+    pub fn retire(&self, revision: RevisionId) {
+        if let Some(pool) = self.pools.pin().get(&revision) {
+            pool.drain();
+        }
+    }
+
+    /// Keeps pools filled and reaps unused sandboxes, until dropped. `kept` names the targets that must keep
+    /// their `min_warm` sandboxes.
+    pub async fn run(self: Arc<Self>, kept: impl Fn() -> Vec<Arc<Target>> + Send + 'static) {
+        let context = self.context.clone();
+        let refill = async move {
+            let busy = || context.starting.load(Ordering::Relaxed) > 0;
+            context.prewarm.run(&context.memory, busy).await;
+        };
+        let sweep = async {
+            loop {
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+                self.sweep(&kept());
+            }
+        };
+        tokio::join!(refill, sweep);
+    }
+
+    fn sweep(&self, kept: &[Arc<Target>]) {
+        let now = Instant::now();
+        let pools: Vec<Arc<Pool>> = self.pools.pin().values().cloned().collect();
+        for pool in pools {
+            let (limits, id) = (&pool.target.revision.config.limits, pool.target.revision.id);
+            let newest = kept.iter().any(|target| target.revision.id == id);
+            let keep = if newest { limits.min_warm() as usize } else { 0 };
+            if let Some(before) = now.checked_sub(limits.idle_timeout()) {
+                pool.destroy_idle(before, keep);
+            }
+            if pool.is_unused() {
+                let _making = self.making.lock();
+                // Held by the map and by this loop alone, so no call is on its way into it.
+                if Arc::strong_count(&pool) == 2 {
+                    self.pools.pin().remove(&id);
+                }
+            }
+        }
+        for target in kept {
+            let wanted = target.revision.config.limits.min_warm() as usize;
+            if wanted > 0 && self.size(target.revision.id) < wanted {
+                self.warm_up(target, wanted);
+            }
+        }
+    }
+
+    /// Destroys every sandbox and waits until all are gone.
+    pub async fn shut_down(&self) {
+        let pools: Vec<Arc<Pool>> = self.pools.pin().values().cloned().collect();
+        for pool in pools {
+            pool.drain();
+        }
+        for sandbox in self.context.prewarm.take_all() {
+            self.context.live.fetch_add(1, Ordering::Relaxed);
+            self.context.destroy(sandbox);
+        }
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+    }
+}
+
+/// Destroys the sandbox that has been unused longest; false if none is.
+fn evict_longest_idle(pools: &Weak<Pools>) -> bool {
+    let Some(pools) = pools.upgrade() else { return false };
+    let pinned = pools.pin();
+    let oldest =
+        pinned.values().filter_map(|pool| Some((pool.longest_idle()?, pool))).min_by_key(|(at, _)| *at);
+    oldest.is_some_and(|(at, pool)| {
+        let others = pool.size().saturating_sub(1);
+        pool.destroy_idle(at, others) > 0
+    })
+}

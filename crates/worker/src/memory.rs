@@ -1,0 +1,53 @@
+//! How much memory the machine has left.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How long one reading is good for.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// The kernel's own estimate of available memory, read at most ten times a second.
+#[derive(Default)]
+pub(crate) struct MemoryGauge {
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl MemoryGauge {
+    /// Memory that new processes can have without swapping, in MiB; `None` where the kernel does not say.
+    pub(crate) fn available_mib(&self) -> Option<u64> {
+        let mut last = self.last.lock();
+        let now = Instant::now();
+        if let Some((at, value)) = *last
+            && now.duration_since(at) < FRESH
+        {
+            return Some(value);
+        }
+        let value = parse(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+        *last = Some((now, value));
+        Some(value)
+    }
+
+    /// Whether a sandbox that needs about `mib` leaves the reserve untouched.
+    pub(crate) fn has_room(&self, mib: u32, reserved_mib: u64) -> bool {
+        self.available_mib().is_none_or(|available| available >= reserved_mib + u64::from(mib))
+    }
+}
+
+fn parse(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read_in_mib() {
+        assert_eq!(parse("MemTotal: 100 kB\nMemAvailable:   2097152 kB\n"), Some(2048));
+        assert_eq!(parse("MemTotal: 100 kB\n"), None);
+    }
+}

@@ -1,0 +1,184 @@
+//! Sandboxes whose runtime is loaded and whose shim has made a dummy call, waiting for code.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use impuls_domain::{Deadline, RuntimeName};
+use impuls_sandbox::{RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxSpec};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::memory::MemoryGauge;
+use crate::start::{unassigned, unassigned_limits};
+
+/// Cold starts are remembered for so long when the size of a pool is decided.
+const WINDOW: Duration = Duration::from_secs(10);
+/// How long making one prewarmed sandbox may take.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failure to make one, doubled up to [`BACKOFF_MAX`] while failures go on.
+const BACKOFF: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// How many prewarmed sandboxes of one runtime to keep: the base, and as many as were lately taken, within the
+/// maximum. Pure.
+#[derive(Debug, Default)]
+struct Sizer {
+    taken: VecDeque<Instant>,
+}
+
+impl Sizer {
+    fn note_taken(&mut self, now: Instant, max: usize) {
+        self.taken.push_back(now);
+        if self.taken.len() > max {
+            self.taken.pop_front();
+        }
+    }
+
+    fn target(&mut self, now: Instant, base: usize, max: usize) -> usize {
+        while self.taken.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+            self.taken.pop_front();
+        }
+        (base + self.taken.len()).min(max)
+    }
+}
+
+struct Ready {
+    image: Arc<RuntimeImage>,
+    sandboxes: Vec<Arc<dyn Sandbox>>,
+    sizer: Sizer,
+}
+
+/// The prewarmed sandboxes of every runtime that is in use.
+pub(crate) struct Prewarm {
+    config: Config,
+    driver: Arc<dyn SandboxDriver>,
+    ready: Mutex<HashMap<RuntimeName, Ready>>,
+    refill: Notify,
+}
+
+impl Prewarm {
+    pub(crate) fn new(config: Config, driver: Arc<dyn SandboxDriver>) -> Self {
+        Self { config, driver, ready: Mutex::default(), refill: Notify::new() }
+    }
+
+    /// Keeps sandboxes of this runtime ready from now on.
+    pub(crate) fn enable(&self, image: &Arc<RuntimeImage>) {
+        self.with(image, |_| ());
+        self.refill.notify_one();
+    }
+
+    fn with<T>(&self, image: &Arc<RuntimeImage>, act: impl FnOnce(&mut Ready) -> T) -> T {
+        let mut ready = self.ready.lock();
+        let entry = ready.entry(image.name.clone());
+        let new = || Ready { image: image.clone(), sandboxes: Vec::new(), sizer: Sizer::default() };
+        act(entry.or_insert_with(new))
+    }
+
+    /// A prewarmed sandbox, if there is one.
+    pub(crate) fn take(&self, image: &Arc<RuntimeImage>) -> Option<Arc<dyn Sandbox>> {
+        if self.config.prewarm == 0 {
+            return None;
+        }
+        let taken = self.with(image, |ready| {
+            ready.sizer.note_taken(Instant::now(), self.config.prewarm_max);
+            ready.sandboxes.pop()
+        });
+        self.refill.notify_one();
+        taken
+    }
+
+    /// How many are waiting, over all runtimes.
+    pub(crate) fn len(&self) -> usize {
+        self.ready.lock().values().map(|ready| ready.sandboxes.len()).sum()
+    }
+
+    /// Takes every waiting sandbox out, for shutdown or when memory is short.
+    pub(crate) fn take_all(&self) -> Vec<Arc<dyn Sandbox>> {
+        self.ready.lock().values_mut().flat_map(|ready| std::mem::take(&mut ready.sandboxes)).collect()
+    }
+
+    fn next_to_make(&self, memory: &MemoryGauge) -> Option<Arc<RuntimeImage>> {
+        let (config, now) = (&self.config, Instant::now());
+        let mut ready = self.ready.lock();
+        let short = ready.values_mut().find_map(|ready| {
+            let target = ready.sizer.target(now, config.prewarm, config.prewarm_max);
+            (ready.sandboxes.len() < target).then(|| ready.image.clone())
+        })?;
+        // Pools are a luxury: they leave twice the reserve to the sandboxes that calls need.
+        memory.has_room(short.idle_memory_mib, config.reserved_memory_mib * 2).then_some(short)
+    }
+
+    /// Takes out what is beyond the present size.
+    fn surplus(&self) -> Vec<Arc<dyn Sandbox>> {
+        let (config, now) = (&self.config, Instant::now());
+        let surplus = |ready: &mut Ready| {
+            let target = ready.sizer.target(now, config.prewarm, config.prewarm_max);
+            ready.sandboxes.split_off(target.min(ready.sandboxes.len()))
+        };
+        self.ready.lock().values_mut().flat_map(surplus).collect()
+    }
+
+    async fn make_one(&self, image: Arc<RuntimeImage>) -> Result<(), SandboxError> {
+        let spec = SandboxSpec { prewarm: true, ..unassigned(&image, unassigned_limits()) };
+        let by = Deadline::at((Instant::now() + CREATE_TIMEOUT).into_std());
+        let sandbox = self.driver.create(spec, by).await?;
+        self.with(&image, |ready| ready.sandboxes.push(sandbox));
+        Ok(())
+    }
+
+    /// Keeps the pools filled, one sandbox at a time and never while `busy` says that calls wait for a start.
+    pub(crate) async fn run(&self, memory: &MemoryGauge, busy: impl Fn() -> bool) {
+        let mut backoff = BACKOFF;
+        loop {
+            tokio::select! {
+                () = self.refill.notified() => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            for sandbox in self.surplus() {
+                if let Err(error) = sandbox.destroy().await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot destroy a prewarmed sandbox"
+                    );
+                }
+            }
+            while let Some(image) = self.next_to_make(memory) {
+                while busy() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                match self.make_one(image.clone()).await {
+                    Ok(()) => backoff = BACKOFF,
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, runtime = %image.name, "cannot prewarm");
+                        tokio::time::sleep(backoff).await;
+                        backoff = (backoff * 2).min(BACKOFF_MAX);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_grows_with_recent_cold_starts_and_shrinks_again() {
+        let mut sizer = Sizer::default();
+        let now = Instant::now();
+        assert_eq!(sizer.target(now, 2, 8), 2);
+        for _ in 0..3 {
+            sizer.note_taken(now, 8);
+        }
+        assert_eq!(sizer.target(now, 2, 8), 5);
+        for _ in 0..100 {
+            sizer.note_taken(now, 8);
+        }
+        assert_eq!(sizer.target(now, 2, 8), 8, "never above the maximum");
+        assert_eq!(sizer.target(now + WINDOW * 2, 2, 8), 2);
+    }
+}

@@ -1,0 +1,217 @@
+//! The path of a call.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use impuls_dispatch::{RunError, RunRequest, Worker};
+use impuls_domain::{Deadline, ErrorType, Failure, Logs, Outcome, Usage};
+use impuls_sandbox::{Call, CallError, CallErrorKind, Gone, Hold, Lost, Reply, SandboxError, Waiting};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use crate::live::{FirstCall, Live};
+use crate::local::LocalWorker;
+use crate::pool::{NoSlot, Pool, Slot};
+use crate::start;
+
+/// How often a call is given to another sandbox because the one it got had died before it began.
+const TRIES: usize = 3;
+/// How long the answer to a timed-out call waits for the proof that its sandbox is empty.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[async_trait]
+impl Worker for LocalWorker {
+    async fn run(&self, request: RunRequest) -> Result<Outcome<Bytes>, RunError> {
+        let pool = self.pool(&request.target);
+        let memory_mib = request.target.revision.config.limits.memory_mib();
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let slot = match pool.acquire(request.deadline).await {
+                Ok(slot) => slot,
+                Err(no_slot) => return without_slot(no_slot, memory_mib),
+            };
+            let live = slot.live.clone();
+            match begin(&request, slot).await {
+                Ok(running) => return running.finish(memory_mib).await,
+                Err(error) => {
+                    // The sandbox died between its last call and this one; the call has not begun.
+                    if pool.lose(live.key, request.deadline) {
+                        pool.context.destroy(live.sandbox.clone());
+                    }
+                    if tries == 0 {
+                        return Err(RunError::Sandbox(error));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A call that has no slot: the function's failure, or the platform's.
+fn without_slot(no_slot: NoSlot, memory_mib: u32) -> Result<Outcome<Bytes>, RunError> {
+    match no_slot {
+        NoSlot::Init { failure, logs, init_duration } => Ok(Outcome {
+            result: Err(failure),
+            logs,
+            usage: Usage { duration: Duration::ZERO, init_duration, memory_mib },
+        }),
+        NoSlot::InitTimeout => Ok(Outcome {
+            result: Err(start::init_failure(&impuls_sandbox::InitFailure::DeadlineExceeded)),
+            logs: Logs::default(),
+            usage: Usage { memory_mib, ..Usage::default() },
+        }),
+        NoSlot::Platform(error) => Err(error),
+    }
+}
+
+/// Hands the event to the sandbox.
+async fn begin(request: &RunRequest, slot: Slot) -> Result<Running, SandboxError> {
+    let (pool, live) = (slot.pool.clone(), slot.live.clone());
+    let first = live.take_first();
+    let connection = live.connection().await?;
+    let begun = Instant::now();
+    let call = Call {
+        request: request.id,
+        deadline_unix_ms: unix_ms(request.deadline, begun),
+        event: &request.event,
+        hold: Hold::new(slot),
+    };
+    let waiting = connection.call(call).map_err(|Gone| SandboxError::Gone(Gone))?;
+    Ok(Running { pool, live, waiting: Some(waiting), deadline: request.deadline, begun, first })
+}
+
+/// The deadline on the wall clock, for the function to read.
+fn unix_ms(deadline: Deadline, now: Instant) -> u64 {
+    let at = SystemTime::now() + deadline.remaining(now.into_std());
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A call that a sandbox is running. Dropped before its end, it is stopped: see [`Running::drop`].
+struct Running {
+    pool: Arc<Pool>,
+    live: Arc<Live>,
+    waiting: Option<Waiting>,
+    deadline: Deadline,
+    begun: Instant,
+    first: Option<FirstCall>,
+}
+
+impl Running {
+    async fn finish(mut self, memory_mib: u32) -> Result<Outcome<Bytes>, RunError> {
+        let ended = match &mut self.waiting {
+            Some(waiting) => tokio::time::timeout_at(self.deadline.instant().into(), waiting).await,
+            None => return Err(RunError::Sandbox(SandboxError::Gone(Gone))),
+        };
+        let duration = self.begun.elapsed();
+        let (result, mut logs) = match ended {
+            Ok(Ok(Reply { result: Ok(body), logs })) => (Ok(body), logs),
+            Ok(Ok(Reply { result: Err(error), logs })) => (Err(call_failure(error)?), logs),
+            Ok(Err(Lost { logs })) => (Err(self.died().await), logs),
+            Err(_deadline_passed) => self.time_out().await,
+        };
+        self.waiting = None;
+        let mut init_duration = Duration::ZERO;
+        if let Some(first) = self.first.take() {
+            init_duration = first.init_duration;
+            logs = joined(first.logs, logs);
+        }
+        if result.as_ref().is_err_and(|failure| ends_the_process(failure.error_type)) {
+            logs = joined(logs, self.live.sandbox.take_loose_logs());
+        }
+        Ok(Outcome { result, logs, usage: Usage { duration, init_duration, memory_mib } })
+    }
+
+    /// The sandbox ended before the call did.
+    async fn died(&self) -> Failure {
+        let exit = self.live.sandbox.exited().await;
+        self.discard();
+        start::exit_failure(&exit)
+    }
+
+    /// The deadline passed: kills the whole sandbox and makes sure that nothing of it is left.
+    async fn time_out(&mut self) -> (Result<Bytes, Failure>, Logs) {
+        let logs = self.waiting.as_mut().map(Waiting::take_logs).unwrap_or_default();
+        if self.pool.lose(self.live.key, self.deadline) {
+            let killed = tokio::time::timeout(KILL_TIMEOUT, self.live.sandbox.destroy()).await;
+            if !matches!(killed, Ok(Ok(()))) {
+                tracing::error!(sandbox = %self.live.sandbox.id(), ?killed, "a timed-out sandbox is not known to be gone");
+            }
+            self.pool.context.destroy(self.live.sandbox.clone());
+        }
+        let failure = Failure {
+            error_type: ErrorType::Timeout,
+            class: String::new(),
+            message: format!("the function did not answer within {} seconds", self.timeout_secs()),
+            stack: None,
+        };
+        (Err(failure), logs)
+    }
+
+    fn timeout_secs(&self) -> u64 {
+        self.pool.target.revision.config.limits.timeout().as_secs()
+    }
+
+    fn discard(&self) {
+        let by = Deadline::at((Instant::now() + self.pool.context.config.init_timeout).into_std());
+        if self.pool.lose(self.live.key, by) {
+            self.pool.context.destroy(self.live.sandbox.clone());
+        }
+    }
+}
+
+impl Drop for Running {
+    /// The caller hung up. A sandbox that runs nothing else is killed, which frees everything at once; one that
+    /// does goes on, and the call keeps its slot and its deadline until it really ends.
+    fn drop(&mut self) {
+        let Some(waiting) = self.waiting.take() else { return };
+        if self.pool.busy(self.live.key) <= 1 {
+            self.discard();
+            return;
+        }
+        let rest = Self {
+            pool: self.pool.clone(),
+            live: self.live.clone(),
+            waiting: Some(waiting),
+            deadline: self.deadline,
+            begun: self.begun,
+            first: None,
+        };
+        let context = self.pool.context.clone();
+        let task = async move {
+            if let Err(error) = rest.finish(0).await {
+                tracing::debug!(%error, "an abandoned call ended");
+            }
+        };
+        context.background.spawn(task);
+    }
+}
+
+/// Whether a failure means that the sandbox's process is over.
+const fn ends_the_process(error_type: ErrorType) -> bool {
+    match error_type {
+        ErrorType::Timeout | ErrorType::OutOfMemory | ErrorType::Exited => true,
+        ErrorType::FunctionError | ErrorType::InitError | ErrorType::BadResponse => false,
+    }
+}
+
+fn call_failure(error: CallError) -> Result<Failure, RunError> {
+    let error_type = match error.kind {
+        CallErrorKind::FunctionError => ErrorType::FunctionError,
+        CallErrorKind::BadResponse => ErrorType::BadResponse,
+        CallErrorKind::BadEvent => return Err(RunError::BadEvent(error.message)),
+    };
+    Ok(Failure { error_type, class: error.class, message: error.message, stack: error.stack })
+}
+
+fn joined(mut first: Logs, then: Logs) -> Logs {
+    if first.is_empty() {
+        return then;
+    }
+    for line in then.lines() {
+        first.push(line.level, &line.text);
+    }
+    first.add_dropped(then.dropped_bytes());
+    first
+}

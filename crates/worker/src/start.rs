@@ -1,0 +1,324 @@
+//! Making a sandbox of a revision: from the prewarmed ones if it can, else from nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use impuls_artifacts::{CodeFolders, FolderLayout};
+use impuls_dispatch::{RunError, Target};
+use impuls_domain::{CodeLayout, Deadline, ErrorType, Failure, Limits, Logs, SandboxId};
+use impuls_runtimes::Catalogue;
+use impuls_sandbox::{
+    Assignment, Exit, Init, InitFailure, RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxLimits,
+    SandboxSpec,
+};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::live::{FirstCall, Live};
+use crate::memory::MemoryGauge;
+use crate::pool::{NoSlot, Pool};
+use crate::prewarm::Prewarm;
+
+/// Where code is inside a sandbox.
+const CODE_DIR: &str = "/var/task";
+/// Tries of a start whose prewarmed sandbox turns out to be dead.
+const TRIES: usize = 3;
+
+/// What starts of all revisions share.
+pub(crate) struct StartContext {
+    pub(crate) config: Config,
+    pub(crate) driver: Arc<dyn SandboxDriver>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) folders: Arc<CodeFolders>,
+    pub(crate) prewarm: Prewarm,
+    pub(crate) memory: MemoryGauge,
+    pub(crate) background: Handle,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) live: AtomicUsize,
+    pub(crate) starting: AtomicUsize,
+    /// Frees memory by destroying the longest unused sandbox of any pool; false if there is none.
+    pub(crate) evict: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Why a revision's sandbox could not be started.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// The function's own failure, with what its top level wrote.
+    Init(InitFailure, Logs),
+    Sandbox(SandboxError),
+    Code(String),
+}
+
+impl From<SandboxError> for StartError {
+    fn from(error: SandboxError) -> Self {
+        Self::Sandbox(error)
+    }
+}
+
+/// Limits of a sandbox that has no code yet; assigning sets the function's.
+pub(crate) fn unassigned_limits() -> SandboxLimits {
+    SandboxLimits::from(&Limits::default())
+}
+
+/// The plainest sandbox of a runtime.
+pub(crate) fn unassigned(image: &Arc<RuntimeImage>, limits: SandboxLimits) -> SandboxSpec {
+    SandboxSpec {
+        id: SandboxId::new(),
+        image: image.clone(),
+        prewarm: false,
+        interpreter_environment: BTreeMap::new(),
+        limits,
+    }
+}
+
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts a sandbox for a pool in the background, whoever waits for it.
+pub(crate) fn spawn(pool: Arc<Pool>, by: Deadline) {
+    let context = pool.context.clone();
+    let task = async move {
+        let context = &pool.context;
+        let begun = Instant::now();
+        let _starting = Counted::new(&context.starting);
+        match context.start(&pool.target, false, by).await {
+            Ok((sandbox, logs)) => {
+                let first = FirstCall { logs, init_duration: begun.elapsed() };
+                let live = pool.started(|key| Live::new(key, sandbox, context.config.fronts, first));
+                context.watch(&pool, &live);
+            }
+            Err(StartError::Sandbox(SandboxError::AtCapacity)) => pool.start_deferred(),
+            Err(error) => {
+                tracing::debug!(?error, function = %pool.target.function_name, "a start failed");
+                pool.start_failed(by, || no_slot(&error, begun.elapsed()));
+            }
+        }
+    };
+    let handle = context.background.clone();
+    context.tasks.spawn_on(task, &handle);
+}
+
+impl StartContext {
+    /// A sandbox that has loaded the target's code, with what the top level wrote.
+    pub(crate) async fn start(
+        &self,
+        target: &Target,
+        check: bool,
+        by: Deadline,
+    ) -> Result<(Arc<dyn Sandbox>, Logs), StartError> {
+        let code = self.code(target).await?;
+        let config = &target.revision.config;
+        let installed =
+            self.catalogue.resolve(&config.runtime).map_err(|error| StartError::Code(error.to_string()))?;
+        let assignment =
+            Assignment { code, limits: SandboxLimits::from(&config.limits), init: init(target, check) };
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let sandbox = self.sandbox(&installed.image, target, by).await?;
+            let report = sandbox.assign(assignment.clone(), by).await;
+            let logs = sandbox.take_loose_logs();
+            match report {
+                Ok(Ok(())) => return Ok((sandbox, logs)),
+                Ok(Err(failure)) => {
+                    self.destroy(sandbox);
+                    return Err(StartError::Init(failure, logs));
+                }
+                Err(error) => {
+                    self.destroy(sandbox);
+                    if tries == 0 || !error.is_retryable() {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn code(&self, target: &Target) -> Result<std::path::PathBuf, StartError> {
+        let revision = &target.revision;
+        let layout = match revision.layout {
+            CodeLayout::Zip => FolderLayout::Zip,
+            CodeLayout::SingleFile => FolderLayout::SingleFile {
+                names: self.catalogue.source_files(&revision.config.runtime, &revision.config.handler),
+            },
+        };
+        let folder = self.folders.folder(&revision.artifact, &layout).await;
+        folder.map_err(|error| StartError::Code(chain(&error)))
+    }
+
+    /// A prewarmed sandbox, or a new one.
+    async fn sandbox(
+        &self,
+        image: &Arc<RuntimeImage>,
+        target: &Target,
+        by: Deadline,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let environment = &target.revision.config.environment;
+        if !environment.steers_the_interpreter()
+            && let Some(sandbox) = self.prewarm.take(image)
+        {
+            return Ok(self.counted(sandbox));
+        }
+        self.make_room(image)?;
+        let limits = SandboxLimits::from(&target.revision.config.limits);
+        let mut spec = unassigned(image, limits);
+        if environment.steers_the_interpreter() {
+            spec.interpreter_environment = environment.variables().clone();
+        }
+        self.driver.create(spec, by).await.map(|sandbox| self.counted(sandbox))
+    }
+
+    fn counted(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
+        self.live.fetch_add(1, Ordering::Relaxed);
+        sandbox
+    }
+
+    fn make_room(&self, image: &RuntimeImage) -> Result<(), SandboxError> {
+        let fits = || {
+            self.live.load(Ordering::Relaxed) + self.prewarm.len() < self.config.max_sandboxes
+                && self.memory.has_room(image.idle_memory_mib, self.config.reserved_memory_mib)
+        };
+        if fits() {
+            return Ok(());
+        }
+        if (self.evict)() || fits() {
+            return Ok(());
+        }
+        for sandbox in self.prewarm.take_all() {
+            self.live.fetch_add(1, Ordering::Relaxed);
+            self.destroy(sandbox);
+        }
+        if fits() { Ok(()) } else { Err(SandboxError::AtCapacity) }
+    }
+
+    /// Destroys a counted sandbox in the background; a failure is logged.
+    pub(crate) fn destroy(&self, sandbox: Arc<dyn Sandbox>) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        let task = async move {
+            if let Err(error) = sandbox.destroy().await {
+                tracing::error!(error = &error as &dyn std::error::Error, sandbox = %sandbox.id(), "cannot destroy a sandbox");
+            }
+        };
+        self.tasks.spawn_on(task, &self.background);
+    }
+
+    /// Takes the sandbox out of its pool when its process ends by itself.
+    fn watch(&self, pool: &Arc<Pool>, live: &Arc<Live>) {
+        let (pool, live) = (Arc::downgrade(pool), Arc::downgrade(live));
+        let Some(sandbox) = live.upgrade().map(|live| live.sandbox.clone()) else { return };
+        let task = async move {
+            sandbox.exited().await;
+            let (Some(pool), Some(live)) = (pool.upgrade(), live.upgrade()) else { return };
+            let by = Deadline::at((Instant::now() + pool.context.config.init_timeout).into_std());
+            if pool.lose(live.key, by) {
+                pool.context.destroy(sandbox);
+            }
+        };
+        self.background.spawn(task);
+    }
+}
+
+fn init(target: &Target, check: bool) -> Init {
+    let config = &target.revision.config;
+    Init {
+        function_name: target.function_name.to_string(),
+        function_version: target.version.to_string(),
+        function_id: target.revision.function.to_string(),
+        handler: config.handler.to_string(),
+        contract: config.contract.as_str().to_owned(),
+        memory_mb: config.limits.memory_mib(),
+        concurrency: config.limits.concurrency(),
+        environment: config.environment.variables().clone(),
+        code_dir: CODE_DIR.to_owned(),
+        check,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn no_slot(error: &StartError, init_duration: Duration) -> NoSlot {
+    match error {
+        StartError::Init(InitFailure::DeadlineExceeded, _) => NoSlot::InitTimeout,
+        StartError::Init(failure, logs) => {
+            NoSlot::Init { failure: init_failure(failure), logs: logs.clone(), init_duration }
+        }
+        StartError::Sandbox(SandboxError::DeadlineExceeded) => NoSlot::Platform(RunError::NoSandboxInTime),
+        StartError::Sandbox(error) => NoSlot::Platform(RunError::Sandbox(copy(error))),
+        StartError::Code(text) => NoSlot::Platform(RunError::Code(text.clone().into())),
+    }
+}
+
+/// One start may fail several calls, and an error cannot be cloned.
+fn copy(error: &SandboxError) -> SandboxError {
+    match error {
+        SandboxError::AtCapacity => SandboxError::AtCapacity,
+        SandboxError::DeadlineExceeded => SandboxError::DeadlineExceeded,
+        SandboxError::Gone(gone) => SandboxError::Gone(*gone),
+        SandboxError::Setup { step, source } => SandboxError::Setup {
+            step: step.clone(),
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        },
+        SandboxError::DiedInSetup(text) => SandboxError::DiedInSetup(text.clone()),
+        SandboxError::Protocol(text) => SandboxError::Protocol(text.clone()),
+        SandboxError::SpawnerGone => SandboxError::SpawnerGone,
+    }
+}
+
+/// A failed load as the function's own failure.
+pub(crate) fn init_failure(failure: &InitFailure) -> Failure {
+    match failure {
+        InitFailure::Reported(error) => Failure {
+            error_type: ErrorType::InitError,
+            class: error.class.clone(),
+            message: error.message.clone(),
+            stack: error.stack.clone(),
+        },
+        InitFailure::Exited(exit) if exit.out_of_memory => exit_failure(exit),
+        InitFailure::Exited(exit) => Failure { error_type: ErrorType::InitError, ..exit_failure(exit) },
+        InitFailure::DeadlineExceeded => Failure {
+            error_type: ErrorType::Timeout,
+            class: String::new(),
+            message: "the deadline passed while the module was being loaded".to_owned(),
+            stack: None,
+        },
+    }
+}
+
+/// A process that ended as a failure of its function.
+pub(crate) fn exit_failure(exit: &Exit) -> Failure {
+    let how = match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        (Some(code), None) => format!("ended with exit code {code}"),
+        (None, None) => "ended".to_owned(),
+    };
+    let (error_type, message) = if exit.out_of_memory {
+        (ErrorType::OutOfMemory, "the sandbox reached its memory limit and was killed".to_owned())
+    } else {
+        (ErrorType::Exited, format!("the function's process {how} before it answered"))
+    };
+    Failure { error_type, class: String::new(), message, stack: None }
+}
