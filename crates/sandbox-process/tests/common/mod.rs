@@ -1,0 +1,194 @@
+//! What the tests of real sandboxes share: images made by hand, and a way to put questions to code inside.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use impuls_domain::{Deadline, InvocationId, SandboxId};
+use impuls_guest_protocol::Init;
+use impuls_sandbox::{
+    Assignment, BindMount, Call, Connection, Hold, InitReport, RuntimeImage, Sandbox, SandboxDriver,
+    SandboxLimits, SandboxSpec, StartMethod,
+};
+use impuls_sandbox_process::{Config, ProcessDriver};
+
+/// The program that is executed as the spawner.
+pub fn spawner_exe() -> PathBuf {
+    env!("CARGO_BIN_EXE_impuls-spawner-host").into()
+}
+
+pub fn deadline(secs: u64) -> Deadline {
+    Deadline::at(Instant::now() + Duration::from_secs(secs))
+}
+
+pub const LIMITS: SandboxLimits = SandboxLimits { memory_mib: 256, milli_vcpu: 1_000, pids: 64 };
+
+/// The shared libraries of a program, as `ldd` finds them: where it looks, and what file that is.
+fn libraries(program: &Path) -> Vec<BindMount> {
+    let output = Command::new("ldd").arg(program).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
+    paths.map(|guest| BindMount { host: fs::canonicalize(guest).unwrap(), guest: guest.into() }).collect()
+}
+
+fn shims(language: &str, suffix: &str) -> Vec<(PathBuf, &'static str)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest/shims").join(language);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|found| found == suffix) {
+            let text: &'static str = fs::read_to_string(&path).unwrap().leak();
+            let guest = Path::new("/opt/impuls").join(language).join(path.file_name().unwrap());
+            files.push((guest, text));
+        }
+    }
+    files
+}
+
+fn bind(path: &str) -> BindMount {
+    BindMount { host: fs::canonicalize(path).unwrap(), guest: path.into() }
+}
+
+pub static NODE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| {
+    let mut mounts = libraries(Path::new("/usr/bin/node"));
+    mounts.push(bind("/usr/bin/node"));
+    Arc::new(RuntimeImage {
+        name: "nodejs20".parse().unwrap(),
+        mounts,
+        links: Vec::new(),
+        files: shims("node", "js"),
+        argv: vec!["/usr/bin/node".into(), "/opt/impuls/node/shim.js".into()],
+        warm_argument: "--warm",
+        start: StartMethod::Exec,
+        idle_memory_mib: 8,
+    })
+});
+
+fn python(start: StartMethod) -> Arc<RuntimeImage> {
+    let program = Path::new("/usr/bin/python3.11");
+    let mut mounts = libraries(program);
+    // What modules of the standard library load.
+    for entry in fs::read_dir("/usr/lib/python3.11/lib-dynload").unwrap() {
+        for library in libraries(&entry.unwrap().path()) {
+            if !mounts.contains(&library) {
+                mounts.push(library);
+            }
+        }
+    }
+    mounts.extend([bind("/usr/bin/python3.11"), bind("/usr/lib/python3.11")]);
+    let shim = |file: &str| -> Vec<String> {
+        ["/usr/bin/python3.11", "-I", "-S", &format!("/opt/impuls/python/{file}")].map(str::to_owned).into()
+    };
+    Arc::new(RuntimeImage {
+        name: "python311".parse().unwrap(),
+        mounts,
+        links: Vec::new(),
+        files: shims("python", "py"),
+        argv: shim("shim.py"),
+        warm_argument: "--warm",
+        start: match start {
+            StartMethod::Exec => StartMethod::Exec,
+            StartMethod::Zygote(_) => StartMethod::Zygote(shim("zygote.py")),
+        },
+        idle_memory_mib: 2,
+    })
+}
+
+pub static PYTHON: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| python(StartMethod::Exec));
+pub static ZYGOTE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| python(StartMethod::Zygote(Vec::new())));
+
+/// A driver with a run folder of its own.
+pub struct Fixture {
+    pub driver: Arc<ProcessDriver>,
+    pub folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { run_dir: folder.path().join("run"), exe: spawner_exe(), allow_weaker: false };
+        Self { driver: ProcessDriver::start(config).await.unwrap(), folder }
+    }
+
+    pub async fn create(&self, image: &Arc<RuntimeImage>) -> Arc<dyn Sandbox> {
+        self.try_create(image, LIMITS).await.unwrap()
+    }
+
+    pub async fn try_create(
+        &self,
+        image: &Arc<RuntimeImage>,
+        limits: SandboxLimits,
+    ) -> Result<Arc<dyn Sandbox>, impuls_sandbox::SandboxError> {
+        let spec = SandboxSpec {
+            id: SandboxId::new(),
+            image: image.clone(),
+            prewarm: true,
+            interpreter_environment: BTreeMap::new(),
+            limits,
+        };
+        self.driver.create(spec, deadline(20)).await
+    }
+
+    /// Writes a function's code and gives it to a sandbox.
+    pub async fn assign(&self, sandbox: &Arc<dyn Sandbox>, file: &str, code: &str) -> InitReport {
+        self.assign_with(sandbox, file, code, LIMITS).await
+    }
+
+    pub async fn assign_with(
+        &self,
+        sandbox: &Arc<dyn Sandbox>,
+        file: &str,
+        code: &str,
+        limits: SandboxLimits,
+    ) -> InitReport {
+        let folder = self.folder.path().join(sandbox.id().to_string());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(file), code).unwrap();
+        let init = Init {
+            function_name: "test".into(),
+            function_version: "1".into(),
+            function_id: "00000000-0000-7000-8000-000000000000".into(),
+            handler: format!("{}.handler", file.split('.').next().unwrap()),
+            contract: "module".into(),
+            memory_mb: limits.memory_mib,
+            concurrency: 1,
+            environment: BTreeMap::new(),
+            code_dir: "/var/task".into(),
+            check: false,
+        };
+        sandbox.assign(Assignment { code: folder, limits, init }, deadline(20)).await.unwrap()
+    }
+
+    /// A sandbox with code, and a connection to it.
+    pub async fn run(
+        &self,
+        image: &Arc<RuntimeImage>,
+        file: &str,
+        code: &str,
+    ) -> (Arc<dyn Sandbox>, Connection) {
+        let sandbox = self.create(image).await;
+        self.assign(&sandbox, file, code).await.unwrap();
+        let connection = sandbox.connect().await.unwrap();
+        (sandbox, connection)
+    }
+}
+
+/// Calls the handler.
+pub async fn call(connection: &Connection, event: &str) -> Result<serde_json::Value, String> {
+    let call = Call {
+        request: InvocationId::new(),
+        deadline_unix_ms: u64::MAX / 2,
+        event: event.as_bytes(),
+        hold: Hold::new(()),
+    };
+    let reply = connection.call(call).map_err(|gone| gone.to_string())?.await.map_err(|_| "sandbox is gone")?;
+    match reply.result {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap()),
+        Err(error) => Err(format!("{}: {}", error.class, error.message)),
+    }
+}
