@@ -1,0 +1,77 @@
+//! What handlers work with, and which handler answers which path.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{any, get, post};
+use impuls_control::Control;
+use impuls_dispatch::Dispatch;
+use tokio::time::Instant;
+
+use crate::routes::{aliases, functions, logs, server, versions};
+use crate::upload::UploadRoom;
+use crate::wire::server::RuntimeInfo;
+
+/// What handlers work with; cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The use cases.
+    pub control: Arc<Control>,
+    /// The one way to run a function.
+    pub dispatch: Arc<Dispatch>,
+    /// The language runtimes that this server has.
+    pub runtimes: Arc<[RuntimeInfo]>,
+    /// Since when calls are accepted.
+    pub started: Instant,
+    /// Room for large bodies.
+    pub uploads: UploadRoom,
+}
+
+impl App {
+    /// An application that accepts calls from now on.
+    #[must_use]
+    pub fn new(control: Arc<Control>, dispatch: Arc<Dispatch>, runtimes: Vec<RuntimeInfo>) -> Self {
+        let uploads = UploadRoom::default();
+        Self { control, dispatch, runtimes: runtimes.into(), started: Instant::now(), uploads }
+    }
+}
+
+/// Everything but invocations, which [`crate::front`] answers itself. Every handler but those of `/health` and
+/// `/openapi.json` needs an [`impuls_domain::Caller`] in the request's extensions and denies the request without.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/health", get(server::health))
+        .route("/openapi.json", get(server::openapi_document))
+        .route("/api/v1/runtimes", get(server::list_runtimes))
+        .route("/api/v1/functions", get(functions::list_functions).post(functions::create_function))
+        .route(
+            "/api/v1/functions/{name}",
+            get(functions::get_function)
+                .put(functions::update_function)
+                .patch(functions::update_function)
+                .delete(functions::delete_function),
+        )
+        .route("/api/v1/functions/{name}/invoke", any(server::wrong_invoke_method))
+        .route("/api/v1/functions/{name}/code", get(versions::read_code).put(versions::replace_code))
+        .route("/api/v1/functions/{name}/versions", get(versions::list_versions))
+        .route("/api/v1/functions/{name}/versions/{version}", get(versions::get_version))
+        .route("/api/v1/functions/{name}/rollback", post(versions::rollback))
+        .route("/api/v1/functions/{name}/aliases", get(aliases::list_aliases).post(aliases::post_alias))
+        .route(
+            "/api/v1/functions/{name}/aliases/{alias}",
+            get(aliases::get_alias)
+                .put(aliases::put_alias)
+                .post(aliases::put_alias)
+                .delete(aliases::delete_alias),
+        )
+        .route("/api/v1/functions/{name}/logs", get(logs::list_invocations))
+        .fallback(server::unknown_path)
+        .method_not_allowed_fallback(server::wrong_method)
+        // Bodies are read by `upload::read`, which has bounds of its own.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+#[cfg(test)]
+mod tests;

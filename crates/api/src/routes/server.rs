@@ -1,0 +1,60 @@
+//! What is about the server and no function.
+
+use std::sync::LazyLock;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::{Method, Uri, header};
+
+use crate::app::App;
+use crate::extract::Authenticated;
+use crate::openapi::openapi_json;
+use crate::problem::Problem;
+use crate::wire::server::{Health, RuntimeList};
+
+/// Whether the server accepts calls.
+#[utoipa::path(get, path = "/health", tag = "server", responses((status = 200, description = "Calls are accepted", body = Health)))]
+pub(crate) async fn health(State(app): State<App>) -> Json<Health> {
+    let uptime = app.started.elapsed().as_millis();
+    Json(Health {
+        status: "healthy",
+        service: "impuls",
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
+    })
+}
+
+/// The language runtimes that this server has.
+#[utoipa::path(get, path = "/api/v1/runtimes", tag = "server", responses((status = 200, description = "The runtimes", body = RuntimeList)))]
+pub(crate) async fn list_runtimes(
+    State(app): State<App>,
+    Authenticated(_): Authenticated,
+) -> Json<RuntimeList> {
+    Json(RuntimeList { count: app.runtimes.len(), runtimes: app.runtimes.to_vec() })
+}
+
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "server",
+    responses((status = 200, description = "The OpenAPI document of this API", body = Object))
+)]
+pub(crate) async fn openapi_document() -> impl IntoResponse {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(openapi_json);
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
+}
+
+/// Any path that is not there.
+pub(crate) async fn unknown_path(uri: Uri) -> Problem {
+    Problem::route_not_found(uri.path())
+}
+
+/// Any method that a path does not take; the router adds `Allow`.
+pub(crate) async fn wrong_method(method: Method) -> Problem {
+    Problem::method_not_allowed(&method, None)
+}
+
+/// The path of invocations with another method than `POST`, which is answered before this router.
+pub(crate) async fn wrong_invoke_method(method: Method) -> Problem {
+    Problem::method_not_allowed(&method, Some("POST"))
+}
