@@ -1,0 +1,94 @@
+//! What `serve` and `doctor` take.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::parsers::{duration, listen_address, path, switch};
+
+/// How the server writes its own log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What `serve` takes. A field that is `None` was given neither as a flag nor in the environment; the configuration
+/// file and then the default decide, in [`resolve`](crate::resolve).
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServeArgs {
+    /// Listen on exactly this address; may be repeated; port 0 takes a free one [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    pub listen: Vec<SocketAddr>,
+    /// Listen on this port of 127.0.0.1.
+    #[arg(long, value_name = "PORT", conflicts_with = "listen")]
+    pub port: Option<u16>,
+    /// Where everything is kept [default: /var/lib/impuls when writable, else the user's data folder].
+    #[arg(long, value_name = "DIR", env = "DATA_DIR", value_parser = path())]
+    pub data_dir: Option<PathBuf>,
+    /// A configuration file (TOML). Environment variables and flags override it.
+    #[arg(long, value_name = "FILE", env = "IMPULS_CONFIG", value_parser = path())]
+    pub config: Option<PathBuf>,
+    /// Where functions are recorded [default: sqlite].
+    #[arg(long, value_name = "NAME", env = "STORAGE_TYPE")]
+    pub storage: Option<String>,
+    /// How to reach a database server, for storage that needs one.
+    #[arg(long, value_name = "STRING", env = "DB_CONN", hide_env_values = true)]
+    pub db_conn: Option<String>,
+    /// How functions are isolated [default: auto, the strongest that works here].
+    #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]
+    pub driver: Option<String>,
+    /// Allow addresses that other machines can reach although nobody has to show a token.
+    #[arg(long, value_name = "BOOL", env = "IMPULS_INSECURE_NO_AUTH", value_parser = switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub insecure_no_auth: Option<bool>,
+    /// Start although this machine lacks an isolation layer; `impuls doctor` names it.
+    #[arg(long, value_name = "BOOL", env = "IMPULS_ALLOW_WEAKER_ISOLATION", value_parser = switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_weaker_isolation: Option<bool>,
+    /// How long invocations in flight may take to finish at the end, such as 30s or 1m30s [default: 30s].
+    #[arg(long, value_name = "TIME", env = "IMPULS_SHUTDOWN_TIMEOUT", value_parser = duration)]
+    pub shutdown_timeout: Option<Duration>,
+    /// The most sandboxes at once [default: as many as the memory allows].
+    #[arg(long, value_name = "N", env = "IMPULS_MAX_SANDBOXES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sandboxes: Option<u32>,
+    /// Sandboxes of each runtime that wait for code; 0 keeps none [default: adapts to the calls].
+    #[arg(long, value_name = "N", env = "IMPULS_PREWARM")]
+    pub prewarm: Option<u32>,
+    /// How the server's own log is written [default: text].
+    #[arg(long, value_name = "FORMAT", env = "IMPULS_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What the server's own log has: error, warn, info, debug, trace, or a filter per module [default: info].
+    #[arg(long, value_name = "LEVEL", env = "IMPULS_LOG_LEVEL")]
+    pub log_level: Option<String>,
+    /// Accepted for compatibility. Functions run in this machine's sandboxes in any case.
+    #[arg(long, value_name = "BOOL", env = "IMPULS_LOCAL_MODE", value_parser = switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub local_mode: Option<bool>,
+    /// The Firecracker program. Accepted for compatibility; has no effect on the process driver.
+    #[arg(long, value_name = "FILE")]
+    pub firecracker: Option<PathBuf>,
+    /// A kernel for microVMs. Accepted for compatibility; has no effect on the process driver.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// A root file system for microVMs. Accepted for compatibility; has no effect on the process driver.
+    #[arg(long, value_name = "FILE")]
+    pub rootfs: Option<PathBuf>,
+    /// The user's data folder, as the XDG base directory specification has it.
+    #[arg(long, env = "XDG_DATA_HOME", hide = true, value_parser = path())]
+    pub xdg_data_home: Option<PathBuf>,
+    /// The user's home folder.
+    #[arg(long, env = "HOME", hide = true, value_parser = path())]
+    pub home: Option<PathBuf>,
+}
+
+/// What `doctor` takes: nothing yet but `--json`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoctorArgs {}

@@ -1,0 +1,122 @@
+//! `deploy`.
+
+use http::StatusCode;
+use impuls_client::wire::{Function, FunctionFields};
+use impuls_client::{Client, Reply};
+
+use crate::args::DeployArgs;
+use crate::error::{CliError, Exit};
+use crate::output::Output;
+use crate::package::{Code, Entry, Package, PackageError};
+use crate::text;
+
+/// `deploy`: creates the function, or publishes a new version of it.
+pub(crate) async fn deploy(client: &Client, args: DeployArgs, output: &mut Output) -> Result<Exit, CliError> {
+    let progress = output.progress(format!("packing {}", args.path.display()));
+    let package = Package::read(&args.path, args.settings, args.env_file.as_deref(), args.env)?;
+    progress.set(format!("deploying {} ({})", package.name, text::size(package.code.size())));
+    let reply = send(client, package).await?;
+    drop(progress);
+    let function = &reply.value;
+    if output.json {
+        output.line(&reply.body)?;
+    } else {
+        output.line(summary(function))?;
+    }
+    if function.status == "error" {
+        let reason = function.error.as_ref().map(text::load_error).unwrap_or_default();
+        output.note(&format!("error: the code of {} does not load: {reason}", function.name));
+        return Ok(Exit::Refused);
+    }
+    if output.err_is_terminal && !output.json {
+        output.note(&format!("Try it: impuls invoke {} --data '{{}}'", function.name));
+    }
+    Ok(Exit::Success)
+}
+
+fn summary(function: &Function) -> String {
+    let version = text::number(function.version);
+    let size = text::size(function.code_size);
+    format!("{} version {version} ({}, {}, {size})", function.name, function.runtime, function.handler)
+}
+
+async fn send(client: &Client, package: Package) -> Result<Reply<Function>, CliError> {
+    let name = package.name.clone();
+    let existing = match client.function(&name).await {
+        Ok(reply) => Some(reply.value),
+        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let Some(existing) = existing else {
+        let fields = create_fields(package)?;
+        return match client.create_function(&fields).await {
+            // Somebody else created it meanwhile.
+            Err(error) if error.status() == Some(StatusCode::CONFLICT) => update(client, &name, fields).await,
+            other => Ok(other?),
+        };
+    };
+    update(client, &name, update_fields(package, &existing.runtime)).await
+}
+
+async fn update(client: &Client, name: &str, fields: FunctionFields) -> Result<Reply<Function>, CliError> {
+    let fields = FunctionFields { name: None, ..fields };
+    Ok(client.update_function(name, &fields).await?)
+}
+
+/// Everything that a new function needs.
+fn create_fields(package: Package) -> Result<FunctionFields, PackageError> {
+    let entry = package.entry.clone();
+    let mut fields = given(package);
+    if fields.runtime.is_none() {
+        fields.runtime = Some(entry.as_ref().ok_or(PackageError::Runtime)?.family.to_owned());
+    }
+    fields.handler = fields
+        .handler
+        .or_else(|| Some(entry.map_or_else(|| "index.handler".to_owned(), |entry| entry.handler)));
+    Ok(fields)
+}
+
+/// What is new. Runtime and handler stay, unless they are given or the code is in another language now.
+fn update_fields(package: Package, runtime: &str) -> FunctionFields {
+    let entry = package.entry.clone();
+    let mut fields = given(package);
+    if let Some(Entry { family, handler }) = entry
+        && fields.runtime.is_none()
+        && !is_of_family(runtime, family)
+    {
+        fields.runtime = Some(family.to_owned());
+        fields.handler = fields.handler.or(Some(handler));
+    }
+    fields
+}
+
+fn is_of_family(runtime: &str, family: &str) -> bool {
+    runtime.starts_with(family) || (family == "nodejs" && runtime.starts_with("node"))
+}
+
+/// What was given by flags, files and the code itself.
+fn given(package: Package) -> FunctionFields {
+    let settings = package.settings;
+    let (code, zip) = match package.code {
+        Code::Source(text) => (Some(text), None),
+        Code::Archive(bytes) => (None, Some(bytes)),
+    };
+    FunctionFields {
+        name: Some(package.name),
+        description: settings.description,
+        runtime: settings.runtime,
+        handler: settings.handler,
+        code,
+        zip,
+        memory_mb: settings.memory_mb,
+        timeout_sec: settings.timeout_sec,
+        environment: Some(settings.environment).filter(|environment| !environment.is_empty()),
+        contract: settings.contract,
+        concurrency: settings.concurrency,
+        max_concurrency: settings.max_concurrency,
+        vcpu: settings.vcpu,
+        idle_timeout_sec: settings.idle_timeout_sec,
+        min_warm: settings.min_warm,
+        ..FunctionFields::default()
+    }
+}

@@ -1,0 +1,163 @@
+//! What the server was told: defaults < file < environment < flags.
+//!
+//! [`resolve`] is pure. It refuses only what no server may do; whether a storage or driver of that name exists is for
+//! the binary to say.
+
+mod data_dir;
+mod file;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::args::{LogFormat, ServeArgs};
+pub use data_dir::DataDir;
+pub use file::FileConfig;
+
+/// The port when none is given.
+const DEFAULT_PORT: u16 = 8080;
+/// How long invocations in flight may take to finish at the end, when nothing is given.
+const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
+
+/// What the server was told, complete with defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// The addresses to listen on, exactly these; never empty. Default 127.0.0.1:8080.
+    pub listen: Vec<SocketAddr>,
+    /// Where everything is kept.
+    pub data_dir: DataDir,
+    /// The name of the metadata store. Default `sqlite`.
+    pub storage: String,
+    /// How to reach a database server.
+    pub db_conn: Option<String>,
+    /// The name of the sandbox driver. Default `auto`, the strongest that works here.
+    pub driver: String,
+    /// Addresses that other machines can reach are wanted without authentication. Default off.
+    pub insecure_no_auth: bool,
+    /// A missing isolation layer is no reason not to start. Default off.
+    pub allow_weaker_isolation: bool,
+    /// How long invocations in flight may take to finish at the end. Default 30 s.
+    pub shutdown_timeout: Duration,
+    /// The most sandboxes at once; `None` leaves it to the memory budget.
+    pub max_sandboxes: Option<u32>,
+    /// Sandboxes of each runtime that wait for code; `None` adapts to the calls.
+    pub prewarm: Option<u32>,
+    /// How the server's own log is written. Default text.
+    pub log_format: LogFormat,
+    /// What the server's own log has. Default `info`.
+    pub log_level: String,
+    /// Settings that were given, are accepted for compatibility and have no effect. For a line in the log.
+    pub without_effect: Vec<&'static str>,
+}
+
+/// Why the server cannot be configured like this.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is no configuration. The cause names the line and the key.
+    #[error("the configuration file {path} is not valid", path = path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: toml::de::Error,
+    },
+    /// The file says both `listen` and `port`.
+    #[error("the configuration file has both `listen` and `port`; give one of them")]
+    ListenAndPort,
+    /// An address that other machines can reach, and nobody would have to show a token.
+    #[error(
+        "{0} can be reached from other machines and nobody would have to show a token; \
+         listen on 127.0.0.1, or give --insecure-no-auth"
+    )]
+    Exposed(SocketAddr),
+    /// There is no place for data.
+    #[error("/var/lib/impuls is not writable and the user has no home folder; give --data-dir")]
+    NoDataDir,
+}
+
+impl ServeArgs {
+    /// Reads the configuration file, if one is named, and resolves everything.
+    pub fn load(self) -> Result<ServeConfig, ConfigError> {
+        let file = match &self.config {
+            Some(path) if !path.as_os_str().is_empty() => FileConfig::read(path)?,
+            _ => FileConfig::default(),
+        };
+        resolve(file, self)
+    }
+}
+
+/// The configuration from file, environment and flags; `clap` has already put flags before the environment.
+/// An empty text is as good as none.
+pub fn resolve(file: FileConfig, args: ServeArgs) -> Result<ServeConfig, ConfigError> {
+    let listen = addresses(&file, &args)?;
+    let insecure_no_auth = args.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
+    if let Some(exposed) = listen.iter().find(|address| !address.ip().is_loopback())
+        && !insecure_no_auth
+    {
+        return Err(ConfigError::Exposed(*exposed));
+    }
+    let without_effect = without_effect(&file, &args);
+    let given = |path: &PathBuf| !path.as_os_str().is_empty();
+    let data_dir = match args.data_dir.filter(given).or(file.data_dir.filter(given)) {
+        Some(path) => DataDir::Given(path),
+        None => DataDir::default_for(args.xdg_data_home, args.home),
+    };
+    Ok(ServeConfig {
+        listen,
+        data_dir,
+        storage: text(args.storage, file.storage).unwrap_or_else(|| "sqlite".to_owned()),
+        db_conn: text(args.db_conn, file.db_conn),
+        driver: text(args.driver, file.driver).unwrap_or_else(|| "auto".to_owned()),
+        insecure_no_auth,
+        allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
+        shutdown_timeout: args.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),
+        max_sandboxes: args.max_sandboxes.or(file.max_sandboxes.map(u32::from)),
+        prewarm: args.prewarm.or(file.prewarm),
+        log_format: args.log_format.or(file.log_format).unwrap_or_default(),
+        log_level: text(args.log_level, file.log_level).unwrap_or_else(|| "info".to_owned()),
+        without_effect,
+    })
+}
+
+/// A port or a list of addresses of a higher level replaces both of a lower one.
+fn addresses(file: &FileConfig, args: &ServeArgs) -> Result<Vec<SocketAddr>, ConfigError> {
+    let local = |port| vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)];
+    if !args.listen.is_empty() {
+        return Ok(args.listen.clone());
+    }
+    if let Some(port) = args.port {
+        return Ok(local(port));
+    }
+    match (file.listen.is_empty(), file.port) {
+        (false, Some(_)) => Err(ConfigError::ListenAndPort),
+        (false, None) => Ok(file.listen.clone()),
+        (true, port) => Ok(local(port.unwrap_or(DEFAULT_PORT))),
+    }
+}
+
+fn text(high: Option<String>, low: Option<String>) -> Option<String> {
+    high.filter(|text| !text.is_empty()).or(low.filter(|text| !text.is_empty()))
+}
+
+fn without_effect(file: &FileConfig, args: &ServeArgs) -> Vec<&'static str> {
+    let local_mode = args.local_mode.or(file.local_mode).unwrap_or(false);
+    let given = [
+        ("local_mode", local_mode),
+        ("firecracker", args.firecracker.is_some() || file.firecracker.is_some()),
+        ("kernel", args.kernel.is_some() || file.kernel.is_some()),
+        ("rootfs", args.rootfs.is_some() || file.rootfs.is_some()),
+    ];
+    given.into_iter().filter_map(|(name, given)| given.then_some(name)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,14 @@
+//! The JSON of the native API, as far as this client reads and writes it.
+//!
+//! Replies tolerate members that are absent (`fields` may leave them out) and ignore members they do not know;
+//! [`Reply::body`](crate::Reply) has those too.
+
+mod function;
+mod invocation;
+mod rollout;
+mod server;
+
+pub use function::{Deleted, Function, FunctionFields, FunctionList, LoadError};
+pub use invocation::{Envelope, InvocationError, InvocationRecord, LogList};
+pub use rollout::{Alias, AliasFields, AliasList, AliasTarget, VersionList};
+pub use server::{Health, Runtime, RuntimeList};
