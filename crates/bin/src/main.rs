@@ -1,0 +1,42 @@
+//! The one program: server, spawner and command line. Configuration, wiring and signals are here; what is wired
+//! together is in the other crates, of which this one alone names the concrete back ends.
+
+mod authenticate;
+mod doctor;
+mod fronts;
+mod logging;
+mod rollout;
+mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use impuls_cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    // Before anything else: the spawner must stay a process with one thread.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "spawner") {
+        return impuls_sandbox_process::spawner_main();
+    }
+    let cli = match impuls_cli::parse_from(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match perform(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nothing is left to do if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "impuls: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(_) => doctor::doctor(cli.globals.json),
+        Command::Spawner => Ok(impuls_sandbox_process::spawner_main()),
+        Command::Client(command) => Ok(impuls_cli::run(command, &cli.globals)),
+    }
+}

@@ -1,0 +1,314 @@
+//! `impuls serve`: puts the parts together, and takes them apart again in order.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
+use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
+use impuls_cli::ServeConfig;
+use impuls_control::{Control, Stores};
+use impuls_dispatch::{Dispatch, Recorder, RecorderConfig};
+use impuls_runtimes::{Catalogue, SearchPath};
+use impuls_sandbox::SandboxDriver;
+use impuls_sandbox_process::ProcessDriver;
+use impuls_store::{FunctionPage, FunctionStore};
+use impuls_store_sqlite::SqliteStore;
+use impuls_worker::LocalWorker;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::authenticate::LocalUsers;
+use crate::fronts::{self, Fronts};
+use crate::rollout::{LocalRollout, newest};
+
+/// This very program, also after its file was replaced by a newer one.
+pub(crate) const SPAWNER: &str = "/proc/self/exe";
+/// Threads for everything that no caller waits for.
+const BACKGROUND_THREADS: usize = 2;
+/// Functions that are read at once when the server starts.
+const LOAD_PAGE: u32 = 200;
+/// How long sandboxes may take to end when the server stops.
+const SANDBOX_SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// Where interpreters are looked for.
+#[expect(clippy::disallowed_methods, reason = "the binary is where the environment enters")]
+pub(crate) fn search_path() -> SearchPath {
+    SearchPath {
+        path: std::env::var_os("PATH").unwrap_or_default(),
+        home: std::env::var_os("HOME").map(PathBuf::from),
+    }
+}
+
+/// Runs the server until it is told to stop.
+pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    crate::logging::start(config.log_format, &config.log_level)?;
+    if config.storage != "sqlite" {
+        bail!("storage {:?} is not supported yet; the one that is: sqlite", config.storage);
+    }
+    if !["auto", "process"].contains(&config.driver.as_str()) {
+        bail!("driver {:?} is not supported yet; those that are: auto, process", config.driver);
+    }
+    for setting in &config.without_effect {
+        tracing::warn!(
+            "the setting {setting} is accepted and has no effect: functions run in the process sandbox"
+        );
+    }
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(BACKGROUND_THREADS)
+        .thread_name("background")
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(config))
+}
+
+/// A sandbox takes a few descriptors, so the server takes what it may have.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "cannot raise the limit on open descriptors");
+    }
+}
+
+async fn run(config: ServeConfig) -> anyhow::Result<()> {
+    let stop = Stop::install()?;
+    let data = data_dir(&config)?;
+    let _lock = lock(&data)?;
+    let listeners = fronts::bind(&config.listen).await?;
+    let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path()));
+    let store = SqliteStore::open(&data.join("impuls.db")).await.context("cannot open the metadata store")?;
+    let catalogue = Arc::new(catalogue.await?);
+    let driver = start_driver(&config, &data).await?;
+    let server = Server::assemble(&config, &data, store, catalogue, driver)?;
+    server.load_functions().await?;
+    let (close, closing) = watch::channel(false);
+    let threads = Arc::new(Fronts::start(&server.front, &closing)?);
+    announce(&listeners, &data)?;
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            let threads = threads.clone();
+            tokio::spawn(async move { threads.accept(listener).await })
+        })
+        .collect();
+    stop.requested().await;
+    tracing::info!(
+        "stopping: new calls are refused, calls in flight may take up to {:?}",
+        config.shutdown_timeout
+    );
+    for task in accepting {
+        task.abort();
+        // It ends by having been aborted; that is no news.
+        let _ = task.await;
+    }
+    let drained = tokio::time::timeout(config.shutdown_timeout, server.dispatch.drain());
+    let drained = tokio::select! {
+        drained = drained => drained.is_ok(),
+        () = stop.requested() => false,
+    };
+    if !drained {
+        tracing::warn!(calls = server.dispatch.in_flight(), "calls in flight are cut off");
+    }
+    close.send_replace(true);
+    server.stop().await?;
+    if drained && let Some(threads) = Arc::into_inner(threads) {
+        tokio::task::spawn_blocking(move || threads.join()).await?;
+    }
+    Ok(())
+}
+
+fn data_dir(config: &ServeConfig) -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let data = config.data_dir.choose()?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data);
+    made.with_context(|| {
+        format!("cannot make the data folder {}; give another with --data-dir", data.display())
+    })?;
+    data.canonicalize().with_context(|| format!("cannot use the data folder {}", data.display()))
+}
+
+/// Two servers on one data folder would damage each other.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    file.try_lock()
+        .with_context(|| format!("the data folder {} is in use by another server", data.display()))?;
+    Ok(file)
+}
+
+async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<ProcessDriver>> {
+    let driver = ProcessDriver::start(impuls_sandbox_process::Config {
+        run_dir: data.join("run"),
+        exe: PathBuf::from(SPAWNER),
+        allow_weaker: config.allow_weaker_isolation,
+    });
+    let driver = driver.await.context("cannot set up sandboxes; `impuls doctor` says more")?;
+    for layer in driver.isolation().missing() {
+        tracing::warn!(
+            "isolation layer missing: {}: {}; without it: {}",
+            layer.name,
+            layer.detail,
+            layer.cost
+        );
+    }
+    let orphans = driver.reap_orphans().await.context("cannot remove what an earlier server left")?;
+    if orphans > 0 {
+        tracing::info!(orphans, "removed sandboxes that an earlier server left");
+    }
+    Ok(driver)
+}
+
+fn announce(listeners: &[tokio::net::TcpListener], data: &Path) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "data folder {}", data.display())?;
+    for listener in listeners {
+        writeln!(out, "listening on http://{}", listener.local_addr()?)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// The assembled server.
+struct Server {
+    store: SqliteStore,
+    worker: Arc<LocalWorker>,
+    dispatch: Arc<Dispatch>,
+    recorder: Recorder,
+    recording: tokio::task::JoinHandle<()>,
+    keeping: tokio::task::JoinHandle<()>,
+    front: Arc<Front>,
+}
+
+impl Server {
+    fn assemble(
+        config: &ServeConfig,
+        data: &Path,
+        store: SqliteStore,
+        catalogue: Arc<Catalogue>,
+        driver: Arc<ProcessDriver>,
+    ) -> anyhow::Result<Self> {
+        let shared = Arc::new(store.clone());
+        let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open(&data.join("artifacts"))?);
+        let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
+        let worker = LocalWorker::new(
+            worker_config(config),
+            impuls_worker::Parts {
+                driver,
+                catalogue: catalogue.clone(),
+                folders,
+                background: tokio::runtime::Handle::current(),
+            },
+        );
+        let recorder = Recorder::new(RecorderConfig::default(), shared.clone());
+        let dispatch = Arc::new(Dispatch::new(
+            impuls_dispatch::Config::default(),
+            worker.clone(),
+            shared.clone(),
+            recorder.clone(),
+        ));
+        let stores = Stores { functions: shared.clone(), versions: shared.clone(), invocations: shared };
+        let rollout =
+            LocalRollout { catalogue: catalogue.clone(), worker: worker.clone(), dispatch: dispatch.clone() };
+        let control = Arc::new(Control::new(stores, artifacts, Arc::new(rollout)));
+        let router = impuls_api::router(App::new(control, dispatch.clone(), runtime_infos(&catalogue)));
+        let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
+        let authenticate = Arc::new(LocalUsers { loopback_only });
+        let front = Arc::new(Front::new(FrontConfig::default(), dispatch.clone(), router, authenticate));
+        for (installed, aliases) in catalogue.installed() {
+            if !aliases.is_empty() {
+                worker.prewarm(&installed.name);
+            }
+        }
+        let recording = tokio::spawn(recorder.clone().run());
+        let targets = dispatch.clone();
+        let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
+        Ok(Self { store, worker, dispatch, recorder, recording, keeping, front })
+    }
+
+    /// Makes every stored function callable.
+    async fn load_functions(&self) -> anyhow::Result<()> {
+        let mut before = None;
+        loop {
+            let page = self.store.list_functions(FunctionPage { before, limit: LOAD_PAGE }).await;
+            let page = page.context("cannot read the functions")?;
+            let Some(last) = page.last() else { return Ok(()) };
+            before = Some(last.function.id);
+            for snapshot in &page {
+                self.dispatch.put_function(snapshot);
+                let target = Arc::new(newest(snapshot));
+                self.worker.warm_up(&target, target.revision.config.limits.min_warm() as usize);
+            }
+        }
+    }
+
+    /// Ends every sandbox and stores what is not stored yet.
+    async fn stop(self) -> anyhow::Result<()> {
+        self.keeping.abort();
+        if tokio::time::timeout(SANDBOX_SHUTDOWN, self.worker.shut_down()).await.is_err() {
+            tracing::error!("some sandboxes did not end in time; they end with this process");
+        }
+        self.recorder.stop();
+        self.recording.await?;
+        self.store.close().await.context("cannot close the metadata store")
+    }
+}
+
+fn worker_config(config: &ServeConfig) -> impuls_worker::Config {
+    let default = impuls_worker::Config::default();
+    impuls_worker::Config {
+        fronts: fronts::count(),
+        max_sandboxes: config.max_sandboxes.map_or(default.max_sandboxes, |max| max as usize),
+        prewarm: config.prewarm.map_or(default.prewarm, |size| size as usize),
+        ..default
+    }
+}
+
+fn runtime_infos(catalogue: &Catalogue) -> Vec<RuntimeInfo> {
+    let info = |(installed, aliases): (&impuls_runtimes::Installed, &[&str])| RuntimeInfo {
+        name: installed.name.to_string(),
+        aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
+        version: installed.version.clone(),
+        path: installed.path.display().to_string(),
+    };
+    catalogue.installed().map(info).collect()
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    signals: watch::Receiver<u32>,
+    seen: std::sync::atomic::AtomicU32,
+}
+
+impl Stop {
+    fn install() -> anyhow::Result<Self> {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (sender, signals) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                sender.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self { signals, seen: std::sync::atomic::AtomicU32::new(0) })
+    }
+
+    /// Waits for a signal that has not been waited for yet: the first asks to stop, the second to stop at once.
+    async fn requested(&self) {
+        let seen = self.seen.load(std::sync::atomic::Ordering::SeqCst);
+        let mut signals = self.signals.clone();
+        // The sender lives as long as the process.
+        let _ = signals.wait_for(|count| *count > seen).await;
+        self.seen.store(seen + 1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
