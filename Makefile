@@ -1,0 +1,53 @@
+# A thin menu over cargo and `cargo xtask`, which holds the logic. `make help` lists it.
+
+LISTEN ?= 127.0.0.1:8080
+DATA_DIR ?= build/data
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help build run dev test test-all e2e check deny bench gen fmt clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+build: ## release build: build/impuls and build/impuls-server, the same program
+	@cargo build --release --bin impuls
+	@mkdir -p build
+	@ln -f $(TARGET_DIR)/release/impuls build/impuls 2>/dev/null || install $(TARGET_DIR)/release/impuls build/impuls
+	@ln -f build/impuls build/impuls-server
+
+run: ## build, serve on LISTEN (127.0.0.1:8080) from DATA_DIR (build/data), deploy the examples
+	@scripts/run.sh check $(LISTEN)
+	@$(MAKE) --no-print-directory build
+	@scripts/run.sh serve $(LISTEN) $(DATA_DIR)
+
+dev: ## serve a debug build on LISTEN from a scratch folder that is removed afterwards
+	@cargo build --bin impuls
+	@scripts/dev.sh $(LISTEN) $(TARGET_DIR)/debug/impuls
+
+test: ## every test; installs what it needs and names what it left out
+	@cargo xtask test
+
+test-all: check deny test ## the static checks, the dependency rules and every test
+
+e2e: ## only the end-to-end tests: the real binary over HTTP
+	@cargo xtask test --only e2e
+
+check: ## fmt, clippy, tidy, doc links, generated files, deny, unit tests
+	@cargo xtask check
+
+deny: ## the rules of deny.toml; installs cargo-deny the first time (minutes)
+	@cargo xtask deny
+
+bench: build ## the benchmarks
+	@benches/run
+
+gen: ## write generated files: openapi/impuls.json
+	@cargo xtask gen
+
+fmt: ## format the Rust code
+	@cargo fmt --all
+
+clean: ## remove what was built; the data of `make run` in build/data stay
+	@cargo clean
+	@rm -f build/impuls build/impuls-server

@@ -1,0 +1,101 @@
+//! What tests and benchmarks need from the machine: looked for first, installed only when absent.
+
+use std::path::Path;
+
+use crate::process;
+use crate::tools;
+
+struct Need {
+    package: &'static str,
+    purpose: &'static str,
+    is_met: fn() -> bool,
+}
+
+const NEEDS: [Need; 3] = [
+    Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
+    Need {
+        package: "python3",
+        purpose: "Python 3.9 or later, for Python functions",
+        is_met: tools::has_python,
+    },
+    Need {
+        package: "wrk",
+        purpose: "the load generator of the benchmarks",
+        is_met: || process::output_of("which", &["wrk"]).is_some(),
+    },
+];
+
+/// Installs what is absent and prints what stays absent. Whether everything is there.
+pub fn run() -> bool {
+    let missing = provide();
+    for line in &missing {
+        println!("left out: {line}");
+    }
+    missing.is_empty()
+}
+
+/// Installs what is absent; returns a line for everything that still is.
+pub fn provide() -> Vec<String> {
+    let absent: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_met)()).collect();
+    if absent.is_empty() {
+        return Vec::new();
+    }
+    let packages: Vec<&str> = absent.iter().map(|need| need.package).collect();
+    let refusal = install(&packages).err();
+    let still_absent = absent.into_iter().filter(|need| !(need.is_met)());
+    still_absent
+        .map(|need| {
+            let why = refusal.as_deref().unwrap_or("the package is too old");
+            format!("{} (Debian package {}): {why}", need.purpose, need.package)
+        })
+        .collect()
+}
+
+/// Installs Debian packages, or says why not.
+fn install(packages: &[&str]) -> Result<(), String> {
+    if process::output_of("apt-get", &["--version"]).is_none() {
+        return Err("no apt-get on this machine".to_owned());
+    }
+    let prefix: &[&str] = if tools::is_root() {
+        &["env"]
+    } else if process::output_of("sudo", &["-n", "true"]).is_some() {
+        &["sudo", "-n", "env"]
+    } else {
+        return Err("neither root nor sudo without a password".to_owned());
+    };
+    println!("installing {}", packages.join(", "));
+    let mut arguments = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
+    arguments.extend(packages);
+    apt(prefix, &arguments)
+        .or_else(|_| apt(prefix, &["update", "--quiet"]).and_then(|()| apt(prefix, &arguments)))
+}
+
+fn apt(prefix: &[&str], arguments: &[&str]) -> Result<(), String> {
+    let fixed = ["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=60"];
+    let words: Vec<&str> = prefix.iter().chain(&fixed).chain(arguments).copied().collect();
+    let Some((program, rest)) = words.split_first() else { return Err("no command".to_owned()) };
+    match process::everything_of(&mut process::command(Path::new("/"), program, rest)) {
+        Ok((_, true)) => Ok(()),
+        Ok((text, false)) => Err(last_error(&text)),
+        Err(error) => Err(format!("cannot start {program}: {error}")),
+    }
+}
+
+/// The last line in which apt complains, else the last line.
+fn last_error(text: &str) -> String {
+    let complaint = text.lines().rev().find(|line| line.starts_with("E:"));
+    let line = complaint.or_else(|| text.lines().next_back());
+    format!("apt-get failed: {}", line.unwrap_or("without a message").trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_complaint_of_apt_is_found() {
+        let text = "Reading package lists...\nE: Unable to locate package wrk\nW: something else\n";
+        assert_eq!(last_error(text), "apt-get failed: E: Unable to locate package wrk");
+        assert_eq!(last_error(""), "apt-get failed: without a message");
+    }
+}

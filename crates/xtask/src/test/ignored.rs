@@ -1,0 +1,109 @@
+//! Ignored tests and what they need.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::process;
+use crate::tidy::tree;
+use crate::tools;
+
+/// A test with `#[ignore = "needs …"]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// The name of the function.
+    pub name: String,
+    /// The reason, from `needs` on.
+    pub reason: String,
+}
+
+/// What a reason can ask for and this machine has or lacks.
+pub struct Machine {
+    lacks: Vec<&'static str>,
+}
+
+impl Machine {
+    /// Looks what this machine lacks.
+    pub fn inspect() -> Self {
+        let mut lacks = Vec::new();
+        let mut note = |word, present: bool| {
+            if !present {
+                lacks.push(word);
+            }
+        };
+        note("root", tools::is_root());
+        let node = tools::has_node();
+        note("node", node);
+        note("node.js", node);
+        note("python", tools::has_python());
+        note("kvm", Path::new("/dev/kvm").exists());
+        note("docker", process::output_of("docker", &["info"]).is_some());
+        note("wrk", process::output_of("which", &["wrk"]).is_some());
+        Self { lacks }
+    }
+
+    /// Whether a test with this reason can run. A word that nothing is known about counts as met, so that such a
+    /// test fails visibly rather than being left out in silence.
+    pub fn meets(&self, reason: &str) -> bool {
+        let reason = reason.to_lowercase();
+        let mut words = reason.split([' ', ',', ';']);
+        !words.any(|word| self.lacks.contains(&word))
+    }
+}
+
+/// The ignored tests in the Rust files below `folder`.
+pub fn find(folder: &Path) -> anyhow::Result<Vec<Ignored>> {
+    let mut found = Vec::new();
+    for path in
+        tree::files(folder)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"))
+    {
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        found.extend(in_source(&text));
+    }
+    Ok(found)
+}
+
+fn in_source(text: &str) -> Vec<Ignored> {
+    let mut found = Vec::new();
+    let mut reason = None;
+    for line in text.lines().map(str::trim_start) {
+        if let Some(rest) = line.strip_prefix("#[ignore = \"") {
+            reason = rest.rsplit_once("\"]").map(|(reason, _)| reason.to_owned());
+        } else if let Some(name) = function_name(line)
+            && let Some(reason) = reason.take()
+        {
+            found.push(Ignored { name: name.to_owned(), reason });
+        }
+    }
+    found
+}
+
+/// The name in a line that begins a function.
+fn function_name(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub ").unwrap_or(line);
+    let rest = rest.strip_prefix("async ").unwrap_or(rest).strip_prefix("fn ")?;
+    rest.split(['(', '<']).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_belongs_to_the_next_function() {
+        let source = "#[test]\nfn free() {}\n#[test]\n    #[ignore = \"needs root\"]\n    async fn bound() {}\nfn x() {}";
+        assert_eq!(
+            in_source(source),
+            [Ignored { name: "bound".to_owned(), reason: "needs root".to_owned() }]
+        );
+    }
+
+    #[test]
+    fn a_need_is_met_unless_the_machine_lacks_one_of_its_words() {
+        let machine = Machine { lacks: vec!["root", "kvm"] };
+        assert!(machine.meets("needs node"));
+        assert!(!machine.meets("needs node, root"));
+        assert!(!machine.meets("needs KVM"));
+    }
+}
