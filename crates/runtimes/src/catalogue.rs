@@ -47,14 +47,16 @@ impl Catalogue {
     /// Looks for interpreters; starts each found one once or twice, so this takes a fraction of a second.
     #[must_use]
     pub fn detect(search: &SearchPath) -> Self {
-        let entries = languages()
-            .into_iter()
-            .map(|language| {
-                let mut installed = language.detect(search);
-                installed.sort_by_key(|version| version.order);
-                Entry { language, installed }
-            })
-            .collect();
+        let look = |language: Box<dyn Language>| {
+            let mut installed = language.detect(search);
+            installed.sort_by_key(|version| version.order);
+            Entry { language, installed }
+        };
+        let entries = std::thread::scope(|scope| {
+            let looking: Vec<_> =
+                languages().into_iter().map(|language| scope.spawn(move || look(language))).collect();
+            looking.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        });
         Self { entries }
     }
 
