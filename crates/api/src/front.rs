@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use impuls_dispatch::{Dispatch, FunctionRef, InvokeRequest};
 use impuls_domain::Caller;
 use impuls_domain::limits::PAYLOAD_LIMIT;
@@ -28,10 +28,9 @@ use tower::Service as _;
 use crate::invoke::{self, InvokeQuery};
 use crate::problem::{PROBLEM_JSON, Problem, ProblemKind};
 
-/// How long a client may take to send a request's head; also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take to send an event.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection may stay without progress while the client is to act: between requests, or in the middle
+/// of a head or an event. Looked at this often, so it takes up to twice as long.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of a refused body is read, so that ordinary clients see the refusal and not a broken connection.
 const DRAIN_LIMIT: usize = 16 * 1024 * 1024;
 /// Events up to this size are not counted against [`FrontConfig::event_memory`].
@@ -82,12 +81,15 @@ impl Front {
     /// and the connection closed.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, mut closing: watch::Receiver<bool>) {
         let front = self.clone();
+        let progress = Arc::new(Progress::default());
+        let noted = progress.clone();
         let service = hyper::service::service_fn(move |request| {
-            let front = front.clone();
-            async move { Ok::<_, Infallible>(front.handle(request).await) }
+            let (front, progress) = (front.clone(), noted.clone());
+            async move { Ok::<_, Infallible>(front.handle(request, &progress).await) }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).pipeline_flush(true);
+        // No timer for each head: one for the whole connection, below.
+        builder.header_read_timeout(None).pipeline_flush(true);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
@@ -96,6 +98,7 @@ impl Front {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = progress.stalled() => return,
         };
         if let Err(error) = ended {
             // A client that hangs up or talks nonsense is its own affair.
@@ -103,7 +106,8 @@ impl Front {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>) -> Response<FrontBody> {
+    async fn handle(&self, request: Request<Incoming>, progress: &Progress) -> Response<FrontBody> {
+        let _ended = progress.begin();
         let (mut parts, body) = request.into_parts();
         let caller = match self.authenticate.authenticate(&parts) {
             Ok(caller) => caller,
@@ -113,7 +117,7 @@ impl Front {
             if parts.method != Method::POST {
                 return refuse(&Problem::method_not_allowed(&parts.method, Some("POST")));
             }
-            return match self.invoke(&caller, function, &parts, body).await {
+            return match self.invoke(&caller, function, &parts, progress.reading(body)).await {
                 Ok(reply) => respond(reply),
                 Err(problem) => refuse(&problem),
             };
@@ -131,7 +135,7 @@ impl Front {
         caller: &Caller,
         function: &str,
         parts: &Parts,
-        body: Incoming,
+        body: Reading<'_>,
     ) -> Result<invoke::Reply, Problem> {
         let query = InvokeQuery::parse(parts.uri.query().unwrap_or_default())?;
         let event = self.read_event(parts, body).await?;
@@ -145,7 +149,8 @@ impl Front {
     }
 
     /// The whole event. One that arrives in one piece, as small ones do, is not copied.
-    async fn read_event(&self, parts: &Parts, mut body: Incoming) -> Result<Event<'_>, Problem> {
+    async fn read_event(&self, parts: &Parts, reading: Reading<'_>) -> Result<Event<'_>, Problem> {
+        let Reading { mut body, _until: until } = reading;
         let announced = body.size_hint().lower();
         if announced > PAYLOAD_LIMIT as u64 {
             if !parts.headers.contains_key(header::EXPECT) {
@@ -155,33 +160,26 @@ impl Front {
         }
         let mut event = Event { front: self, bytes: Bytes::new(), counted: 0 };
         let mut whole: Option<BytesMut> = None;
-        let read = async {
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|error| broken(&error))?;
-                let Ok(piece) = frame.into_data() else { continue };
-                let length = event.bytes.len() + whole.as_ref().map_or(0, BytesMut::len) + piece.len();
-                if length > PAYLOAD_LIMIT {
-                    return Ok(false);
-                }
-                event.count(length)?;
-                match &mut whole {
-                    Some(whole) => whole.extend_from_slice(&piece),
-                    None if event.bytes.is_empty() => event.bytes = piece,
-                    None => {
-                        let expected = usize::try_from(announced).unwrap_or(0).max(length);
-                        let mut joined = BytesMut::with_capacity(expected);
-                        joined.extend_from_slice(&std::mem::take(&mut event.bytes));
-                        joined.extend_from_slice(&piece);
-                        whole = Some(joined);
-                    }
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+            until.note();
+            let length = event.bytes.len() + whole.as_ref().map_or(0, BytesMut::len) + piece.len();
+            if length > PAYLOAD_LIMIT {
+                drain(body);
+                return Err(too_large());
+            }
+            event.count(length)?;
+            match &mut whole {
+                Some(whole) => whole.extend_from_slice(&piece),
+                None if event.bytes.is_empty() => event.bytes = piece,
+                None => {
+                    let expected = usize::try_from(announced).unwrap_or(0).max(length);
+                    let mut joined = BytesMut::with_capacity(expected);
+                    joined.extend_from_slice(&std::mem::take(&mut event.bytes));
+                    joined.extend_from_slice(&piece);
+                    whole = Some(joined);
                 }
             }
-            Ok(true)
-        };
-        let complete = in_time(read).await?;
-        if !complete {
-            drain(body);
-            return Err(too_large());
         }
         if let Some(whole) = whole {
             event.bytes = whole.freeze();
@@ -196,12 +194,74 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
     drop(closing.wait_for(|closing| *closing).await);
 }
 
-/// A read that finds everything there never arms the timer.
-async fn in_time<T>(read: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    let timed = tokio::time::timeout(BODY_TIMEOUT, read).await;
-    timed.unwrap_or_else(|_| {
-        Err(Problem::new(ProblemKind::InvalidRequest, "the event did not arrive in time"))
-    })
+/// Whose turn it is on a connection, and how often that has changed.
+#[derive(Default)]
+struct Progress {
+    /// Counts every step forward.
+    steps: AtomicUsize,
+    /// Whether the server is to act; a client that waits is not stalled.
+    ours: AtomicBool,
+}
+
+/// The server's turn; the client's again by drop.
+struct OurTurn<'a>(&'a Progress);
+
+impl Drop for OurTurn<'_> {
+    fn drop(&mut self) {
+        self.0.turn(false);
+    }
+}
+
+/// An event that is being sent: the client's turn until dropped.
+struct Reading<'a> {
+    body: Incoming,
+    _until: TheirTurn<'a>,
+}
+
+/// The client's turn; the server's again by drop.
+struct TheirTurn<'a>(&'a Progress);
+
+impl TheirTurn<'_> {
+    /// The client has sent something.
+    fn note(&self) {
+        self.0.steps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for TheirTurn<'_> {
+    fn drop(&mut self) {
+        self.0.turn(true);
+    }
+}
+
+impl Progress {
+    fn turn(&self, ours: bool) {
+        self.ours.store(ours, Ordering::Relaxed);
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn begin(&self) -> OurTurn<'_> {
+        self.turn(true);
+        OurTurn(self)
+    }
+
+    fn reading(&self, body: Incoming) -> Reading<'_> {
+        self.turn(false);
+        Reading { body, _until: TheirTurn(self) }
+    }
+
+    /// Resolves when the client has not done its part for too long.
+    async fn stalled(&self) {
+        let mut seen = usize::MAX;
+        loop {
+            let steps = self.steps.load(Ordering::Relaxed);
+            if steps == seen && !self.ours.load(Ordering::Relaxed) {
+                return;
+            }
+            seen = steps;
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
 }
 
 /// An event in memory; counted for as long as it is there.
@@ -248,7 +308,7 @@ fn broken(error: &hyper::Error) -> Problem {
 
 /// Reads the rest of a refused body while the refusal is on its way.
 fn drain(mut body: Incoming) {
-    tokio::spawn(tokio::time::timeout(BODY_TIMEOUT, async move {
+    tokio::spawn(tokio::time::timeout(PATIENCE, async move {
         let mut left = DRAIN_LIMIT;
         while let Some(Ok(frame)) = body.frame().await {
             let length = frame.data_ref().map_or(0, Bytes::len);

@@ -145,8 +145,11 @@ fn own_headers(mut headers: HeaderMap, invoked: &Invoked) -> HeaderMap {
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, value);
     }
-    let micros = invoked.outcome.usage.duration.as_micros();
-    if let Ok(value) = HeaderValue::from_str(&format!("{}.{:03}", micros / 1000, micros % 1000)) {
+    let micros = u64::try_from(invoked.outcome.usage.duration.as_micros()).unwrap_or(u64::MAX);
+    let mut text = BytesMut::with_capacity(24);
+    // Writing into memory cannot fail.
+    let _ = write!(text, "{}.{:03}", micros / 1000, micros % 1000);
+    if let Ok(value) = HeaderValue::from_maybe_shared(text.freeze()) {
         headers.insert(DURATION, value);
     }
     headers

@@ -13,6 +13,10 @@ use std::process::ExitCode;
 
 use impuls_cli::{Cli, Command};
 
+/// A call makes some dozen small allocations on the thread that also frees them, which this allocator is made for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before anything else: the spawner must stay a process with one thread.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "spawner") {

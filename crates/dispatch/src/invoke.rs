@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use impuls_domain::limits::PAYLOAD_LIMIT;
@@ -158,22 +159,26 @@ impl Dispatch {
         let target = self.resolve(&entry, request.qualifier).await?;
         let deadline = tokio::time::Instant::now() + target.revision.config.limits.timeout();
         let deadline = Deadline::at(deadline.into_std());
+        let admitted_at = SystemTime::now();
         let _permit = entry.admission.admit(deadline).await?;
-        self.run(&entry, target, request.event, deadline).await
+        self.run(&entry, target, Admitted { event: request.event, deadline, at: admitted_at }).await
     }
 
     async fn run(
         &self,
         entry: &Arc<Entry>,
         target: Arc<Target>,
-        event: Bytes,
-        deadline: Deadline,
+        admitted: Admitted,
     ) -> Result<Invoked, DispatchError> {
-        let id = InvocationId::new();
+        let since_epoch = admitted.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = InvocationId::at(since_epoch);
         let version = target.version;
+        let ends = since_epoch + target.revision.config.limits.timeout();
+        let deadline_unix_ms = u64::try_from(ends.as_millis()).unwrap_or(u64::MAX);
         let mut record =
-            Record { dispatch: self, entry, target: &target, id, at: OffsetDateTime::now_utc(), done: false };
-        let request = RunRequest { id, target: target.clone(), event, deadline };
+            Record { dispatch: self, entry, target: &target, id, at: admitted.at.into(), done: false };
+        let Admitted { event, deadline, .. } = admitted;
+        let request = RunRequest { id, target: target.clone(), event, deadline, deadline_unix_ms };
         match self.worker.run(request).await {
             Ok(outcome) => {
                 record.ended(&outcome);
@@ -220,6 +225,13 @@ impl Dispatch {
             }
         }
     }
+}
+
+/// A call that may run.
+struct Admitted {
+    event: Bytes,
+    deadline: Deadline,
+    at: SystemTime,
 }
 
 fn refusal(error: RunError) -> DispatchError {

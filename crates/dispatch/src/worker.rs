@@ -30,6 +30,8 @@ pub struct RunRequest {
     pub event: Bytes,
     /// When it must be over.
     pub deadline: Deadline,
+    /// The same on the wall clock, in milliseconds since the Unix epoch, for the function to read.
+    pub deadline_unix_ms: u64,
 }
 
 /// Why a worker did not run a call. The function has not begun, or was not at fault.

@@ -26,6 +26,17 @@ macro_rules! id {
                 Self(Uuid::now_v7())
             }
 
+            /// A new id for a moment that the caller has already read from the clock, as time since the Unix epoch.
+            #[must_use]
+            pub fn at(since_epoch: std::time::Duration) -> Self {
+                let time = uuid::Timestamp::from_unix(
+                    uuid::NoContext,
+                    since_epoch.as_secs(),
+                    since_epoch.subsec_nanos(),
+                );
+                Self(Uuid::new_v7(time))
+            }
+
             /// The id as a UUID.
             #[must_use]
             pub const fn as_uuid(self) -> Uuid {

@@ -2,6 +2,10 @@
 
 use crate::limits::LOG_LIMIT;
 
+/// What rendering may add to a line: its level's mark (at most `[DEBUG] `) and the newline. It counts, so that a
+/// flood of short lines is bounded as well.
+const LINE_COST: usize = 9;
+
 /// Where a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogLevel {
@@ -43,8 +47,7 @@ impl Logs {
         let kept = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
         self.dropped_bytes += (text.len() - kept.len()) as u64;
         if !kept.is_empty() || text.is_empty() && room > 0 {
-            // The newline that rendering adds counts too, so that a flood of empty lines is bounded as well.
-            self.bytes += kept.len() + 1;
+            self.bytes += kept.len() + LINE_COST;
             self.lines.push(LogLine { level, text: kept.to_owned() });
         }
     }
@@ -80,7 +83,7 @@ mod tests {
     #[test]
     fn text_beyond_the_bound_is_counted_not_kept() {
         let mut logs = Logs::default();
-        logs.push(LogLevel::Stdout, &"x".repeat(LOG_LIMIT - 2));
+        logs.push(LogLevel::Stdout, &"x".repeat(LOG_LIMIT - LINE_COST - 1));
         logs.push(LogLevel::Stdout, "hello");
         logs.push(LogLevel::Stdout, "again");
         assert_eq!(logs.lines().len(), 2);
@@ -93,13 +96,13 @@ mod tests {
         for _ in 0..LOG_LIMIT + 10 {
             logs.push(LogLevel::Info, "");
         }
-        assert_eq!(logs.lines().len(), LOG_LIMIT);
+        assert_eq!(logs.lines().len(), LOG_LIMIT.div_ceil(LINE_COST));
     }
 
     #[test]
     fn a_cut_never_splits_a_character() {
         let mut logs = Logs::default();
-        logs.push(LogLevel::Stdout, &"x".repeat(LOG_LIMIT - 2));
+        logs.push(LogLevel::Stdout, &"x".repeat(LOG_LIMIT - LINE_COST - 1));
         logs.push(LogLevel::Stdout, "é");
         assert_eq!(logs.dropped_bytes(), 2);
     }

@@ -90,12 +90,14 @@ fn image(name: &impuls_domain::RuntimeName, path: &Path) -> RuntimeImage {
         "--no-warnings",
         GUEST_SHIM,
     ];
+    let argv: Vec<String> = argv.map(str::to_owned).to_vec();
     RuntimeImage {
         name: name.clone(),
         mounts,
         links: closure::root_links(),
         files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
-        argv: argv.map(str::to_owned).to_vec(),
+        steered_argv: argv.clone(),
+        argv,
         warm_argument: "--warm",
         start: StartMethod::Exec,
         idle_memory_mib: 16,

@@ -103,6 +103,7 @@ fn image(name: &impuls_domain::RuntimeName, path: &Path, prefix: &Path, stdlib: 
     mounts.push(BindMount { host: path.to_owned(), guest: guest(path) });
     mounts.push(BindMount { host: stdlib.to_owned(), guest: guest(stdlib) });
     mounts.extend(closure::shared_data());
+    // Isolated from variables and user folders, unless the function's own variables are the point.
     let command = |script: &str| [&interpreter, "-I", script].map(str::to_owned).to_vec();
     RuntimeImage {
         name: name.clone(),
@@ -110,6 +111,7 @@ fn image(name: &impuls_domain::RuntimeName, path: &Path, prefix: &Path, stdlib: 
         links: closure::root_links(),
         files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
         argv: command(GUEST_SHIM),
+        steered_argv: [&interpreter, "-s", GUEST_SHIM].map(str::to_owned).to_vec(),
         warm_argument: "--warm",
         start: StartMethod::Zygote(command(GUEST_ZYGOTE)),
         idle_memory_mib: 4,

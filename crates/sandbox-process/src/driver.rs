@@ -105,7 +105,8 @@ impl ProcessDriver {
     async fn make(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let station = self.core.station()?;
         let image = station.image(&spec.image).await?;
-        let mut arguments = spec.image.argv.clone();
+        let steered = !spec.interpreter_environment.is_empty();
+        let mut arguments = if steered { &spec.image.steered_argv } else { &spec.image.argv }.clone();
         if spec.prewarm && !spec.image.warm_argument.is_empty() {
             arguments.push(spec.image.warm_argument.to_owned());
         }
@@ -144,8 +145,8 @@ impl SandboxDriver for ProcessDriver {
     }
 
     async fn reap_orphans(&self) -> Result<usize, SandboxError> {
-        let run_dir = self.run_dir.clone();
-        let reaped = tokio::task::spawn_blocking(move || orphans::reap(&run_dir)).await;
+        let (run_dir, core) = (self.run_dir.clone(), self.core.clone());
+        let reaped = tokio::task::spawn_blocking(move || orphans::reap(&run_dir, &core.cgroups)).await;
         let failed = |source| SandboxError::Setup { step: "remove what dead servers left".to_owned(), source };
         reaped.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::cgroup::{Cgroups, remove_folder};
+use crate::cgroup::{Cgroups, PREFIX, remove_folder};
 
 /// The file in a server's folder that lists its cgroups.
 const GROUPS: &str = "cgroups.json";
@@ -52,17 +52,32 @@ pub(crate) fn note_groups(folder: &Path, cgroups: &Cgroups) -> io::Result<()> {
     fs::write(folder.join(GROUPS), serde_json::to_vec(cgroups)?)
 }
 
-/// Removes what dead servers left in this run folder and returns how many sandboxes there were.
-pub(crate) fn reap(run_dir: &Path) -> io::Result<usize> {
+/// Removes what dead servers left in this run folder, and beside our own cgroups, and returns how many sandboxes
+/// there were.
+pub(crate) fn reap(run_dir: &Path, own: &Cgroups) -> io::Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir(run_dir)? {
         let folder = entry?.path();
-        let dead = folder.file_name().and_then(|name| is_alive(name.to_str()?)) == Some(false);
-        if dead {
+        if is_dead(&folder, "") {
             count += reap_one(&folder)?;
         }
     }
+    // Of servers with another run folder, which may be gone.
+    for hierarchy in &own.hierarchies {
+        let beside = hierarchy.base.parent().map(fs::read_dir).transpose()?;
+        for group in beside.into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if is_dead(&group, PREFIX) {
+                empty_group(&group)?;
+            }
+        }
+    }
     Ok(count)
+}
+
+/// Whether a folder is called after a server that is dead.
+fn is_dead(folder: &Path, prefix: &str) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str()?.strip_prefix(prefix));
+    name.and_then(is_alive) == Some(false)
 }
 
 fn reap_one(folder: &Path) -> io::Result<usize> {
@@ -136,8 +151,8 @@ mod tests {
         fs::write(dead.join("a.sock"), "").unwrap();
         note_groups(&dead, &Cgroups::default()).unwrap();
         private_folder(&run.path().join(instance_name())).unwrap();
-        assert_eq!(reap(run.path()).unwrap(), 1);
+        assert_eq!(reap(run.path(), &Cgroups::default()).unwrap(), 1);
         assert_eq!(fs::read_dir(run.path()).unwrap().count(), 1);
-        assert_eq!(reap(run.path()).unwrap(), 0);
+        assert_eq!(reap(run.path(), &Cgroups::default()).unwrap(), 0);
     }
 }

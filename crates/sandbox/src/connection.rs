@@ -5,6 +5,9 @@
 //! what calls have queued and completes calls as frames come in. Queued frames are corked: a call only wakes the
 //! driver, which runs after every other task that is ready, and then writes for all of them at once.
 //!
+//! The driver also keeps the deadlines: one timer for all calls of the connection, armed for the earliest, so that a
+//! call costs no timer of its own.
+//!
 //! The lock inside is held for a few instructions and only ever contended by a caller on a foreign thread.
 
 use std::collections::VecDeque;
@@ -12,13 +15,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use impuls_domain::{InvocationId, LogLevel, Logs};
+use impuls_domain::{Deadline, InvocationId, LogLevel, Logs};
 use impuls_guest_protocol::{CallError, Decoder, Frame, FrameKind, LogText, encode, encode_invoke};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::net::UnixStream;
+use tokio::time::Sleep;
 
 /// First read buffer of a connection, in bytes.
 const READ_BUFFER: usize = 8 * 1024;
@@ -33,9 +38,20 @@ const CONTROL_LIMIT: usize = 16;
 #[error("sandbox is gone")]
 pub struct Gone;
 
-/// A call whose sandbox ended first; it may have run.
+/// Why a call has no reply. It may have run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossReason {
+    /// Its sandbox ended first.
+    Gone,
+    /// Its deadline passed. It may still be running, and holds what it holds until it has ended.
+    DeadlinePassed,
+}
+
+/// A call that has no reply.
 #[derive(Debug)]
 pub struct Lost {
+    /// Why.
+    pub reason: LossReason,
     /// What it had written by then.
     pub logs: Logs,
 }
@@ -60,8 +76,9 @@ impl Hold {
 pub struct Call<'a> {
     /// The request id that the function sees.
     pub request: InvocationId,
-    /// When the function must have answered, in milliseconds since the Unix epoch; it is only told, the caller
-    /// enforces it.
+    /// When the function must have answered: then the wait ends.
+    pub deadline: Deadline,
+    /// The same in milliseconds since the Unix epoch, for the function to read.
     pub deadline_unix_ms: u64,
     /// The event; empty means `null`.
     pub event: &'a [u8],
@@ -82,6 +99,8 @@ struct Pending {
     waker: Option<Waker>,
     logs: Logs,
     reply: Option<Result<Bytes, CallError>>,
+    deadline: Instant,
+    expired: bool,
     abandoned: bool,
     _hold: Hold,
 }
@@ -93,6 +112,8 @@ struct State {
     control: VecDeque<Frame>,
     control_waker: Option<Waker>,
     driver: Option<Waker>,
+    /// When the driver's timer is to fire; never later than the earliest deadline of a waiting call.
+    timer: Option<Instant>,
     loose_logs: Logs,
     gone: bool,
     closing: bool,
@@ -132,7 +153,8 @@ impl Connection {
     #[must_use]
     pub fn serve(stream: UnixStream, output: Arc<dyn OutputSource>) -> Self {
         let shared = Arc::new(Shared { state: Mutex::default(), output });
-        tokio::spawn(Driver { stream, shared: shared.clone(), input: BytesMut::with_capacity(READ_BUFFER) });
+        let input = BytesMut::with_capacity(READ_BUFFER);
+        tokio::spawn(Driver { stream, shared: shared.clone(), input, timer: None });
         Self { handle: Arc::new(Handle { shared }) }
     }
 
@@ -159,9 +181,14 @@ impl Connection {
             waker: None,
             logs: Logs::default(),
             reply: None,
+            deadline: call.deadline.instant(),
+            expired: false,
             abandoned: false,
             _hold: call.hold,
         });
+        if state.timer.is_none_or(|timer| call.deadline.instant() < timer) {
+            state.timer = Some(call.deadline.instant());
+        }
         let driver = state.driver.take();
         drop(guard);
         wake(driver);
@@ -220,16 +247,6 @@ pub struct Waiting {
     key: Option<usize>,
 }
 
-impl Waiting {
-    /// Takes what the call has written so far, for a caller that is about to give it up.
-    #[must_use]
-    pub fn take_logs(&mut self) -> Logs {
-        let mut state = self.shared.state.lock();
-        let pending = self.key.and_then(|key| state.pending.get_mut(key));
-        pending.map(|pending| std::mem::take(&mut pending.logs)).unwrap_or_default()
-    }
-}
-
 impl Future for Waiting {
     type Output = Result<Reply, Lost>;
 
@@ -237,10 +254,16 @@ impl Future for Waiting {
         let this = &mut *self;
         let mut state = this.shared.state.lock();
         let gone = state.gone;
+        let lost = |reason, logs| Poll::Ready(Err(Lost { reason, logs }));
         let Some(pending) = this.key.and_then(|key| state.pending.get_mut(key)) else {
-            return Poll::Ready(Err(Lost { logs: Logs::default() }));
+            return lost(LossReason::Gone, Logs::default());
         };
         if pending.reply.is_none() && !gone {
+            if pending.expired {
+                pending.abandoned = true;
+                this.key = None;
+                return lost(LossReason::DeadlinePassed, std::mem::take(&mut pending.logs));
+            }
             match &mut pending.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 None => pending.waker = Some(cx.waker().clone()),
@@ -249,13 +272,11 @@ impl Future for Waiting {
         }
         let ended = this.key.take().and_then(|key| state.pending.try_remove(key));
         drop(state);
-        let Some(Pending { reply, logs, .. }) = ended else {
-            return Poll::Ready(Err(Lost { logs: Logs::default() }));
-        };
-        Poll::Ready(match reply {
-            Some(result) => Ok(Reply { result, logs }),
-            None => Err(Lost { logs }),
-        })
+        match ended {
+            Some(Pending { reply: Some(result), logs, .. }) => Poll::Ready(Ok(Reply { result, logs })),
+            Some(Pending { logs, .. }) => lost(LossReason::Gone, logs),
+            None => lost(LossReason::Gone, Logs::default()),
+        }
     }
 }
 
@@ -287,6 +308,8 @@ struct Driver {
     stream: UnixStream,
     shared: Arc<Shared>,
     input: BytesMut,
+    /// Armed for `State::timer` as it was when last looked at.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What one step of the driver achieved.
@@ -304,20 +327,63 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = self.get_mut();
-        let closing = {
+        let (closing, timer) = {
             let mut state = driver.shared.state.lock();
-            state.driver = Some(cx.waker().clone());
-            state.closing
+            match &mut state.driver {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => state.driver = Some(cx.waker().clone()),
+            }
+            (state.closing, state.timer)
         };
         if closing || driver.flush(cx) || driver.read(cx) {
             driver.end();
             return Poll::Ready(());
         }
+        driver.keep_deadlines(timer, cx);
         Poll::Pending
     }
 }
 
 impl Driver {
+    /// Arms the timer for this instant, and ends the wait of calls whose deadline has passed when it fires.
+    fn keep_deadlines(&mut self, at: Option<Instant>, cx: &mut Context<'_>) {
+        let mut at = at.map(tokio::time::Instant::from_std);
+        while let Some(next) = at {
+            let timer = match &mut self.timer {
+                Some(timer) => {
+                    if timer.deadline() != next {
+                        timer.as_mut().reset(next);
+                    }
+                    timer
+                }
+                None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
+            };
+            if timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            at = self.expire(next.into_std()).map(tokio::time::Instant::from_std);
+        }
+    }
+
+    /// Ends the wait of calls whose deadline is not after `now`; the earliest deadline of the others.
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.shared.state.lock();
+        let waiting = |call: &Pending| call.reply.is_none() && !call.abandoned && !call.expired;
+        let mut wakers = Vec::new();
+        for (_, call) in state.pending.iter_mut() {
+            if waiting(call) && call.deadline <= now {
+                call.expired = true;
+                wakers.extend(call.waker.take());
+            }
+        }
+        state.timer =
+            state.pending.iter().filter(|(_, call)| waiting(call)).map(|(_, call)| call.deadline).min();
+        let next = state.timer;
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        next
+    }
+
     /// Writes what is queued; true when the connection has ended.
     fn flush(&mut self, cx: &mut Context<'_>) -> bool {
         loop {

@@ -39,6 +39,9 @@ pub struct RuntimeImage {
     pub files: Vec<(PathBuf, &'static str)>,
     /// The command that starts the shim; the first element is an absolute path inside the sandbox.
     pub argv: Vec<String>,
+    /// The command instead of `argv` when the function's environment steers the interpreter, which `argv` may tell
+    /// to ignore it.
+    pub steered_argv: Vec<String>,
     /// An argument that is appended when the sandbox is prewarmed.
     pub warm_argument: &'static str,
     /// How the process comes to be.

@@ -1,12 +1,14 @@
 //! The path of a call.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use impuls_dispatch::{RunError, RunRequest, Worker};
 use impuls_domain::{Deadline, ErrorType, Failure, Logs, Outcome, Usage};
-use impuls_sandbox::{Call, CallError, CallErrorKind, Gone, Hold, Lost, Reply, SandboxError, Waiting};
+use impuls_sandbox::{
+    Call, CallError, CallErrorKind, Gone, Hold, LossReason, Lost, Reply, SandboxError, Waiting,
+};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -74,18 +76,13 @@ async fn begin(request: &RunRequest, slot: Slot) -> Result<Running, SandboxError
     let begun = Instant::now();
     let call = Call {
         request: request.id,
-        deadline_unix_ms: unix_ms(request.deadline, begun),
+        deadline: request.deadline,
+        deadline_unix_ms: request.deadline_unix_ms,
         event: &request.event,
         hold: Hold::new(slot),
     };
     let waiting = connection.call(call).map_err(|Gone| SandboxError::Gone(Gone))?;
     Ok(Running { pool, live, waiting: Some(waiting), deadline: request.deadline, begun, first })
-}
-
-/// The deadline on the wall clock, for the function to read.
-fn unix_ms(deadline: Deadline, now: Instant) -> u64 {
-    let at = SystemTime::now() + deadline.remaining(now.into_std());
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A call that a sandbox is running. Dropped before its end, it is stopped: see [`Running::drop`].
@@ -101,17 +98,17 @@ struct Running {
 impl Running {
     async fn finish(mut self, memory_mib: u32) -> Result<Outcome<Bytes>, RunError> {
         let ended = match &mut self.waiting {
-            Some(waiting) => tokio::time::timeout_at(self.deadline.instant().into(), waiting).await,
+            Some(waiting) => waiting.await,
             None => return Err(RunError::Sandbox(SandboxError::Gone(Gone))),
         };
+        self.waiting = None;
         let duration = self.begun.elapsed();
         let (result, mut logs) = match ended {
-            Ok(Ok(Reply { result: Ok(body), logs })) => (Ok(body), logs),
-            Ok(Ok(Reply { result: Err(error), logs })) => (Err(call_failure(error)?), logs),
-            Ok(Err(Lost { logs })) => (Err(self.died().await), logs),
-            Err(_deadline_passed) => self.time_out().await,
+            Ok(Reply { result: Ok(body), logs }) => (Ok(body), logs),
+            Ok(Reply { result: Err(error), logs }) => (Err(call_failure(error)?), logs),
+            Err(Lost { reason: LossReason::Gone, logs }) => (Err(self.died().await), logs),
+            Err(Lost { reason: LossReason::DeadlinePassed, logs }) => (Err(self.time_out().await), logs),
         };
-        self.waiting = None;
         let mut init_duration = Duration::ZERO;
         if let Some(first) = self.first.take() {
             init_duration = first.init_duration;
@@ -131,8 +128,7 @@ impl Running {
     }
 
     /// The deadline passed: kills the whole sandbox and makes sure that nothing of it is left.
-    async fn time_out(&mut self) -> (Result<Bytes, Failure>, Logs) {
-        let logs = self.waiting.as_mut().map(Waiting::take_logs).unwrap_or_default();
+    async fn time_out(&self) -> Failure {
         if self.pool.lose(self.live.key, self.deadline) {
             let killed = tokio::time::timeout(KILL_TIMEOUT, self.live.sandbox.destroy()).await;
             if !matches!(killed, Ok(Ok(()))) {
@@ -140,13 +136,12 @@ impl Running {
             }
             self.pool.context.destroy(self.live.sandbox.clone());
         }
-        let failure = Failure {
+        Failure {
             error_type: ErrorType::Timeout,
             class: String::new(),
             message: format!("the function did not answer within {} seconds", self.timeout_secs()),
             stack: None,
-        };
-        (Err(failure), logs)
+        }
     }
 
     fn timeout_secs(&self) -> u64 {

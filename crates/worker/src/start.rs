@@ -25,6 +25,8 @@ use crate::prewarm::Prewarm;
 
 /// Where code is inside a sandbox.
 const CODE_DIR: &str = "/var/task";
+/// The one variable of ours that a function sees.
+const FUNCTION_NAME: &str = "IMPULS_FUNCTION_NAME";
 /// Tries of a start whose prewarmed sandbox turns out to be dead.
 const TRIES: usize = 3;
 
@@ -236,6 +238,8 @@ impl StartContext {
 
 fn init(target: &Target, check: bool) -> Init {
     let config = &target.revision.config;
+    let mut environment = config.environment.variables().clone();
+    environment.insert(FUNCTION_NAME.to_owned(), target.function_name.to_string());
     Init {
         function_name: target.function_name.to_string(),
         function_version: target.version.to_string(),
@@ -244,7 +248,7 @@ fn init(target: &Target, check: bool) -> Init {
         contract: config.contract.as_str().to_owned(),
         memory_mb: config.limits.memory_mib(),
         concurrency: config.limits.concurrency(),
-        environment: config.environment.variables().clone(),
+        environment,
         code_dir: CODE_DIR.to_owned(),
         check,
     }

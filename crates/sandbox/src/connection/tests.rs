@@ -57,6 +57,7 @@ fn call(event: &[u8], released: &Arc<AtomicUsize>) -> Call<'static> {
     let event: &'static [u8] = Box::leak(event.to_vec().into_boxed_slice());
     Call {
         request: InvocationId::new(),
+        deadline: Deadline::at(Instant::now() + std::time::Duration::from_secs(60)),
         deadline_unix_ms: 7,
         event,
         hold: Hold::new(Released(released.clone())),
@@ -106,6 +107,7 @@ async fn a_sandbox_that_ends_fails_its_calls_and_keeps_what_they_wrote() {
     guest.send(FrameKind::Log, frame.call, b"\x00last words").await;
     drop(guest);
     let lost = waiting.await.unwrap_err();
+    assert_eq!(lost.reason, LossReason::Gone);
     assert_eq!(lost.logs.lines()[0].text, "last words");
     assert_eq!(released.load(Ordering::SeqCst), 1);
     assert!(connection.call(call(b"", &released)).is_err(), "a later call has not begun");
@@ -163,4 +165,23 @@ async fn large_events_pass_whole() {
     assert_eq!(frame.payload.len(), 24 + event.len());
     guest.send(FrameKind::Result, frame.call, &event).await;
     assert_eq!(waiting.await.unwrap().result.unwrap().len(), event.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_no_longer_than_its_deadline_and_holds_its_slot_beyond() {
+    let (connection, mut guest) = pair();
+    let released = Arc::new(AtomicUsize::new(0));
+    let start = tokio::time::Instant::now();
+    let after = |secs| Deadline::at((start + std::time::Duration::from_secs(secs)).into_std());
+    let late = connection.call(Call { deadline: after(9), ..call(b"", &released) }).unwrap();
+    let soon = connection.call(Call { deadline: after(3), ..call(b"", &released) }).unwrap();
+    let (first, second) = (guest.receive().await, guest.receive().await);
+    guest.send(FrameKind::Log, second.call, b"\x00so far").await;
+    let lost = soon.await.unwrap_err();
+    assert_eq!((lost.reason, start.elapsed().as_secs()), (LossReason::DeadlinePassed, 3));
+    assert_eq!(lost.logs.lines()[0].text, "so far");
+    assert_eq!(released.load(Ordering::SeqCst), 0, "it still runs");
+    guest.send(FrameKind::Result, first.call, b"1").await;
+    assert!(late.await.is_ok());
+    assert_eq!(released.load(Ordering::SeqCst), 1);
 }
