@@ -179,6 +179,7 @@ fn announce(listeners: &[tokio::net::TcpListener], data: &Path) -> anyhow::Resul
 struct Server {
     store: SqliteStore,
     worker: Arc<LocalWorker>,
+    driver: Arc<ProcessDriver>,
     dispatch: Arc<Dispatch>,
     recorder: Recorder,
     recording: tokio::task::JoinHandle<()>,
@@ -200,7 +201,7 @@ impl Server {
         let worker = LocalWorker::new(
             worker_config(config),
             impuls_worker::Parts {
-                driver,
+                driver: driver.clone(),
                 catalogue: catalogue.clone(),
                 folders,
                 background: tokio::runtime::Handle::current(),
@@ -229,7 +230,7 @@ impl Server {
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
-        Ok(Self { store, worker, dispatch, recorder, recording, keeping, front })
+        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front })
     }
 
     /// Makes every stored function callable.
@@ -254,6 +255,7 @@ impl Server {
         if tokio::time::timeout(SANDBOX_SHUTDOWN, self.worker.shut_down()).await.is_err() {
             tracing::error!("some sandboxes did not end in time; they end with this process");
         }
+        self.driver.shutdown().await;
         self.recorder.stop();
         self.recording.await?;
         self.store.close().await.context("cannot close the metadata store")

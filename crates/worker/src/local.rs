@@ -196,11 +196,11 @@ impl LocalWorker {
         }
     }
 
-    /// Destroys every sandbox and waits until all are gone.
+    /// Destroys every sandbox, in use or not, and waits until all are gone.
     pub async fn shut_down(&self) {
         let pools: Vec<Arc<Pool>> = self.pools.pin().values().cloned().collect();
         for pool in pools {
-            pool.drain();
+            pool.destroy_all();
         }
         for sandbox in self.context.prewarm.take_all() {
             self.context.live.fetch_add(1, Ordering::Relaxed);

@@ -238,6 +238,11 @@ impl Pool {
         self.destroy(|core| core.drain(Instant::now()));
     }
 
+    /// Destroys every sandbox; calls that run in one end with it.
+    pub(crate) fn destroy_all(&self) {
+        self.destroy(PoolCore::take_all);
+    }
+
     /// Keeps sandboxes again.
     pub(crate) fn revive(&self) {
         self.state.lock().core.revive();

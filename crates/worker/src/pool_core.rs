@@ -210,6 +210,13 @@ impl PoolCore {
         self.take_idle(now, 0)
     }
 
+    /// Takes out every sandbox, in use or not.
+    pub(crate) fn take_all(&mut self) -> Vec<MemberKey> {
+        self.draining = true;
+        self.free.clear();
+        self.members.drain().map(|(key, _)| key).collect()
+    }
+
     /// The revision is called again: keep its sandboxes from now on.
     pub(crate) const fn revive(&mut self) {
         self.draining = false;

@@ -18,6 +18,8 @@ use crate::start::{unassigned, unassigned_limits};
 const WINDOW: Duration = Duration::from_secs(10);
 /// How long making one prewarmed sandbox may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a refill gives way to cold starts, in milliseconds.
+const YIELD_MS: u32 = 50;
 /// Pause after a failure to make one, doubled up to [`BACKOFF_MAX`] while failures go on.
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -146,7 +148,11 @@ impl Prewarm {
                 }
             }
             while let Some(image) = self.next_to_make(memory) {
-                while busy() {
+                // Cold starts go first, but pools that are never filled would make every start a slow one.
+                for _ in 0..YIELD_MS {
+                    if !busy() {
+                        break;
+                    }
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 match self.make_one(image.clone()).await {
