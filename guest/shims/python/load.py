@@ -30,6 +30,10 @@ def load(settings):
         time.tzset()
     os.chdir(code_dir)
     sys.path.insert(0, code_dir)
+    # The code appeared after the interpreter had looked: what it did not find then (folders of PYTHONPATH) may
+    # be there now.
+    for path in [path for path, finder in sys.path_importer_cache.items() if finder is None]:
+        del sys.path_importer_cache[path]
     handler = str(settings["handler"])
     file, module_name, name = locate(code_dir, handler)
     sys.argv[:] = [file]
