@@ -39,8 +39,9 @@ check: ## fmt, clippy, tidy, doc links, generated files, deny, unit tests
 deny: ## the rules of deny.toml; installs cargo-deny the first time (minutes)
 	@cargo xtask deny
 
-bench: build ## the benchmarks
-	@benches/run
+bench: build ## figures beside peers and budgets (docs/benchmarks.md); ARGS=--quick for a first look
+	@command -v wrk >/dev/null || cargo xtask setup
+	@cargo run --quiet --release --package impuls-bench -- $(ARGS)
 
 gen: ## write generated files: openapi/impuls.json
 	@cargo xtask gen

@@ -1,6 +1,6 @@
 //! The server's side of the driver: starting the spawner, making sandboxes, tidying up after a crash.
 
-mod core;
+mod home;
 mod keeper;
 mod link;
 
@@ -20,7 +20,7 @@ use crate::orphans;
 use crate::sandbox::ProcessSandbox;
 use crate::spawner::ENVIRONMENT;
 
-pub(crate) use self::core::{Core, Station};
+pub(crate) use self::home::{Core, Station};
 pub(crate) use self::link::Refused;
 
 /// The driver of process sandboxes.
@@ -62,10 +62,8 @@ impl ProcessDriver {
         let folder = Arc::new(Folder { path, handle });
         let (core, report) = Core::start(&config.exe, &instance).await?;
         orphans::note_groups(&folder.path, &core.cgroups).map_err(failed)?;
-        let missing: Vec<String> = report
-            .unexpectedly_missing()
-            .map(|layer| format!("{} ({})", layer.name, layer.detail))
-            .collect();
+        let missing: Vec<String> =
+            report.unexpectedly_missing().map(|layer| format!("{} ({})", layer.name, layer.detail)).collect();
         if !missing.is_empty() && !config.allow_weaker {
             core.close().await;
             return Err(SandboxError::Setup {
@@ -98,7 +96,10 @@ pub(crate) async fn examine(exe: &std::path::Path) -> Result<IsolationReport, Sa
 fn environment(own: &BTreeMap<String, String>) -> Vec<String> {
     let fixed = ENVIRONMENT.iter().map(|&text| text.to_owned());
     let is_own = |text: &String| text.split_once('=').is_some_and(|(name, _)| own.contains_key(name));
-    fixed.filter(|text| !is_own(text)).chain(own.iter().map(|(name, value)| format!("{name}={value}"))).collect()
+    fixed
+        .filter(|text| !is_own(text))
+        .chain(own.iter().map(|(name, value)| format!("{name}={value}")))
+        .collect()
 }
 
 impl ProcessDriver {
@@ -147,7 +148,8 @@ impl SandboxDriver for ProcessDriver {
     async fn reap_orphans(&self) -> Result<usize, SandboxError> {
         let (run_dir, core) = (self.run_dir.clone(), self.core.clone());
         let reaped = tokio::task::spawn_blocking(move || orphans::reap(&run_dir, &core.cgroups)).await;
-        let failed = |source| SandboxError::Setup { step: "remove what dead servers left".to_owned(), source };
+        let failed =
+            |source| SandboxError::Setup { step: "remove what dead servers left".to_owned(), source };
         reaped.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
     }
 }

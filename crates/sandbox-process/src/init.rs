@@ -121,11 +121,7 @@ fn become_guest() -> Result<(), Failure> {
 }
 
 /// Starts the runtime's process and waits until it has been executed.
-fn start_runtime(
-    plan: &Plan<'_>,
-    process: &Process,
-    rules: Option<BorrowedFd<'_>>,
-) -> Result<Pid, Failure> {
+fn start_runtime(plan: &Plan<'_>, process: &Process, rules: Option<BorrowedFd<'_>>) -> Result<Pid, Failure> {
     let (ours, low) = transport::pair().step("make socket pair")?;
     let theirs = runtime::above_stdio(low.as_fd())?;
     // Two names would be two ends to close.
@@ -151,7 +147,8 @@ fn start_runtime(
 
 /// Reads what [`report`] wrote.
 pub(crate) fn read_failure(message: &[u8]) -> Failure {
-    let errno = message.get(1..5).and_then(|bytes| bytes.try_into().ok()).map_or(libc::EIO, i32::from_le_bytes);
+    let errno =
+        message.get(1..5).and_then(|bytes| bytes.try_into().ok()).map_or(libc::EIO, i32::from_le_bytes);
     let step = String::from_utf8_lossy(message.get(5..).unwrap_or_default()).into_owned();
     Failure::new(step, io::Error::from_raw_os_error(errno))
 }

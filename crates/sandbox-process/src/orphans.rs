@@ -121,7 +121,8 @@ fn kill_members(group: &Path) {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     };
     for pid in members() {
-        let Some(process) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+        let Some(process) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        else {
             continue;
         };
         if members().contains(&pid) {

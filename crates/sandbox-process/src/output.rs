@@ -106,7 +106,9 @@ impl OutputSource for Output {
             if ready == 0 || flags == [false, false] {
                 break;
             }
-            for (index, pipe) in self.pipes.iter().enumerate().filter(|(index, _)| flags.get(*index) == Some(&true)) {
+            for (index, pipe) in
+                self.pipes.iter().enumerate().filter(|(index, _)| flags.get(*index) == Some(&true))
+            {
                 let _broken = kept.read(index, pipe.get_ref());
             }
         }

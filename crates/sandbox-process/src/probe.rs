@@ -113,18 +113,29 @@ fn cgroup_kill(cgroups: &Cgroups) -> Finding {
 
 /// What the absence of a layer costs, and how to get it.
 const fn advice(name: LayerName) -> (&'static str, &'static str) {
-    const NAMESPACES: &str =
-        "set the sysctls user.max_user_namespaces above 0 and kernel.apparmor_restrict_unprivileged_userns to 0, \
+    const NAMESPACES: &str = "set the sysctls user.max_user_namespaces above 0 and kernel.apparmor_restrict_unprivileged_userns to 0, \
          or run as root; in a container, allow clone and unshare";
     const CGROUPS: &str = "run as root, or as a systemd service with Delegate=yes";
     match name {
         LayerName::UserNamespace => ("no sandbox can be made", NAMESPACES),
-        LayerName::PidNamespace => ("functions would see other processes; no sandbox can be made", NAMESPACES),
-        LayerName::MountNamespace => ("functions would see the host's files; no sandbox can be made", NAMESPACES),
-        LayerName::NetworkNamespace => ("functions would reach the network; no sandbox can be made", NAMESPACES),
-        LayerName::IpcNamespace => ("functions would share memory with others; no sandbox can be made", NAMESPACES),
-        LayerName::UtsNamespace => ("functions would see the host's name; no sandbox can be made", NAMESPACES),
-        LayerName::CgroupNamespace => ("functions would see their place in the host; no sandbox can be made", NAMESPACES),
+        LayerName::PidNamespace => {
+            ("functions would see other processes; no sandbox can be made", NAMESPACES)
+        }
+        LayerName::MountNamespace => {
+            ("functions would see the host's files; no sandbox can be made", NAMESPACES)
+        }
+        LayerName::NetworkNamespace => {
+            ("functions would reach the network; no sandbox can be made", NAMESPACES)
+        }
+        LayerName::IpcNamespace => {
+            ("functions would share memory with others; no sandbox can be made", NAMESPACES)
+        }
+        LayerName::UtsNamespace => {
+            ("functions would see the host's name; no sandbox can be made", NAMESPACES)
+        }
+        LayerName::CgroupNamespace => {
+            ("functions would see their place in the host; no sandbox can be made", NAMESPACES)
+        }
         LayerName::ProcMask => (
             "no sandbox can be made without a /proc of its own",
             "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined)",

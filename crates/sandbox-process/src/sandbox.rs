@@ -111,8 +111,11 @@ impl ProcessSandbox {
             Some(Exit { code, .. }) => format!("exit code {}", code.unwrap_or_default()),
         };
         let output = self.output.drain();
-        let text: Vec<&str> =
-            output.iter().filter(|(level, _)| *level == LogLevel::Stderr).map(|(_, text)| text.as_str()).collect();
+        let text: Vec<&str> = output
+            .iter()
+            .filter(|(level, _)| *level == LogLevel::Stderr)
+            .map(|(_, text)| text.as_str())
+            .collect();
         let text: String = text.join("\n").chars().take(LAST_WORDS).collect();
         if text.is_empty() { how } else { format!("{how}: {text}") }
     }

@@ -57,7 +57,8 @@ impl Filters {
 
 fn compile() -> io::Result<[BpfProgram; 2]> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
-    let (eperm, enosys) = (SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Errno(libc::ENOSYS as u32));
+    let (eperm, enosys) =
+        (SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Errno(libc::ENOSYS as u32));
     let program = |rules, otherwise, matching| -> io::Result<BpfProgram> {
         let filter = SeccompFilter::new(rules, otherwise, matching, arch).map_err(io::Error::other)?;
         filter.try_into().map_err(io::Error::other)
@@ -137,20 +138,5 @@ mod tests {
         ] {
             assert!(!table::ALLOWED.contains(&call), "{call}");
         }
-    }
-}
-#[cfg(test)]
-mod timing {
-    #[test]
-    fn timing() {
-        let f = super::Filters::compile().unwrap();
-        std::thread::spawn(move || {
-            rustix::thread::set_no_new_privs(true).unwrap();
-            for _ in 0..8 {
-                let t = std::time::Instant::now();
-                f.install().unwrap();
-                println!("{:?}", t.elapsed());
-            }
-        }).join().unwrap();
     }
 }

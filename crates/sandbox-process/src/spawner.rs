@@ -8,6 +8,7 @@
 //! [`privilege`] is how it gets the rights that it needs, [`events`] the loop, [`place`] the life of one sandbox,
 //! [`zygote`] the interpreters that fork.
 
+mod assign;
 mod events;
 mod ids;
 mod place;
@@ -18,8 +19,8 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, Signal};
 
+pub(crate) use assign::CODE;
 pub(crate) use privilege::Identity;
-pub(crate) use place::CODE;
 pub(crate) use zygote::ENVIRONMENT;
 
 use crate::failure::{Failure, Step};

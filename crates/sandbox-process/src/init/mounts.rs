@@ -28,15 +28,8 @@ const HIDDEN_FILES: [&str; 8] = [
     "/proc/sched_debug",
 ];
 /// Folders of the same kind.
-const HIDDEN_FOLDERS: [&str; 7] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/scsi",
-    "/proc/tty",
-];
+const HIDDEN_FOLDERS: [&str; 7] =
+    ["/proc/acpi", "/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi", "/proc/tty"];
 
 /// Mounts `/proc`, `/tmp` and `/dev/shm`. `/var/empty` and the device nodes of the template must be there.
 pub(super) fn mount_all() -> Result<(), Failure> {
@@ -51,7 +44,8 @@ pub(super) fn mount_all() -> Result<(), Failure> {
     }
     let at = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let settings = open_tree(CWD, "/proc/sys", at).step("bind /proc/sys")?;
-    sys::set_mount_flags(settings.as_fd(), libc::MOUNT_ATTR_RDONLY, false).step("make /proc/sys read-only")?;
+    sys::set_mount_flags(settings.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
+        .step("make /proc/sys read-only")?;
     move_mount(&settings, "", CWD, "/proc/sys", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .step("mount /proc/sys")?;
     mount("tmpfs", "/tmp", "tmpfs", flags, TMP).step("mount /tmp")?;
@@ -61,6 +55,7 @@ pub(super) fn mount_all() -> Result<(), Failure> {
 /// Mounts a fresh `/proc` over the old one, in a process that exists to find out whether that works.
 pub(crate) fn try_proc() -> Result<(), Failure> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step("make mounts private")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .step("make mounts private")?;
     mount("proc", "/proc", "proc", flags, None).step("mount /proc")
 }

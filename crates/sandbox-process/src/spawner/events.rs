@@ -134,7 +134,8 @@ impl Spawner {
 
     /// Carries out one request; false once the server is gone.
     fn serve(&mut self) -> Result<bool, Failure> {
-        let Some((request, fds)) = transport::receive::<Request>(&self.server).step("receive request")? else {
+        let Some((request, fds)) = transport::receive::<Request>(&self.server).step("receive request")?
+        else {
             return Ok(false);
         };
         match request {

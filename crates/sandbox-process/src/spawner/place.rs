@@ -13,14 +13,9 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, open};
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitStatus, kill_process, pidfd_open};
-use rustix::thread::{
-    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
-};
+use rustix::process::{Pid, Signal, WaitStatus, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::events::{Source, Spawner};
 use super::privilege::Identity;
@@ -31,8 +26,6 @@ use crate::messages::{Create, End, Event, Key, Limits, Refusal, RequestId};
 use crate::sys::{self, CloneArgs};
 use crate::transport;
 
-/// Where code appears in a sandbox.
-pub(crate) const CODE: &str = "/var/task";
 /// The namespaces of a sandbox.
 pub(crate) const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
@@ -94,7 +87,12 @@ pub(super) struct Removal {
 }
 
 fn strings(texts: Vec<String>) -> Result<Vec<CString>, Failure> {
-    texts.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(io::Error::from).step("read command")
+    texts
+        .into_iter()
+        .map(CString::new)
+        .collect::<Result<_, _>>()
+        .map_err(io::Error::from)
+        .step("read command")
 }
 
 impl Spawner {
@@ -213,7 +211,7 @@ impl Spawner {
     }
 
     /// A spawner that cannot get back to its own files is of no use: better none than a lost one.
-    fn go_home(&self) {
+    pub(super) fn go_home(&self) {
         if move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Mount)).is_err() {
             sys::exit_now(1);
         }
@@ -226,35 +224,6 @@ impl Spawner {
         std::fs::write(format!("{folder}/setgroups"), "deny").step("deny setgroups")?;
         std::fs::write(format!("{folder}/gid_map"), &map).step("map group id")?;
         std::fs::write(format!("{folder}/uid_map"), &map).step("map user id")
-    }
-
-    /// Shows code to a sandbox and sets its limits; at most once, because nothing in the place may be trusted
-    /// once code is in it.
-    pub(super) fn assign(&mut self, key: Key, code: &Path, limits: Limits) -> Result<(), Refusal> {
-        let place = self.places.get_mut(&key).filter(|place| matches!(place.phase, Phase::Live));
-        let place = place.filter(|place| place.ended.is_none()).ok_or(Refusal::Gone)?;
-        if std::mem::replace(&mut place.assigned, true) {
-            return Err(Failure::new("assign twice", io::Error::from_raw_os_error(libc::EBUSY)).into());
-        }
-        let (init, before) = (place.init, std::mem::replace(&mut place.limits, limits));
-        self.cgroups.set_limits(key, limits, Some(before))?;
-        Ok(self.show_code(init, code)?)
-    }
-
-    fn show_code(&self, init: Pid, code: &Path) -> Result<(), Failure> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = open(code, flags, Mode::empty()).step_with(|| format!("open {}", code.display()))?;
-        let at = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH;
-        let tree = open_tree(&folder, "", at).step("bind code")?;
-        let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-        sys::set_mount_flags(tree.as_fd(), flags, false).step("make code read-only")?;
-        let init = pidfd_open(init, PidfdFlags::empty()).step("open process 1")?;
-        move_into_thread_name_spaces(init.as_fd(), ThreadNameSpaceType::MOUNT).step("enter sandbox")?;
-        let moved = move_mount(&tree, "", CWD, CODE, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
-        self.go_home();
-        moved.step("mount code")
     }
 
     /// Kills a sandbox and answers when nothing of it is left.
@@ -329,7 +298,9 @@ impl Spawner {
     /// Process 1 has been reaped: no process of the sandbox is left.
     fn finish(&mut self, key: Key) {
         // Its last words may still be in the socket.
-        while self.places.get(&key).is_some_and(|place| sys::is_readable(&place.channel)) && self.hear_init(key) {}
+        while self.places.get(&key).is_some_and(|place| sys::is_readable(&place.channel))
+            && self.hear_init(key)
+        {}
         let Some(place) = self.places.remove(&key) else { return };
         self.unwatch(&place.channel, place.token);
         if let Some((status, token)) = &place.forked_status {

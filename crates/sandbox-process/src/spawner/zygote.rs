@@ -116,7 +116,12 @@ impl Spawner {
 
     fn run_zygote(&mut self, image: u32, command: &[String]) -> Result<Running, Failure> {
         let strings = |texts: &[&str]| -> Result<Vec<CString>, Failure> {
-            texts.iter().map(|&text| CString::new(text)).collect::<Result<_, _>>().map_err(io::Error::from).step("read command")
+            texts
+                .iter()
+                .map(|&text| CString::new(text))
+                .collect::<Result<_, _>>()
+                .map_err(io::Error::from)
+                .step("read command")
         };
         let arguments = strings(&command.iter().map(String::as_str).collect::<Vec<_>>())?;
         let environment = strings(&ENVIRONMENT)?;
@@ -124,9 +129,11 @@ impl Spawner {
         let unknown = || Failure::new("find image", io::Error::from_raw_os_error(libc::ENOENT));
         let root = &self.runtimes.get(&image).ok_or_else(unknown)?.template.namespace;
         let pid = self.inside(root.as_fd(), || {
-            sys::clone_process(CloneArgs::default(), || match execute(&arguments, &environment, theirs.as_fd()) {
-                Ok(never) => match never {},
-                Err(_) => 1,
+            sys::clone_process(CloneArgs::default(), || {
+                match execute(&arguments, &environment, theirs.as_fd()) {
+                    Ok(never) => match never {},
+                    Err(_) => 1,
+                }
             })
             .step("clone zygote")
         })?;

@@ -68,7 +68,8 @@ pub(super) fn build(image: &Image) -> Result<(), Failure> {
 fn check_path(path: &Path) -> Result<(), Failure> {
     let ok = path.is_absolute()
         && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    let invalid = || Failure::new(format!("path {}", path.display()), io::Error::from_raw_os_error(libc::EINVAL));
+    let invalid =
+        || Failure::new(format!("path {}", path.display()), io::Error::from_raw_os_error(libc::EINVAL));
     if ok { Ok(()) } else { Err(invalid()) }
 }
 
@@ -104,7 +105,9 @@ fn attach(mount: &Detached, guest: &Path) -> io::Result<()> {
 }
 
 fn make_parent(path: &Path) -> Result<(), Failure> {
-    path.parent().map_or(Ok(()), fs::create_dir_all).step_with(|| format!("make folder of {}", path.display()))
+    path.parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .step_with(|| format!("make folder of {}", path.display()))
 }
 
 /// The host's device nodes, for users who cannot make nodes of their own.

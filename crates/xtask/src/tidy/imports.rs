@@ -55,6 +55,8 @@ fn row(folder: &str) -> Option<Row> {
         "agent" => only(&["guest-protocol"], NO_EDGE),
         "telemetry" => only(&["domain"], NO_SQL),
         "xtask" => only(&["domain"], Outside::Free),
+        // They measure the program from outside.
+        "benches" => only(&[], Outside::Free),
         "bin" | "embed" | "testkit" | "e2e" => {
             Some(Row { workspace: Workspace::Everything, outside: Outside::Free })
         }

@@ -16,8 +16,12 @@ pub fn check(file: &TextFile, findings: &mut Vec<Finding>) {
     let folder = folder_of(&file.path);
 
     let name = package.get("name").and_then(Value::as_str).unwrap_or_default();
-    // The one binary is called after the product.
-    let expected = if folder == "bin" { "impuls".to_owned() } else { format!("impuls-{folder}") };
+    let expected = match folder {
+        // The one binary is called after the product.
+        "bin" => "impuls".to_owned(),
+        "benches" => "impuls-bench".to_owned(),
+        _ => format!("impuls-{folder}"),
+    };
     if name != expected {
         report(line_of(&file.text, "name"), format!("folder `{folder}` holds the package `{expected}`"));
     }

@@ -23,6 +23,9 @@ use crate::messages::{End, Image, Key, Request};
 /// Waits between attempts to start a spawner again.
 const RESTART: Duration = Duration::from_millis(100);
 
+/// How long the spawner may take to end everything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// One spawner and what has been prepared in it.
 #[derive(Debug)]
 pub(crate) struct Station {
@@ -48,7 +51,10 @@ pub(crate) struct Core {
 
 impl Core {
     /// Starts a spawner. Sandboxes' groups are to be called after `instance`.
-    pub(super) async fn start(exe: &Path, instance: &str) -> Result<(Arc<Self>, IsolationReport), SandboxError> {
+    pub(super) async fn start(
+        exe: &Path,
+        instance: &str,
+    ) -> Result<(Arc<Self>, IsolationReport), SandboxError> {
         let keeper = Keeper::start(exe.to_owned())
             .map_err(|source| SandboxError::Setup { step: "start the keeper thread".to_owned(), source })?;
         let opened = open(&keeper, instance).await?;
@@ -127,8 +133,10 @@ impl Core {
             station.link.close();
         }
         let ended = self.ended.lock().take();
-        if let Some(ended) = ended {
-            let _gone = ended.await;
+        if let Some(ended) = ended
+            && tokio::time::timeout(PATIENCE, ended).await.is_err()
+        {
+            tracing::error!("the spawner does not end; the kernel will kill it with this process");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests of real sandboxes share: images made by hand, and a way to put questions to code inside.
 
 #![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use impuls_domain::{Deadline, InvocationId, SandboxId};
 use impuls_guest_protocol::Init;
 use impuls_sandbox::{
-    Assignment, BindMount, Call, Connection, Hold, InitReport, RuntimeImage, Sandbox, SandboxDriver,
+    Assignment, BindMount, Call, Connection, Hold, InitReport, Reply, RuntimeImage, Sandbox, SandboxDriver,
     SandboxLimits, SandboxSpec, StartMethod,
 };
 use impuls_sandbox_process::{Config, ProcessDriver};
@@ -63,6 +64,7 @@ pub static NODE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| {
         links: Vec::new(),
         files: shims("node", "js"),
         argv: vec!["/usr/bin/node".into(), "/opt/impuls/node/shim.js".into()],
+        steered_argv: vec!["/usr/bin/node".into(), "/opt/impuls/node/shim.js".into()],
         warm_argument: "--warm",
         start: StartMethod::Exec,
         idle_memory_mib: 8,
@@ -90,6 +92,7 @@ fn python(start: StartMethod) -> Arc<RuntimeImage> {
         links: Vec::new(),
         files: shims("python", "py"),
         argv: shim("shim.py"),
+        steered_argv: ["/usr/bin/python3.11", "-s", "/opt/impuls/python/shim.py"].map(str::to_owned).into(),
         warm_argument: "--warm",
         start: match start {
             StartMethod::Exec => StartMethod::Exec,
@@ -102,17 +105,26 @@ fn python(start: StartMethod) -> Arc<RuntimeImage> {
 pub static PYTHON: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| python(StartMethod::Exec));
 pub static ZYGOTE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| python(StartMethod::Zygote(Vec::new())));
 
+/// Tests count what is on the machine, so they take turns.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A driver with a run folder of its own.
 pub struct Fixture {
     pub driver: Arc<ProcessDriver>,
     pub folder: tempfile::TempDir,
+    pub turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Fixture {
     pub async fn new() -> Self {
+        let turn = TURN.lock().await;
         let folder = tempfile::tempdir().unwrap();
         let config = Config { run_dir: folder.path().join("run"), exe: spawner_exe(), allow_weaker: false };
-        Self { driver: ProcessDriver::start(config).await.unwrap(), folder }
+        Self { driver: ProcessDriver::start(config).await.unwrap(), folder, turn }
+    }
+
+    pub async fn over(driver: Arc<ProcessDriver>, folder: tempfile::TempDir) -> Self {
+        Self { driver, folder, turn: TURN.lock().await }
     }
 
     pub async fn create(&self, image: &Arc<RuntimeImage>) -> Arc<dyn Sandbox> {
@@ -149,18 +161,7 @@ impl Fixture {
         let folder = self.folder.path().join(sandbox.id().to_string());
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join(file), code).unwrap();
-        let init = Init {
-            function_name: "test".into(),
-            function_version: "1".into(),
-            function_id: "00000000-0000-7000-8000-000000000000".into(),
-            handler: format!("{}.handler", file.split('.').next().unwrap()),
-            contract: "module".into(),
-            memory_mb: limits.memory_mib,
-            concurrency: 1,
-            environment: BTreeMap::new(),
-            code_dir: "/var/task".into(),
-            check: false,
-        };
+        let init = init(&format!("{}.handler", file.split('.').next().unwrap()), limits);
         sandbox.assign(Assignment { code: folder, limits, init }, deadline(20)).await.unwrap()
     }
 
@@ -178,17 +179,54 @@ impl Fixture {
     }
 }
 
+pub fn init(handler: &str, limits: SandboxLimits) -> Init {
+    Init {
+        function_name: "test".into(),
+        function_version: "1".into(),
+        function_id: "00000000-0000-7000-8000-000000000000".into(),
+        handler: handler.into(),
+        contract: "module".into(),
+        memory_mb: limits.memory_mib,
+        concurrency: 1,
+        environment: BTreeMap::new(),
+        code_dir: "/var/task".into(),
+        check: false,
+    }
+}
+
 /// Calls the handler.
 pub async fn call(connection: &Connection, event: &str) -> Result<serde_json::Value, String> {
+    let reply = try_reply(connection, event).await.ok_or("sandbox is gone")?;
+    match reply.result {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap()),
+        Err(error) => Err(format!("{}: {}", error.class, error.message)),
+    }
+}
+
+/// Calls the handler and returns all that came back.
+pub async fn reply(connection: &Connection, event: &str) -> Reply {
+    try_reply(connection, event).await.unwrap()
+}
+
+async fn try_reply(connection: &Connection, event: &str) -> Option<Reply> {
     let call = Call {
         request: InvocationId::new(),
+        deadline: deadline(60),
         deadline_unix_ms: u64::MAX / 2,
         event: event.as_bytes(),
         hold: Hold::new(()),
     };
-    let reply = connection.call(call).map_err(|gone| gone.to_string())?.await.map_err(|_| "sandbox is gone")?;
-    match reply.result {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap()),
-        Err(error) => Err(format!("{}: {}", error.class, error.message)),
+    connection.call(call).ok()?.await.ok()
+}
+
+/// Waits until there is an answer.
+pub async fn eventually<T>(mut question: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        if let Some(answer) = question() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "it did not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
