@@ -124,6 +124,7 @@ impl StartContext {
         check: bool,
         by: Deadline,
     ) -> Result<(Arc<dyn Sandbox>, Logs), StartError> {
+        let begun = Instant::now();
         let code = self.code(target).await?;
         let config = &target.revision.config;
         let installed =
@@ -133,11 +134,17 @@ impl StartContext {
         let mut tries = TRIES;
         loop {
             tries -= 1;
+            let code_ready = begun.elapsed();
             let sandbox = self.sandbox(&installed.image, target, by).await?;
+            let sandbox_ready = begun.elapsed();
             let report = sandbox.assign(assignment.clone(), by).await;
             let logs = sandbox.take_loose_logs();
             match report {
-                Ok(Ok(())) => return Ok((sandbox, logs)),
+                Ok(Ok(())) => {
+                    let loaded = begun.elapsed();
+                    tracing::debug!(function = %target.function_name, ?code_ready, ?sandbox_ready, ?loaded, "a start by phase");
+                    return Ok((sandbox, logs));
+                }
                 Ok(Err(failure)) => {
                     self.destroy(sandbox);
                     return Err(StartError::Init(failure, logs));

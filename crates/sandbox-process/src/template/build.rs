@@ -12,7 +12,7 @@ use rustix::mount::{
     move_mount, open_tree, unmount,
 };
 
-use super::files::{DEVICE_LINKS, DEVICES, ETC, FOLDERS};
+use super::files::{DEVICE_LINKS, DEVICES, ETC, FOLDERS, LOCAL_TIME};
 use crate::failure::{Failure, Step};
 use crate::messages::Image;
 use crate::sys;
@@ -51,6 +51,8 @@ pub(super) fn build(image: &Image) -> Result<(), Failure> {
     for (path, content) in ETC {
         fs::write(path, content).step("write /etc")?;
     }
+    let (zone, local_time) = LOCAL_TIME;
+    symlink(zone, local_time).step("link /etc/localtime")?;
     for (path, content) in &image.files {
         check_path(path)?;
         make_parent(path)?;
