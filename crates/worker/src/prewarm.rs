@@ -18,8 +18,9 @@ use crate::start::{unassigned, unassigned_limits};
 const WINDOW: Duration = Duration::from_secs(10);
 /// How long making one prewarmed sandbox may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a refill gives way to cold starts, in milliseconds.
-const YIELD_MS: u32 = 50;
+/// How long a refill waits for cold starts at a time, and how often.
+const PAUSE: Duration = Duration::from_millis(5);
+const PAUSES: u32 = 10;
 /// Pause after a failure to make one, doubled up to [`BACKOFF_MAX`] while failures go on.
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -131,7 +132,7 @@ impl Prewarm {
         Ok(())
     }
 
-    /// Keeps the pools filled, one sandbox at a time and never while `busy` says that calls wait for a start.
+    /// Keeps the pools filled, one sandbox at a time, giving way while `busy` says that calls wait for a start.
     pub(crate) async fn run(&self, memory: &MemoryGauge, busy: impl Fn() -> bool) {
         let mut backoff = BACKOFF;
         loop {
@@ -148,13 +149,7 @@ impl Prewarm {
                 }
             }
             while let Some(image) = self.next_to_make(memory) {
-                // Cold starts go first, but pools that are never filled would make every start a slow one.
-                for _ in 0..YIELD_MS {
-                    if !busy() {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
+                give_way(&busy).await;
                 match self.make_one(image.clone()).await {
                     Ok(()) => backoff = BACKOFF,
                     Err(error) => {
@@ -164,6 +159,17 @@ impl Prewarm {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Waits until cold starts, and the first calls that follow them, are through: a refill costs the machine more than
+/// they do. Not for ever, because pools that are never filled would make every start a slow one.
+async fn give_way(busy: impl Fn() -> bool) {
+    for _ in 0..PAUSES {
+        tokio::time::sleep(PAUSE).await;
+        if !busy() {
+            return;
         }
     }
 }
