@@ -13,7 +13,7 @@ pub struct Config {
     pub reserved_memory_mib: u64,
     /// Calls of one revision that may wait for a sandbox. Default 10,000.
     pub queue_limit: usize,
-    /// Prewarmed sandboxes of each runtime that are kept ready at rest; 0 turns prewarming off. Default 2.
+    /// Prewarmed sandboxes of each runtime that are kept ready at rest; 0 turns prewarming off. Default 4.
     pub prewarm: usize,
     /// The most prewarmed sandboxes of one runtime, however often cold starts come. Default 24.
     pub prewarm_max: usize,
@@ -28,7 +28,7 @@ impl Default for Config {
             max_sandboxes: 10_000,
             reserved_memory_mib: 512,
             queue_limit: 10_000,
-            prewarm: 2,
+            prewarm: 4,
             prewarm_max: 24,
             init_timeout: Duration::from_secs(10),
         }

@@ -106,10 +106,14 @@ impl Prewarm {
     fn next_to_make(&self, memory: &MemoryGauge) -> Option<Arc<RuntimeImage>> {
         let (config, now) = (&self.config, Instant::now());
         let mut ready = self.ready.lock();
-        let short = ready.values_mut().find_map(|ready| {
+        let missing = |ready: &mut Ready| {
             let target = ready.sizer.target(now, config.prewarm, config.prewarm_max);
-            (ready.sandboxes.len() < target).then(|| ready.image.clone())
-        })?;
+            (target.saturating_sub(ready.sandboxes.len()), ready.image.clone())
+        };
+        let (count, short) = ready.values_mut().map(missing).max_by_key(|(count, _)| *count)?;
+        if count == 0 {
+            return None;
+        }
         // Pools are a luxury: they leave twice the reserve to the sandboxes that calls need.
         memory.has_room(short.idle_memory_mib, config.reserved_memory_mib * 2).then_some(short)
     }
