@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use impuls_domain::limits::PAYLOAD_LIMIT;
@@ -12,7 +12,6 @@ use impuls_domain::{
     Qualifier, RevisionId, Usage, VersionNumber,
 };
 use impuls_store::{FunctionSnapshot, VersionStore};
-use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::admission::AdmissionConfig;
@@ -157,11 +156,10 @@ impl Dispatch {
         let _flight = self.take_off()?;
         let entry = self.find(request.function)?;
         let target = self.resolve(&entry, request.qualifier).await?;
-        let deadline = tokio::time::Instant::now() + target.revision.config.limits.timeout();
-        let deadline = Deadline::at(deadline.into_std());
-        let admitted_at = SystemTime::now();
+        let (now, at) = (tokio::time::Instant::now().into_std(), SystemTime::now());
+        let deadline = Deadline::at(now + target.revision.config.limits.timeout());
         let _permit = entry.admission.admit(deadline).await?;
-        self.run(&entry, target, Admitted { event: request.event, deadline, at: admitted_at }).await
+        self.run(&entry, target, Admitted { event: request.event, deadline, now, at }).await
     }
 
     async fn run(
@@ -172,13 +170,21 @@ impl Dispatch {
     ) -> Result<Invoked, DispatchError> {
         let since_epoch = admitted.at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let id = InvocationId::at(since_epoch);
-        let version = target.version;
         let ends = since_epoch + target.revision.config.limits.timeout();
         let deadline_unix_ms = u64::try_from(ends.as_millis()).unwrap_or(u64::MAX);
-        let mut record =
-            Record { dispatch: self, entry, target: &target, id, at: admitted.at.into(), done: false };
-        let Admitted { event, deadline, .. } = admitted;
-        let request = RunRequest { id, target: target.clone(), event, deadline, deadline_unix_ms };
+        let version = target.version;
+        let mut record = Record {
+            dispatch: self,
+            entry,
+            id,
+            revision: target.revision.id,
+            version,
+            memory_mib: target.revision.config.limits.memory_mib(),
+            at: admitted.at,
+            done: false,
+        };
+        let Admitted { event, deadline, now, .. } = admitted;
+        let request = RunRequest { id, target, event, admitted: now, deadline, deadline_unix_ms };
         match self.worker.run(request).await {
             Ok(outcome) => {
                 record.ended(&outcome);
@@ -231,6 +237,7 @@ impl Dispatch {
 struct Admitted {
     event: Bytes,
     deadline: Deadline,
+    now: Instant,
     at: SystemTime,
 }
 
@@ -262,9 +269,11 @@ impl Drop for Flight<'_> {
 struct Record<'a> {
     dispatch: &'a Dispatch,
     entry: &'a Arc<Entry>,
-    target: &'a Target,
     id: InvocationId,
-    at: OffsetDateTime,
+    revision: RevisionId,
+    version: VersionNumber,
+    memory_mib: u32,
+    at: SystemTime,
     done: bool,
 }
 
@@ -290,13 +299,13 @@ impl Record<'_> {
         let record = Invocation {
             id: self.id,
             function: self.entry.id,
-            revision: self.target.revision.id,
-            version: self.target.version,
+            revision: self.revision,
+            version: self.version,
             status,
             failure,
             logs,
             usage,
-            started_at: self.at,
+            started_at: self.at.into(),
         };
         self.dispatch.recorder.push(self.entry, record);
     }
@@ -305,8 +314,7 @@ impl Record<'_> {
 impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.done {
-            let usage =
-                Usage { memory_mib: self.target.revision.config.limits.memory_mib(), ..Usage::default() };
+            let usage = Usage { memory_mib: self.memory_mib, ..Usage::default() };
             self.push(InvocationStatus::Cancelled, None, Logs::default(), usage);
         }
     }

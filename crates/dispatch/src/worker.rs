@@ -1,7 +1,7 @@
 //! Whoever has the sandboxes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +28,8 @@ pub struct RunRequest {
     pub target: Arc<Target>,
     /// The event, at most [`impuls_domain::limits::PAYLOAD_LIMIT`] bytes; empty means `null`.
     pub event: Bytes,
+    /// When it was admitted.
+    pub admitted: Instant,
     /// When it must be over.
     pub deadline: Deadline,
     /// The same on the wall clock, in milliseconds since the Unix epoch, for the function to read.

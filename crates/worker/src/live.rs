@@ -9,10 +9,14 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::front;
+use crate::pool::Pool;
 use crate::pool_core::MemberKey;
 
 /// A live sandbox of a pool, with one connection for each front thread that has used it.
+///
+/// It keeps its pool alive, and the pool keeps it until it is lost or destroyed, which every sandbox once is.
 pub(crate) struct Live {
+    pub(crate) pool: Arc<Pool>,
     pub(crate) key: MemberKey,
     pub(crate) sandbox: Arc<dyn Sandbox>,
     connections: Box<[OnceCell<Connection>]>,
@@ -30,13 +34,13 @@ pub(crate) struct FirstCall {
 
 impl Live {
     pub(crate) fn new(
+        pool: Arc<Pool>,
         key: MemberKey,
         sandbox: Arc<dyn Sandbox>,
-        fronts: usize,
         first: FirstCall,
     ) -> Arc<Self> {
-        let connections = (0..=fronts).map(|_| OnceCell::new()).collect();
-        Arc::new(Self { key, sandbox, connections, first: Mutex::new(Some(first)) })
+        let connections = (0..=pool.context.config.fronts).map(|_| OnceCell::new()).collect();
+        Arc::new(Self { pool, key, sandbox, connections, first: Mutex::new(Some(first)) })
     }
 
     /// This thread's connection, made on first use.

@@ -24,12 +24,12 @@ use crate::start::{StartContext, StartError};
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pools of all revisions that have been called.
-type Pools = papaya::HashMap<RevisionId, Arc<Pool>>;
+pub(crate) type Pools = papaya::HashMap<RevisionId, Arc<Pool>>;
 
 /// Sandboxes on this machine; implements `dispatch::Worker`.
 pub struct LocalWorker {
     context: Arc<StartContext>,
-    pools: Arc<Pools>,
+    pub(crate) pools: Arc<Pools>,
     /// Serialises making and forgetting pools; never taken on the path of a warm call.
     making: Mutex<()>,
 }
@@ -171,15 +171,12 @@ impl LocalWorker {
     }
 
     fn sweep(&self, kept: &[Arc<Target>]) {
-        let now = Instant::now();
         let pools: Vec<Arc<Pool>> = self.pools.pin().values().cloned().collect();
         for pool in pools {
             let (limits, id) = (&pool.target.revision.config.limits, pool.target.revision.id);
             let newest = kept.iter().any(|target| target.revision.id == id);
             let keep = if newest { limits.min_warm() as usize } else { 0 };
-            if let Some(before) = now.checked_sub(limits.idle_timeout()) {
-                pool.destroy_idle(before, keep);
-            }
+            pool.destroy_idle(limits.idle_timeout(), keep);
             if pool.is_unused() {
                 let _making = self.making.lock();
                 // Held by the map and by this loop alone, so no call is on its way into it.
@@ -217,8 +214,5 @@ fn evict_longest_idle(pools: &Weak<Pools>) -> bool {
     let pinned = pools.pin();
     let oldest =
         pinned.values().filter_map(|pool| Some((pool.longest_idle()?, pool))).min_by_key(|(at, _)| *at);
-    oldest.is_some_and(|(at, pool)| {
-        let others = pool.size().saturating_sub(1);
-        pool.destroy_idle(at, others) > 0
-    })
+    oldest.is_some_and(|(_, pool)| pool.destroy_longest_idle())
 }

@@ -44,20 +44,17 @@ pub(crate) struct Pool {
 }
 
 /// The right to run one call in one sandbox; given back by drop.
-pub(crate) struct Slot {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) live: Arc<Live>,
-}
+pub(crate) struct Slot(pub(crate) Arc<Live>);
 
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot").field("sandbox", &self.live.sandbox.id()).finish()
+        f.debug_struct("Slot").field("sandbox", &self.0.sandbox.id()).finish()
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.pool.leave(&self.live);
+        self.0.pool.leave(&self.0);
     }
 }
 
@@ -83,6 +80,13 @@ impl Pool {
         Arc::new(Self { target, context, state })
     }
 
+    /// A slot of a warm sandbox, if one is free at once.
+    pub(crate) fn try_acquire(&self) -> Option<Slot> {
+        let mut state = self.state.lock();
+        let key = state.core.take_free()?;
+        state.lives.get(&key).cloned().map(Slot)
+    }
+
     /// A slot of a warm sandbox, or of one that is started for this call.
     pub(crate) async fn acquire(self: &Arc<Self>, by: Deadline) -> Result<Slot, NoSlot> {
         let (ticket, receiver) = {
@@ -90,9 +94,7 @@ impl Pool {
             let state = &mut *guard;
             match state.core.arrive() {
                 Arrival::Run(key) => {
-                    let live = state.lives.get(&key).cloned();
-                    drop(guard);
-                    return live.map(|live| Slot { pool: self.clone(), live }).ok_or_else(lost);
+                    return state.lives.get(&key).cloned().map(Slot).ok_or_else(lost);
                 }
                 Arrival::Refuse => {
                     return Err(NoSlot::Platform(RunError::QueueFull { retry_after: RETRY_AFTER }));
@@ -134,14 +136,14 @@ impl Pool {
             (live, senders)
         };
         for sender in senders {
-            self.hand(&live, sender);
+            Self::hand(&live, sender);
         }
         live
     }
 
-    fn hand(self: &Arc<Self>, live: &Arc<Live>, sender: Option<oneshot::Sender<Handed>>) {
+    fn hand(live: &Arc<Live>, sender: Option<oneshot::Sender<Handed>>) {
         // A slot whose call has gone meanwhile is dropped here, outside the lock, and so given back.
-        let slot = Slot { pool: self.clone(), live: live.clone() };
+        let slot = Slot(live.clone());
         if let Some(sender) = sender {
             drop(sender.send(Ok(slot)));
         }
@@ -177,18 +179,18 @@ impl Pool {
         }
     }
 
-    fn leave(self: &Arc<Self>, live: &Arc<Live>) {
+    fn leave(&self, live: &Arc<Live>) {
         let (sender, destroy) = {
             let mut guard = self.state.lock();
             let state = &mut *guard;
-            match state.core.leave(live.key, Instant::now()) {
+            match state.core.leave(live.key) {
                 Leave::Hand(ticket) => (Some(state.waiting.remove(&ticket)), None),
                 Leave::Destroy => (None, state.lives.remove(&live.key)),
                 Leave::Keep | Leave::Gone => (None, None),
             }
         };
         if let Some(sender) = sender {
-            self.hand(live, sender);
+            Self::hand(live, sender);
         }
         if let Some(live) = destroy {
             self.context.destroy(live.sandbox.clone());
@@ -228,9 +230,15 @@ impl Pool {
         self.state.lock().core.longest_idle()
     }
 
-    /// Destroys sandboxes that have been unused since before `before`, but leaves at least `keep`.
-    pub(crate) fn destroy_idle(&self, before: Instant, keep: usize) -> usize {
-        self.destroy(|core| core.take_idle(before, keep))
+    /// Destroys sandboxes that have been unused for at least `timeout`, but leaves at least `keep`. To be called
+    /// regularly: use is noticed from one call to the next.
+    pub(crate) fn destroy_idle(&self, timeout: Duration, keep: usize) -> usize {
+        self.destroy(|core| core.take_idle(Instant::now(), timeout, keep))
+    }
+
+    /// Destroys the sandbox that has been unused longest; false if none is.
+    pub(crate) fn destroy_longest_idle(&self) -> bool {
+        self.destroy(|core| core.take_longest_idle().into_iter().collect()) > 0
     }
 
     /// Destroys what is unused and lets nothing become idle any more.

@@ -12,6 +12,7 @@
 //! ```
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -48,6 +49,9 @@ pub(crate) enum Leave {
 #[derive(Debug)]
 struct Member {
     busy: u32,
+    /// Whether it has been used since it was last looked at.
+    used: bool,
+    /// When it was last seen in use.
     idle_since: Instant,
 }
 
@@ -84,11 +88,18 @@ impl PoolCore {
         self.next
     }
 
+    /// A free slot, if there is one.
+    pub(crate) fn take_free(&mut self) -> Option<MemberKey> {
+        let key = self.free.pop()?;
+        if let Some(member) = self.members.get_mut(&key) {
+            member.busy += 1;
+            member.used = true;
+        }
+        Some(key)
+    }
+
     pub(crate) fn arrive(&mut self) -> Arrival {
-        if let Some(key) = self.free.pop() {
-            if let Some(member) = self.members.get_mut(&key) {
-                member.busy += 1;
-            }
+        if let Some(key) = self.take_free() {
             return Arrival::Run(key);
         }
         if self.waiting.len() >= self.queue_limit {
@@ -122,7 +133,7 @@ impl PoolCore {
         let count = self.waiting.len().min(self.slots as usize);
         let handed: Vec<Ticket> = self.waiting.drain(..count).collect();
         let busy = u32::try_from(count).unwrap_or(u32::MAX);
-        self.members.insert(key, Member { busy, idle_since: now });
+        self.members.insert(key, Member { busy, used: true, idle_since: now });
         self.free.extend(std::iter::repeat_n(key, (self.slots - busy) as usize));
         (key, handed)
     }
@@ -147,13 +158,12 @@ impl PoolCore {
         }
     }
 
-    pub(crate) fn leave(&mut self, key: MemberKey, now: Instant) -> Leave {
+    pub(crate) fn leave(&mut self, key: MemberKey) -> Leave {
         let Some(member) = self.members.get_mut(&key) else { return Leave::Gone };
         if let Some(ticket) = self.waiting.pop_front() {
             return Leave::Hand(ticket);
         }
         member.busy = member.busy.saturating_sub(1);
-        member.idle_since = now;
         if self.draining && member.busy == 0 {
             self.remove(key);
             return Leave::Destroy;
@@ -184,15 +194,18 @@ impl PoolCore {
         self.members.get(&key).map_or(0, |member| member.busy)
     }
 
-    /// Takes out the sandboxes that have been unused since before `before`, but leaves at least `keep`.
-    pub(crate) fn take_idle(&mut self, before: Instant, keep: usize) -> Vec<MemberKey> {
+    /// Takes out the sandboxes that have been unused for at least `timeout`, but leaves at least `keep`.
+    pub(crate) fn take_idle(&mut self, now: Instant, timeout: Duration, keep: usize) -> Vec<MemberKey> {
         let spare = self.members.len().saturating_sub(keep);
-        let mut idle: Vec<(Instant, MemberKey)> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.busy == 0 && member.idle_since <= before)
-            .map(|(key, member)| (member.idle_since, *key))
-            .collect();
+        let mut idle = Vec::new();
+        for (key, member) in &mut self.members {
+            if std::mem::take(&mut member.used) || member.busy > 0 {
+                member.idle_since = now;
+            }
+            if member.busy == 0 && now.duration_since(member.idle_since) >= timeout {
+                idle.push((member.idle_since, *key));
+            }
+        }
         idle.sort_unstable();
         idle.truncate(spare);
         idle.iter().for_each(|(_, key)| self.remove(*key));
@@ -204,10 +217,18 @@ impl PoolCore {
         self.members.values().filter(|member| member.busy == 0).map(|member| member.idle_since).min()
     }
 
+    /// Takes out the sandbox that has been unused longest.
+    pub(crate) fn take_longest_idle(&mut self) -> Option<MemberKey> {
+        let unused = self.members.iter().filter(|(_, member)| member.busy == 0);
+        let key = unused.min_by_key(|(_, member)| member.idle_since).map(|(key, _)| *key)?;
+        self.remove(key);
+        Some(key)
+    }
+
     /// Takes out every unused sandbox; those in use follow as they become free.
     pub(crate) fn drain(&mut self, now: Instant) -> Vec<MemberKey> {
         self.draining = true;
-        self.take_idle(now, 0)
+        self.take_idle(now, Duration::ZERO, 0)
     }
 
     /// Takes out every sandbox, in use or not.

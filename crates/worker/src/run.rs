@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::live::{FirstCall, Live};
 use crate::local::LocalWorker;
-use crate::pool::{NoSlot, Pool, Slot};
+use crate::pool::{NoSlot, Slot};
 use crate::start;
 
 /// How often a call is given to another sandbox because the one it got had died before it began.
@@ -25,22 +25,32 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 #[async_trait]
 impl Worker for LocalWorker {
     async fn run(&self, request: RunRequest) -> Result<Outcome<Bytes>, RunError> {
-        let pool = self.pool(&request.target);
         let memory_mib = request.target.revision.config.limits.memory_mib();
+        // The usual call takes a free slot of a warm sandbox at once and touches nothing that others share but the
+        // pool's own lock.
+        let warm = self.pools.pin().get(&request.target.revision.id).and_then(|pool| pool.try_acquire());
         let mut tries = TRIES;
+        let mut slot = warm.map(|slot| (slot, Instant::from_std(request.admitted)));
         loop {
             tries -= 1;
-            let slot = match pool.acquire(request.deadline).await {
-                Ok(slot) => slot,
-                Err(no_slot) => return without_slot(no_slot, memory_mib),
+            let (taken, begun) = match slot.take() {
+                Some(warm) => warm,
+                None => match self.pool(&request.target).acquire(request.deadline).await {
+                    Ok(slot) => (slot, Instant::now()),
+                    Err(no_slot) => return without_slot(no_slot, memory_mib),
+                },
             };
-            let live = slot.live.clone();
-            match begin(&request, slot).await {
-                Ok(running) => return running.finish(memory_mib).await,
+            let live = taken.0.clone();
+            match begin(&request, taken, &live).await {
+                Ok((waiting, first)) => {
+                    let deadline = request.deadline;
+                    let running = Running { live, waiting: Some(waiting), deadline, begun, first };
+                    return running.finish(memory_mib).await;
+                }
                 Err(error) => {
                     // The sandbox died between its last call and this one; the call has not begun.
-                    if pool.lose(live.key, request.deadline) {
-                        pool.context.destroy(live.sandbox.clone());
+                    if live.pool.lose(live.key, request.deadline) {
+                        live.pool.context.destroy(live.sandbox.clone());
                     }
                     if tries == 0 {
                         return Err(RunError::Sandbox(error));
@@ -69,11 +79,13 @@ fn without_slot(no_slot: NoSlot, memory_mib: u32) -> Result<Outcome<Bytes>, RunE
 }
 
 /// Hands the event to the sandbox.
-async fn begin(request: &RunRequest, slot: Slot) -> Result<Running, SandboxError> {
-    let (pool, live) = (slot.pool.clone(), slot.live.clone());
+async fn begin(
+    request: &RunRequest,
+    slot: Slot,
+    live: &Live,
+) -> Result<(Waiting, Option<FirstCall>), SandboxError> {
     let first = live.take_first();
     let connection = live.connection().await?;
-    let begun = Instant::now();
     let call = Call {
         request: request.id,
         deadline: request.deadline,
@@ -82,12 +94,11 @@ async fn begin(request: &RunRequest, slot: Slot) -> Result<Running, SandboxError
         hold: Hold::new(slot),
     };
     let waiting = connection.call(call).map_err(|Gone| SandboxError::Gone(Gone))?;
-    Ok(Running { pool, live, waiting: Some(waiting), deadline: request.deadline, begun, first })
+    Ok((waiting, first))
 }
 
 /// A call that a sandbox is running. Dropped before its end, it is stopped: see [`Running::drop`].
 struct Running {
-    pool: Arc<Pool>,
     live: Arc<Live>,
     waiting: Option<Waiting>,
     deadline: Deadline,
@@ -129,12 +140,12 @@ impl Running {
 
     /// The deadline passed: kills the whole sandbox and makes sure that nothing of it is left.
     async fn time_out(&self) -> Failure {
-        if self.pool.lose(self.live.key, self.deadline) {
+        if self.live.pool.lose(self.live.key, self.deadline) {
             let killed = tokio::time::timeout(KILL_TIMEOUT, self.live.sandbox.destroy()).await;
             if !matches!(killed, Ok(Ok(()))) {
                 tracing::error!(sandbox = %self.live.sandbox.id(), ?killed, "a timed-out sandbox is not known to be gone");
             }
-            self.pool.context.destroy(self.live.sandbox.clone());
+            self.live.pool.context.destroy(self.live.sandbox.clone());
         }
         Failure {
             error_type: ErrorType::Timeout,
@@ -145,13 +156,13 @@ impl Running {
     }
 
     fn timeout_secs(&self) -> u64 {
-        self.pool.target.revision.config.limits.timeout().as_secs()
+        self.live.pool.target.revision.config.limits.timeout().as_secs()
     }
 
     fn discard(&self) {
-        let by = Deadline::at((Instant::now() + self.pool.context.config.init_timeout).into_std());
-        if self.pool.lose(self.live.key, by) {
-            self.pool.context.destroy(self.live.sandbox.clone());
+        let by = Deadline::at((Instant::now() + self.live.pool.context.config.init_timeout).into_std());
+        if self.live.pool.lose(self.live.key, by) {
+            self.live.pool.context.destroy(self.live.sandbox.clone());
         }
     }
 }
@@ -161,19 +172,18 @@ impl Drop for Running {
     /// does goes on, and the call keeps its slot and its deadline until it really ends.
     fn drop(&mut self) {
         let Some(waiting) = self.waiting.take() else { return };
-        if self.pool.busy(self.live.key) <= 1 {
+        if self.live.pool.busy(self.live.key) <= 1 {
             self.discard();
             return;
         }
         let rest = Self {
-            pool: self.pool.clone(),
             live: self.live.clone(),
             waiting: Some(waiting),
             deadline: self.deadline,
             begun: self.begun,
             first: None,
         };
-        let context = self.pool.context.clone();
+        let context = self.live.pool.context.clone();
         let task = async move {
             if let Err(error) = rest.finish(0).await {
                 tracing::debug!(%error, "an abandoned call ended");

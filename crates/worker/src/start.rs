@@ -102,8 +102,8 @@ pub(crate) fn spawn(pool: Arc<Pool>, by: Deadline) {
         match context.start(&pool.target, false, by).await {
             Ok((sandbox, logs)) => {
                 let first = FirstCall { logs, init_duration: begun.elapsed() };
-                let live = pool.started(|key| Live::new(key, sandbox, context.config.fronts, first));
-                context.watch(&pool, &live);
+                let live = pool.started(|key| Live::new(pool.clone(), key, sandbox, first));
+                context.watch(&live);
             }
             Err(StartError::Sandbox(SandboxError::AtCapacity)) => pool.start_deferred(),
             Err(error) => {
@@ -228,15 +228,15 @@ impl StartContext {
     }
 
     /// Takes the sandbox out of its pool when its process ends by itself.
-    fn watch(&self, pool: &Arc<Pool>, live: &Arc<Live>) {
-        let (pool, live) = (Arc::downgrade(pool), Arc::downgrade(live));
-        let Some(sandbox) = live.upgrade().map(|live| live.sandbox.clone()) else { return };
+    fn watch(&self, live: &Arc<Live>) {
+        let (sandbox, live) = (live.sandbox.clone(), Arc::downgrade(live));
         let task = async move {
             sandbox.exited().await;
-            let (Some(pool), Some(live)) = (pool.upgrade(), live.upgrade()) else { return };
-            let by = Deadline::at((Instant::now() + pool.context.config.init_timeout).into_std());
-            if pool.lose(live.key, by) {
-                pool.context.destroy(sandbox);
+            let Some(live) = live.upgrade() else { return };
+            let context = &live.pool.context;
+            let by = Deadline::at((Instant::now() + context.config.init_timeout).into_std());
+            if live.pool.lose(live.key, by) {
+                context.destroy(sandbox);
             }
         };
         self.background.spawn(task);

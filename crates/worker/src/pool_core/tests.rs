@@ -83,7 +83,7 @@ impl World {
             }
             Step::Leave(n) => {
                 let Some(key) = self.nth_running(n) else { return };
-                match core.leave(key, now) {
+                match core.leave(key) {
                     Leave::Hand(ticket) => assert_eq!(self.waiting.pop_front(), Some(ticket), "oldest first"),
                     Leave::Keep => *self.running.get_mut(&key).expect("live") -= 1,
                     Leave::Destroy => assert_eq!(self.running.remove(&key), Some(1)),
@@ -103,7 +103,7 @@ impl World {
             }
             Step::Drain => self.taken(core.drain(now)),
             Step::Revive => core.revive(),
-            Step::TakeIdle(keep) => self.taken(core.take_idle(now, keep)),
+            Step::TakeIdle(keep) => self.taken(core.take_idle(now, Duration::ZERO, keep)),
             Step::Started | Step::StartFailed | Step::StartDeferred => {}
         }
     }
@@ -154,19 +154,34 @@ fn the_warmest_sandbox_is_taken_first() {
     let (second, _) = core.started(now);
     assert_eq!(core.arrive(), Arrival::Run(second));
     assert_eq!(core.arrive(), Arrival::Run(first));
-    core.leave(second, now);
-    core.leave(first, now);
+    core.leave(second);
+    core.leave(first);
     assert_eq!(core.arrive(), Arrival::Run(first));
 }
 
 #[test]
 fn min_warm_sandboxes_outlive_the_idle_timeout() {
     let mut core = PoolCore::new(1, 10);
-    let now = Instant::now();
+    let (now, timeout) = (Instant::now(), Duration::from_secs(5));
     for _ in 0..3 {
         core.begin_warm_up();
         core.started(now);
     }
-    assert_eq!(core.take_idle(now, 2).len(), 1);
-    assert_eq!(core.take_idle(now, 2).len(), 0);
+    assert_eq!(core.take_idle(now, timeout, 2).len(), 0, "all were just used");
+    assert_eq!(core.take_idle(now + timeout, timeout, 2).len(), 1);
+    assert_eq!(core.take_idle(now + timeout * 9, timeout, 2).len(), 0);
+}
+
+#[test]
+fn a_sandbox_that_is_used_again_and_again_is_not_idle() {
+    let mut core = PoolCore::new(1, 10);
+    let (mut now, timeout) = (Instant::now(), Duration::from_secs(5));
+    core.begin_warm_up();
+    let (key, _) = core.started(now);
+    for _ in 0..10 {
+        now += Duration::from_secs(2);
+        assert_eq!(core.arrive(), Arrival::Run(key));
+        core.leave(key);
+        assert!(core.take_idle(now, timeout, 0).is_empty());
+    }
 }
