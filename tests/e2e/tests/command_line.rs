@@ -1,0 +1,81 @@
+//! The command line against a real server.
+
+use std::path::Path;
+
+use impuls_e2e::cli::run;
+use impuls_e2e::{Server, json};
+
+fn example(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+    root.join("examples").join(name).to_string_lossy().into_owned()
+}
+
+#[tokio::test]
+async fn the_examples_can_be_deployed_called_and_deleted() {
+    let server = Server::start().await;
+    for name in ["hello-node", "hello-python"] {
+        let deployed = run(&server, &["deploy", &example(name)], "").success();
+        assert!(deployed.contains(name), "{deployed}");
+        let event = "{\"name\": \"Ada\"}";
+        let result = run(&server, &["invoke", name, "--data", event], "").success();
+        assert!(result.contains("Hello, Ada"), "{result}");
+        let result = run(&server, &["invoke", name], event).success();
+        assert!(result.contains("Hello, Ada"), "from standard input: {result}");
+        let again = run(&server, &["--json", "deploy", &example(name), "--description", "changed"], "");
+        assert_eq!(again.json()["version"], 2, "{again:?}");
+    }
+    let list = run(&server, &["list"], "").success();
+    assert!(list.contains("hello-node") && list.contains("hello-python"), "{list}");
+    assert_eq!(run(&server, &["list", "--json"], "").json()["count"], 2);
+    assert_eq!(run(&server, &["get", "hello-node", "--json"], "").json()["description"], "changed");
+    let logs = run(&server, &["logs", "hello-node", "--json"], "").success();
+    assert!(logs.contains("succeeded"), "{logs}");
+    run(&server, &["rollback", "hello-node"], "").success();
+    assert_eq!(run(&server, &["get", "hello-node", "--json"], "").json()["version"], 3);
+    assert_eq!(run(&server, &["delete", "hello-node"], "").code, Some(2), "nobody can be asked");
+    run(&server, &["delete", "hello-node", "--yes"], "").success();
+    assert_eq!(run(&server, &["get", "hello-node"], "").code, Some(3));
+}
+
+#[tokio::test]
+async fn exit_codes_tell_failures_apart() {
+    let server = Server::start().await;
+    let failing = server.node("exports.handler = () => { throw new Error('no luck'); };").await;
+    let failed = run(&server, &["invoke", &failing], "");
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("no luck"), "{failed:?}");
+    assert_eq!(run(&server, &["invoke"], "").code, Some(2));
+    assert_eq!(run(&server, &["invoke", "nobody"], "").code, Some(3));
+    let name = server.node("exports.handler = (event) => event;").await;
+    assert_eq!(run(&server, &["invoke", &name, "--data", "{"], "").code, Some(4));
+    let bad = server.data().scratch().join("bad.js");
+    std::fs::write(&bad, "exports.handler = (").unwrap();
+    let refused = run(&server, &["deploy", &bad.to_string_lossy()], "");
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.stderr.contains("SyntaxError") && refused.stderr.contains(":1"), "{refused:?}");
+    let nobody = run(&server, &["--server", "http://127.0.0.1:1", "list"], "");
+    assert_eq!(nobody.code, Some(5), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn a_raw_call_prints_the_functions_body_byte_for_byte() {
+    let server = Server::start().await;
+    let name = server.node("exports.handler = () => ({ statusCode: 200, body: 'no newline' });").await;
+    assert_eq!(run(&server, &["invoke", &name, "--raw"], "").success(), "no newline");
+    let data = json!({"a": [1, null]}).to_string();
+    let echo = server.node("exports.handler = (event) => event;").await;
+    assert_eq!(
+        run(&server, &["invoke", &echo, "--data", &data, "--raw"], "").json(),
+        json!({"a": [1, null]})
+    );
+}
+
+#[tokio::test]
+async fn the_doctor_names_every_layer_and_runtime() {
+    let server = Server::shared().await;
+    let report = run(&server, &["doctor"], "");
+    for layer in ["user namespace", "seccomp", "landlock", "memory limit", "nodejs", "python"] {
+        assert!(report.stdout.contains(layer), "{layer}: {report:?}");
+    }
+    assert!(run(&server, &["doctor", "--json"], "").json().is_object());
+}
