@@ -10,6 +10,8 @@
 //!
 //! The lock inside is held for a few instructions and only ever contended by a caller on a foreign thread.
 
+mod driver;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,18 +21,12 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use impuls_domain::{Deadline, InvocationId, LogLevel, Logs};
-use impuls_guest_protocol::{CallError, Decoder, Frame, FrameKind, LogText, encode, encode_invoke};
+use impuls_guest_protocol::{CallError, Frame, FrameKind, encode, encode_invoke};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::net::UnixStream;
-use tokio::time::Sleep;
 
-/// First read buffer of a connection, in bytes.
-const READ_BUFFER: usize = 8 * 1024;
-/// Reads in one turn of the driver before other tasks get theirs.
-const READS_PER_TURN: usize = 16;
-/// Frames of the sandbox itself (call id 0) that wait to be received; a sandbox that sends more is at fault.
-const CONTROL_LIMIT: usize = 16;
+use self::driver::Driver;
 
 /// The sandbox is gone: its process ended, was killed, or broke the protocol. Calls that were in flight may have
 /// run.
@@ -153,8 +149,7 @@ impl Connection {
     #[must_use]
     pub fn serve(stream: UnixStream, output: Arc<dyn OutputSource>) -> Self {
         let shared = Arc::new(Shared { state: Mutex::default(), output });
-        let input = BytesMut::with_capacity(READ_BUFFER);
-        tokio::spawn(Driver { stream, shared: shared.clone(), input, timer: None });
+        tokio::spawn(Driver::new(stream, shared.clone()));
         Self { handle: Arc::new(Handle { shared }) }
     }
 
@@ -300,260 +295,6 @@ impl Drop for Waiting {
         {
             wake(state.driver.take());
         }
-    }
-}
-
-/// The task of one connection.
-struct Driver {
-    stream: UnixStream,
-    shared: Arc<Shared>,
-    input: BytesMut,
-    /// Armed for `State::timer` as it was when last looked at.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// What one step of the driver achieved.
-enum Step {
-    /// Did something; there may be more.
-    Progress,
-    /// Must wait for the socket.
-    Blocked,
-    /// The connection is of no further use.
-    End,
-}
-
-impl Future for Driver {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let driver = self.get_mut();
-        let (closing, timer) = {
-            let mut state = driver.shared.state.lock();
-            match &mut state.driver {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => state.driver = Some(cx.waker().clone()),
-            }
-            (state.closing, state.timer)
-        };
-        if closing || driver.flush(cx) || driver.read(cx) {
-            driver.end();
-            return Poll::Ready(());
-        }
-        driver.keep_deadlines(timer, cx);
-        Poll::Pending
-    }
-}
-
-impl Driver {
-    /// Arms the timer for this instant, and ends the wait of calls whose deadline has passed when it fires.
-    fn keep_deadlines(&mut self, at: Option<Instant>, cx: &mut Context<'_>) {
-        let mut at = at.map(tokio::time::Instant::from_std);
-        while let Some(next) = at {
-            let timer = match &mut self.timer {
-                Some(timer) => {
-                    if timer.deadline() != next {
-                        timer.as_mut().reset(next);
-                    }
-                    timer
-                }
-                None => self.timer.insert(Box::pin(tokio::time::sleep_until(next))),
-            };
-            if timer.as_mut().poll(cx).is_pending() {
-                return;
-            }
-            at = self.expire(next.into_std()).map(tokio::time::Instant::from_std);
-        }
-    }
-
-    /// Ends the wait of calls whose deadline is not after `now`; the earliest deadline of the others.
-    fn expire(&self, now: Instant) -> Option<Instant> {
-        let mut state = self.shared.state.lock();
-        let waiting = |call: &Pending| call.reply.is_none() && !call.abandoned && !call.expired;
-        let mut wakers = Vec::new();
-        for (_, call) in state.pending.iter_mut() {
-            if waiting(call) && call.deadline <= now {
-                call.expired = true;
-                wakers.extend(call.waker.take());
-            }
-        }
-        state.timer =
-            state.pending.iter().filter(|(_, call)| waiting(call)).map(|(_, call)| call.deadline).min();
-        let next = state.timer;
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        next
-    }
-
-    /// Writes what is queued; true when the connection has ended.
-    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
-        loop {
-            let mut out = {
-                let mut state = self.shared.state.lock();
-                if state.out.is_empty() {
-                    return false;
-                }
-                state.out.split()
-            };
-            let step = match self.stream.try_write(&out) {
-                Ok(written) => {
-                    let _sent = out.split_to(written);
-                    Step::Progress
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Step::Blocked,
-                Err(_) => Step::End,
-            };
-            self.unqueue(out);
-            match step {
-                Step::Progress => {}
-                Step::Blocked => match self.stream.poll_write_ready(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return true,
-                    Poll::Pending => return false,
-                },
-                Step::End => return true,
-            }
-        }
-    }
-
-    /// Puts bytes that could not be written back to the front of the queue, or their memory back to use.
-    fn unqueue(&self, mut rest: BytesMut) {
-        let mut state = self.shared.state.lock();
-        if rest.is_empty() && !state.out.is_empty() {
-            return;
-        }
-        rest.extend_from_slice(&state.out);
-        state.out = rest;
-    }
-
-    /// Reads what is there and completes calls; true when the connection has ended.
-    fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        for _ in 0..READS_PER_TURN {
-            self.input.reserve(READ_BUFFER);
-            let step = match self.stream.try_read_buf(&mut self.input) {
-                Ok(0) => Step::End,
-                Ok(_) => self.take_frames(),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Step::Blocked,
-                Err(_) => Step::End,
-            };
-            match step {
-                Step::Progress => {}
-                Step::Blocked => match self.stream.poll_read_ready(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return true,
-                    Poll::Pending => return false,
-                },
-                Step::End => return true,
-            }
-        }
-        cx.waker().wake_by_ref();
-        false
-    }
-
-    /// Hands the whole frames of the buffer to their calls.
-    fn take_frames(&mut self) -> Step {
-        let mut frames = Frames { output: &*self.shared.output, drained: false };
-        loop {
-            let frame = match Decoder::next(&mut self.input) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Step::Progress,
-                Err(_) => return Step::End,
-            };
-            if frames.accept(&self.shared, frame).is_err() {
-                return Step::End;
-            }
-        }
-    }
-
-    /// Fails every call that is still waiting and lets nobody in any more.
-    fn end(&self) {
-        let mut state = self.shared.state.lock();
-        state.gone = true;
-        // Calls that somebody waits for stay, with what they have written, until that somebody takes them.
-        let wakers: Vec<Waker> = state.pending.iter_mut().filter_map(|(_, call)| call.waker.take()).collect();
-        let abandoned: Vec<usize> =
-            state.pending.iter().filter(|(_, call)| call.abandoned).map(|(key, _)| key).collect();
-        let ended: Vec<Pending> =
-            abandoned.into_iter().filter_map(|key| state.pending.try_remove(key)).collect();
-        let control = state.control_waker.take();
-        drop(state);
-        drop(ended);
-        wake(control);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// One batch of frames: the output of the whole sandbox is drained at most once for it, before its first reply.
-struct Frames<'a> {
-    output: &'a dyn OutputSource,
-    drained: bool,
-}
-
-impl Frames<'_> {
-    fn accept(&mut self, shared: &Shared, frame: Frame) -> Result<(), Gone> {
-        match frame.kind {
-            FrameKind::Result => self.complete(shared, frame.call, Ok(frame.payload)),
-            FrameKind::Error => {
-                let error = serde_json::from_slice(&frame.payload).map_err(|_| Gone)?;
-                self.complete(shared, frame.call, Err(error))
-            }
-            FrameKind::Log => log(shared, &frame),
-            FrameKind::Ready | FrameKind::InitOk | FrameKind::InitError => {
-                let mut state = shared.state.lock();
-                if state.control.len() >= CONTROL_LIMIT {
-                    return Err(Gone);
-                }
-                state.control.push_back(frame);
-                wake(state.control_waker.take());
-                Ok(())
-            }
-            FrameKind::Init | FrameKind::Invoke | FrameKind::Cancel => Err(Gone),
-        }
-    }
-
-    fn complete(&mut self, shared: &Shared, call: u32, result: Result<Bytes, CallError>) -> Result<(), Gone> {
-        let output = if self.drained { Vec::new() } else { self.output.drain() };
-        self.drained = true;
-        let key = (call as usize).checked_sub(1).ok_or(Gone)?;
-        let mut state = shared.state.lock();
-        let pending = state.pending.get_mut(key).filter(|pending| pending.reply.is_none()).ok_or(Gone)?;
-        for (level, text) in output {
-            pending.logs.push(level, &text);
-        }
-        if pending.abandoned {
-            let ended = state.pending.remove(key);
-            drop(state);
-            drop(ended);
-            return Ok(());
-        }
-        pending.reply = Some(result);
-        let waker = pending.waker.take();
-        drop(state);
-        wake(waker);
-        Ok(())
-    }
-}
-
-fn log(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
-    let text = LogText::decode(&frame.payload).ok_or(Gone)?;
-    let mut guard = shared.state.lock();
-    let state = &mut *guard;
-    let pending = (frame.call as usize).checked_sub(1).and_then(|key| state.pending.get_mut(key));
-    let logs = pending.map_or(&mut state.loose_logs, |pending| &mut pending.logs);
-    match text {
-        LogText::Dropped(bytes) => logs.add_dropped(bytes),
-        LogText::Text { level, text } => logs.push(level_of(level), &text),
-    }
-    Ok(())
-}
-
-const fn level_of(number: u8) -> LogLevel {
-    match number {
-        1 => LogLevel::Stderr,
-        2 => LogLevel::Debug,
-        3 => LogLevel::Info,
-        4 => LogLevel::Warn,
-        5 => LogLevel::Error,
-        _ => LogLevel::Stdout,
     }
 }
 

@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use impuls_guest_protocol::CallErrorKind;
+use impuls_guest_protocol::{CallErrorKind, Decoder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::driver::CONTROL_LIMIT;
 use super::*;
 
 /// What has been written past the shim: one line, once.
