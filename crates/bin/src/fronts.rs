@@ -19,6 +19,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// Pause after a failure to accept, such as a lack of descriptors, that would only repeat itself at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether the front threads have ended.
+const END_POLL: Duration = Duration::from_millis(5);
 /// The most front threads; more would only add connections to every sandbox.
 const MAX_FRONTS: usize = 4;
 
@@ -85,13 +87,13 @@ impl Fronts {
         }
     }
 
-    /// Takes no more connections, and waits until all are closed.
-    pub(crate) fn join(self) {
+    /// Takes no more connections, and waits until all are closed, but no longer than `patience`; what is open then
+    /// ends with the process.
+    pub(crate) async fn end(self, patience: Duration) {
         drop(self.queues);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a front thread panicked");
-            }
+        let until = tokio::time::Instant::now() + patience;
+        while self.threads.iter().any(|thread| !thread.is_finished()) && tokio::time::Instant::now() < until {
+            tokio::time::sleep(END_POLL).await;
         }
     }
 }

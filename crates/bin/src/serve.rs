@@ -31,6 +31,9 @@ pub(crate) const SPAWNER: &str = "/proc/self/exe";
 const BACKGROUND_THREADS: usize = 2;
 /// Functions that are read at once when the server starts.
 const LOAD_PAGE: u32 = 200;
+/// How long connections may take to be closed once no call is in flight; a client in the middle of a request may
+/// take for ever.
+const CONNECTION_SHUTDOWN: Duration = Duration::from_secs(1);
 /// How long sandboxes may take to end when the server stops.
 const SANDBOX_SHUTDOWN: Duration = Duration::from_secs(10);
 
@@ -63,7 +66,9 @@ pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
         .thread_name("background")
         .enable_all()
         .build()?;
-    runtime.block_on(run(config))
+    let served = runtime.block_on(run(config));
+    runtime.shutdown_background();
+    served
 }
 
 /// A sandbox takes a few descriptors, so the server takes what it may have.
@@ -118,7 +123,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     close.send_replace(true);
     server.stop().await?;
     if drained && let Some(threads) = Arc::into_inner(threads) {
-        tokio::task::spawn_blocking(move || threads.join()).await?;
+        threads.end(CONNECTION_SHUTDOWN).await;
     }
     Ok(())
 }

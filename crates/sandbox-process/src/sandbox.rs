@@ -25,7 +25,7 @@ use crate::output::Output;
 use crate::spawner::CODE;
 
 /// How long the news of an end may come after the end of the connection.
-const NEWS_DELAY: Duration = Duration::from_secs(1);
+const NEWS_DELAY: Duration = Duration::from_millis(500);
 /// Longest piece of a dead process's output in an error, in characters.
 const LAST_WORDS: usize = 2_000;
 
@@ -150,12 +150,12 @@ impl ProcessSandbox {
         }
     }
 
+    /// The connection ended while the code was being loaded: the code's own doing, whether its process ended or
+    /// only closed its socket.
     async fn ended_while_loading(&self) -> Result<InitReport, SandboxError> {
         let exit = tokio::time::timeout(NEWS_DELAY, self.exited()).await;
-        exit.map(|exit| Err(InitFailure::Exited(exit))).map_err(|_| {
-            // It still runs, so it closed the connection by itself.
-            SandboxError::Protocol("the sandbox closed its connection".to_owned())
-        })
+        let unheard = Exit { code: None, signal: None, out_of_memory: false };
+        Ok(Err(InitFailure::Exited(exit.unwrap_or(unheard))))
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use impuls_dispatch::{RunError, RunRequest, Worker};
 use impuls_domain::{Deadline, ErrorType, Failure, Logs, Outcome, Usage};
 use impuls_sandbox::{
-    Call, CallError, CallErrorKind, Gone, Hold, LossReason, Lost, Reply, SandboxError, Waiting,
+    Call, CallError, CallErrorKind, Exit, Gone, Hold, LossReason, Lost, Reply, SandboxError, Waiting,
 };
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -19,6 +19,8 @@ use crate::start;
 
 /// How often a call is given to another sandbox because the one it got had died before it began.
 const TRIES: usize = 3;
+/// How long the news of a process's end may come after the end of its connection.
+const EXIT_NEWS: Duration = Duration::from_millis(500);
 /// How long the answer to a timed-out call waits for the proof that its sandbox is empty.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -131,11 +133,13 @@ impl Running {
         Ok(Outcome { result, logs, usage: Usage { duration, init_duration, memory_mib } })
     }
 
-    /// The sandbox ended before the call did.
+    /// The connection ended before the call did, nearly always because the process did. One that still runs has
+    /// closed it by itself; nobody can hear it any more, so it is killed.
     async fn died(&self) -> Failure {
-        let exit = self.live.sandbox.exited().await;
+        let exit = tokio::time::timeout(EXIT_NEWS, self.live.sandbox.exited()).await;
         self.discard();
-        start::exit_failure(&exit)
+        let unheard = Exit { code: None, signal: None, out_of_memory: false };
+        start::exit_failure(&exit.unwrap_or(unheard))
     }
 
     /// The deadline passed: kills the whole sandbox and makes sure that nothing of it is left.

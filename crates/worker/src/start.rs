@@ -27,6 +27,8 @@ use crate::prewarm::Prewarm;
 const CODE_DIR: &str = "/var/task";
 /// The one variable of ours that a function sees.
 const FUNCTION_NAME: &str = "IMPULS_FUNCTION_NAME";
+/// How long a start waits for the spawner to be started again.
+const SPAWNER_RESTART: Duration = Duration::from_millis(200);
 /// Tries of a start whose prewarmed sandbox turns out to be dead.
 const TRIES: usize = 3;
 
@@ -135,7 +137,13 @@ impl StartContext {
         loop {
             tries -= 1;
             let code_ready = begun.elapsed();
-            let sandbox = self.sandbox(&installed.image, target, by).await?;
+            let sandbox = match self.sandbox(&installed.image, target, by).await {
+                Err(SandboxError::SpawnerGone) if tries > 0 => {
+                    tokio::time::sleep(SPAWNER_RESTART).await;
+                    continue;
+                }
+                sandbox => sandbox?,
+            };
             let sandbox_ready = begun.elapsed();
             let report = sandbox.assign(assignment.clone(), by).await;
             let logs = sandbox.take_loose_logs();
@@ -324,7 +332,7 @@ pub(crate) fn exit_failure(exit: &Exit) -> Failure {
     let how = match (exit.code, exit.signal) {
         (_, Some(signal)) => format!("was ended by signal {signal}"),
         (Some(code), None) => format!("ended with exit code {code}"),
-        (None, None) => "ended".to_owned(),
+        (None, None) => "closed its connection".to_owned(),
     };
     let (error_type, message) = if exit.out_of_memory {
         (ErrorType::OutOfMemory, "the sandbox reached its memory limit and was killed".to_owned())

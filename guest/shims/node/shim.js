@@ -267,9 +267,13 @@ class Shim {
     const connection = new Connection(this, write);
     connection.close = close;
     this.connections.add(connection);
+    return connection;
+  }
+
+  /** Apart from `accept`, because the host may have hung up already, which closes the connection at once. */
+  greet(connection) {
     connection.send(READY, 0, `{"runtime":"node","version":"${process.versions.node}"}`);
     connection.flush();
-    return connection;
   }
 
   closed(connection) {
@@ -363,7 +367,8 @@ function listen(shim) {
     const connection = shim.accept(write, shut);
     connection.block = () => handle.setBlocking(true);
     handle.useUserBuffer(buffer);
-    handle.readStart();
+    shim.greet(connection);
+    if (connection.open) handle.readStart();
   };
   const status = server.open(LISTEN_FD) || server.listen(511);
   if (status) throw new Error(`cannot listen on descriptor ${LISTEN_FD}: error ${status}`);
@@ -384,6 +389,7 @@ function listenWithNet(shim) {
     socket.on('data', (bytes) => connection.feed(bytes, bytes.length));
     socket.on('close', shut);
     socket.on('error', () => {});
+    shim.greet(connection);
   });
   server.listen({ fd: LISTEN_FD });
 }
