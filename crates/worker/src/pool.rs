@@ -1,4 +1,4 @@
-//! The shell of [`PoolCore`]: a lock that belongs to one revision, a channel for each call that waits.
+//! The shell of [`pool_core`](crate::pool_core): a lock that belongs to one revision, a channel for each call that waits.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -119,6 +119,22 @@ async fn calls_in_flight_are_cut_off_after_the_shutdown_timeout() {
 }
 
 #[tokio::test]
+async fn a_client_that_stops_sending_does_not_hold_up_the_end() {
+    let mut server = Launch::on(&Data::new()).start().await;
+    let name = server.node("exports.handler = () => 1;").await;
+    let head = |length: usize| {
+        let target = format!("{}/invoke", path(&name));
+        format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n1")
+    };
+    let (mut waiting, mut refused) = (Raw::open(&server).await, Raw::open(&server).await);
+    waiting.write(head(1_000).as_bytes()).await;
+    refused.write(head(20 << 20).as_bytes()).await;
+    assert!(refused.reply().await.starts_with("HTTP/1.1 413"));
+    server.signal(Signal::TERM);
+    server.ended(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
 async fn after_kill_9_nothing_of_ours_runs_for_longer_than_a_second() {
     let data = Data::new();
     let server = Launch::on(&data).start().await;
