@@ -1,6 +1,6 @@
 //! Reserved concurrency: how many calls of one function run at once and how many may wait.
 //!
-//! [`Gate`] decides and is pure; [`Admission`] is its shell: a lock that belongs to one function, and a channel
+//! `Gate` decides and is pure; `Admission` is its shell: a lock that belongs to one function, and a channel
 //! for each call that waits.
 //!
 //! ```text
