@@ -44,7 +44,7 @@ fn print_isolation(out: &mut impl std::io::Write, report: &IsolationReport) -> s
     writeln!(out, "Isolation of the process driver")?;
     for layer in &report.layers {
         let mark = if layer.works { "ok     " } else { "missing" };
-        writeln!(out, "  {mark}  {:<18} {}", layer.name.to_string(), layer.detail)?;
+        writeln!(out, "  {mark}  {}", format!("{:<18} {}", layer.name.to_string(), layer.detail).trim_end())?;
         if !layer.works {
             writeln!(out, "           {:<18} without it: {}", "", layer.cost)?;
             writeln!(out, "           {:<18} to repair: {}", "", layer.fix)?;
