@@ -115,7 +115,7 @@ facts! {
 
     the_host_is_not_visible(probe) {
         probe.check("sorted(os.listdir('/'))", json!(["dev", "etc", "lib", "lib64", "opt", "proc", "tmp", "usr", "var"])).await;
-        probe.check("sorted(os.listdir('/etc'))", json!(["group", "hostname", "hosts", "nsswitch.conf", "passwd", "resolv.conf"])).await;
+        probe.check("sorted(os.listdir('/etc'))", json!(["group", "hostname", "hosts", "localtime", "nsswitch.conf", "passwd", "resolv.conf"])).await;
         for path in ["/home", "/root", "/work", "/sys", "/run", "/etc/shadow", "/etc/machine-id", "/proc/1/environ"] {
             probe.check(&format!("read('{path}')"), json!("ENOENT")).await;
         }
