@@ -128,9 +128,13 @@ impl Dispatch {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Refuses new calls from now on and waits until those in flight have ended.
-    pub async fn drain(&self) {
+    /// Refuses new calls from now on.
+    pub fn close(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the calls in flight have ended; to be called after [`Dispatch::close`].
+    pub async fn drain(&self) {
         loop {
             let idle = self.idle.notified();
             if self.in_flight.load(Ordering::SeqCst) == 0 {
