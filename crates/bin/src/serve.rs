@@ -103,6 +103,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         })
         .collect();
     stop.requested().await;
+    server.dispatch.close();
     tracing::info!(
         "stopping: new calls are refused, calls in flight may take up to {:?}",
         config.shutdown_timeout
