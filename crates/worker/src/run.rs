@@ -1,5 +1,6 @@
 //! The path of a call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +10,6 @@ use impuls_domain::{Deadline, ErrorType, Failure, Logs, Outcome, Usage};
 use impuls_sandbox::{
     Call, CallError, CallErrorKind, Exit, Gone, Hold, LossReason, Lost, Reply, SandboxError, Waiting,
 };
-use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::live::{FirstCall, Live};
@@ -145,11 +145,13 @@ impl Running {
     /// The deadline passed: kills the whole sandbox and makes sure that nothing of it is left.
     async fn time_out(&self) -> Failure {
         if self.live.pool.lose(self.live.key, self.deadline) {
+            // Begun beside this call, so that it is finished even if the caller hangs up now.
+            self.live.pool.context.destroy(self.live.sandbox.clone());
             let killed = tokio::time::timeout(KILL_TIMEOUT, self.live.sandbox.destroy()).await;
             if !matches!(killed, Ok(Ok(()))) {
-                tracing::error!(sandbox = %self.live.sandbox.id(), ?killed, "a timed-out sandbox is not known to be gone");
+                let sandbox = self.live.sandbox.id();
+                tracing::error!(%sandbox, ?killed, "a timed-out sandbox is not known to be gone");
             }
-            self.live.pool.context.destroy(self.live.sandbox.clone());
         }
         Failure {
             error_type: ErrorType::Timeout,
