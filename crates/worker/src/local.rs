@@ -89,13 +89,13 @@ impl LocalWorker {
         }
     }
 
-    /// Loads a target's code in a sandbox that is thrown away. Only what makes every call fail before the top
+    /// Loads a target's code in a sandbox that is thrown away, and gone before this returns. Only what makes every call fail before the top
     /// level runs to its end is an error: code that does not parse, and a missing file or handler.
     pub async fn check(&self, target: &Target) -> FunctionState {
         let by = Deadline::at((Instant::now() + self.context.config.init_timeout).into_std());
         match self.context.start(target, true, by).await {
             Ok((sandbox, _logs)) => {
-                self.context.destroy(sandbox);
+                drop(self.context.destroy(sandbox).await);
                 FunctionState::Active
             }
             Err(StartError::Init(InitFailure::Reported(error), _)) if error.kind != InitErrorKind::Init => {

@@ -14,6 +14,7 @@ use impuls_sandbox::{
     SandboxSpec,
 };
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -154,7 +155,10 @@ impl StartContext {
                     return Ok((sandbox, logs));
                 }
                 Ok(Err(failure)) => {
-                    self.destroy(sandbox);
+                    let gone = self.destroy(sandbox);
+                    if check {
+                        drop(gone.await);
+                    }
                     return Err(StartError::Init(failure, logs));
                 }
                 Err(error) => {
@@ -224,15 +228,15 @@ impl StartContext {
         if fits() { Ok(()) } else { Err(SandboxError::AtCapacity) }
     }
 
-    /// Destroys a counted sandbox in the background; a failure is logged.
-    pub(crate) fn destroy(&self, sandbox: Arc<dyn Sandbox>) {
+    /// Destroys a counted sandbox in the background, whether or not somebody waits for the end; a failure is logged.
+    pub(crate) fn destroy(&self, sandbox: Arc<dyn Sandbox>) -> JoinHandle<()> {
         self.live.fetch_sub(1, Ordering::Relaxed);
         let task = async move {
             if let Err(error) = sandbox.destroy().await {
                 tracing::error!(error = &error as &dyn std::error::Error, sandbox = %sandbox.id(), "cannot destroy a sandbox");
             }
         };
-        self.tasks.spawn_on(task, &self.background);
+        self.tasks.spawn_on(task, &self.background)
     }
 
     /// Takes the sandbox out of its pool when its process ends by itself.
