@@ -65,12 +65,13 @@ async fn a_stopping_server_takes_no_new_calls() {
     let mut server = Launch::on(&Data::new()).start().await;
     let (mark, code) = slow();
     let name = server.node(&code).await;
-    let mut idle = Raw::open(&server).await;
-    idle.invoke(&name, "1").await;
-    assert!(idle.reply().await.starts_with("HTTP/1.1 200"));
+    // The first call of all, so that a process with the mark shows that it has been admitted.
     let mut call = Raw::open(&server).await;
     call.invoke(&name, "3000").await;
     running(&mark).await;
+    let mut idle = Raw::open(&server).await;
+    idle.invoke(&name, "1").await;
+    assert!(idle.reply().await.starts_with("HTTP/1.1 200"));
     server.signal(Signal::TERM);
     let refused = async || server.log().contains("stopping").then_some(());
     eventually("the server says that it stops", Duration::from_secs(5), refused).await;
