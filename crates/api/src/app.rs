@@ -9,7 +9,7 @@ use impuls_control::Control;
 use impuls_dispatch::Dispatch;
 use tokio::time::Instant;
 
-use crate::routes::{aliases, functions, logs, server, versions};
+use crate::routes::{aliases, function_url, functions, logs, server, versions};
 use crate::upload::UploadRoom;
 use crate::wire::server::RuntimeInfo;
 
@@ -66,6 +66,10 @@ pub fn router(app: App) -> Router {
                 .delete(aliases::delete_alias),
         )
         .route("/api/v1/functions/{name}/logs", get(logs::list_invocations))
+        // A name may have a colon and a qualifier, which the handler takes apart.
+        .route("/fn/{name}", any(function_url::call))
+        .route("/fn/{name}/", any(function_url::call))
+        .route("/fn/{name}/{*path}", any(function_url::call))
         .fallback(server::unknown_path)
         .method_not_allowed_fallback(server::wrong_method)
         // Bodies are read by `upload::read`, which has bounds of its own.

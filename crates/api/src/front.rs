@@ -19,7 +19,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use impuls_dispatch::{Dispatch, FunctionRef, InvokeRequest};
+use impuls_dispatch::{Dispatch, FunctionRef, InvokeOptions, InvokeRequest};
 use impuls_domain::Caller;
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -83,7 +83,8 @@ impl Front {
         let mut builder = http1::Builder::new();
         // No timer for each head: one for the whole connection, below.
         builder.header_read_timeout(None).pipeline_flush(true);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        // A WebSocket leaves this connection for a task of its own, which ends with its thread.
+        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut connection = std::pin::pin!(connection);
         // One branch beside the connection, because every wake-up looks at all of them.
         let (advise, advice) = oneshot::channel();
@@ -143,6 +144,7 @@ impl Front {
             function: FunctionRef::Text(function),
             qualifier: query.qualifier,
             event: event.bytes.clone(),
+            options: InvokeOptions::default(),
         };
         let invoked = self.dispatch.invoke(caller, request).await?;
         Ok(if query.raw { invoke::raw(invoked) } else { invoke::envelope(&invoked) })

@@ -82,7 +82,8 @@ const fn failure_status(failure: &Failure) -> StatusCode {
         | ErrorType::InitError
         | ErrorType::OutOfMemory
         | ErrorType::Exited
-        | ErrorType::BadResponse => StatusCode::INTERNAL_SERVER_ERROR,
+        | ErrorType::BadResponse
+        | ErrorType::PlatformError => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

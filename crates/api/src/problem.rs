@@ -190,6 +190,7 @@ impl From<ControlError> for Problem {
             E::FunctionNotFound(_) => Self::new(ProblemKind::FunctionNotFound, text),
             E::VersionNotFound { .. } => Self::new(ProblemKind::VersionNotFound, text),
             E::AliasNotFound { .. } => Self::new(ProblemKind::AliasNotFound, text),
+            E::InvocationNotFound(_) => Self::new(ProblemKind::InvocationNotFound, text),
             E::NameTaken(_) => Self::new(ProblemKind::NameTaken, text),
             E::NothingToRollBack(_) => Self::new(ProblemKind::NothingToRollBack, text),
             E::Contended(_) => Self::new(ProblemKind::Contended, text).retry_after(RETRY),
@@ -203,6 +204,7 @@ impl From<ControlError> for Problem {
                 )
             }
             E::Description(_) => Self::invalid("description", text),
+            E::NoCommand => Self::invalid("command", text),
             E::CodeEmpty => Self::invalid("code", text),
             E::CodeTooLarge { .. } => Self::new(ProblemKind::TooLarge, format!("code: {text}")),
             E::Archive(refusal) => Self::invalid("zip", chain(refusal)),

@@ -23,6 +23,8 @@ use crate::path::{PathError, check_relative_path, parents};
 use crate::store::ArtifactStore;
 
 const SCRATCH_PREFIX: &str = ".tmp-";
+/// The folder with nothing in it.
+const EMPTY: &str = ".empty";
 /// Which boot of the machine the folders were made in.
 const BOOT_FILE: &str = ".boot";
 // A stranger's uid may pass through to the code it is given the path of, and list nothing on the way.
@@ -86,6 +88,19 @@ impl CodeFolders {
             self.make(digest, layout.clone(), path.clone()).await?;
         }
         *complete = true;
+        Ok(path)
+    }
+
+    /// A folder that has nothing in it, for sandboxes that run no code of anybody's. Repeatable.
+    pub async fn empty(&self) -> Result<PathBuf, ArtifactError> {
+        let path = self.root.join(EMPTY);
+        let made = path.clone();
+        blocking("making the empty folder", move || match DirBuilder::new().mode(0o755).create(&made) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => fs::set_permissions(&made, Permissions::from_mode(0o755)),
+        })
+        .await?;
         Ok(path)
     }
 
@@ -167,7 +182,8 @@ fn lay_out(folder: &Path, names: &[String], bytes: &[u8]) -> io::Result<()> {
             Some(first) => fs::hard_link(first, path)?,
             None => {
                 fs::write(&path, bytes)?;
-                fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+                // A program of one file is executed as it is.
+                fs::set_permissions(&path, Permissions::from_mode(0o755))?;
                 first = Some(path);
             }
         }

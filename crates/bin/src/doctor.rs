@@ -1,7 +1,7 @@
 //! `impuls doctor`: what works on this machine, what does not, what that costs and how to repair it.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,11 +12,11 @@ use serde_json::json;
 use crate::serve::{SPAWNER, search_path};
 
 /// Prints the report; the exit code is a failure when a layer is missing that this kind of user normally has, or
-/// when no runtime is installed.
-pub(crate) fn doctor(as_json: bool) -> anyhow::Result<ExitCode> {
+/// when no language is installed.
+pub(crate) fn doctor(as_json: bool, toolchains: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(probe(Path::new(SPAWNER))).context("cannot try the sandbox")?;
-    let catalogue = Catalogue::detect(&search_path());
+    let catalogue = Catalogue::detect(&search_path(toolchains));
     let mut out = std::io::stdout().lock();
     if as_json {
         writeln!(out, "{:#}", as_value(&report, &catalogue))?;
@@ -24,7 +24,8 @@ pub(crate) fn doctor(as_json: bool) -> anyhow::Result<ExitCode> {
         print_isolation(&mut out, &report)?;
         print_runtimes(&mut out, &catalogue)?;
     }
-    let healthy = report.unexpectedly_missing().next().is_none() && catalogue.installed().next().is_some();
+    let healthy = report.unexpectedly_missing().next().is_none()
+        && catalogue.installed().any(|(installed, _)| !installed.version.is_empty());
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

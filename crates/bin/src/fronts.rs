@@ -126,6 +126,18 @@ async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
+/// Binds those of these addresses that nobody else has.
+pub(crate) async fn bind_free(addresses: &[SocketAddr]) -> Vec<TcpListener> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => tracing::info!(%address, %error, "not listening on this further address"),
+        }
+    }
+    listeners
+}
+
 /// Binds exactly these addresses.
 pub(crate) async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();

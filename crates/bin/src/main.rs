@@ -22,6 +22,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "spawner") {
         return impuls_sandbox_process::spawner_main();
     }
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "agent") {
+        return impuls_agent::main();
+    }
     let cli = match impuls_cli::parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
 fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
-        Command::Doctor(_) => doctor::doctor(cli.globals.json),
+        Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
         Command::Spawner => Ok(impuls_sandbox_process::spawner_main()),
         Command::Client(command) => Ok(impuls_cli::run(command, &cli.globals)),
     }

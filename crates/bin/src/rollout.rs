@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use impuls_control::{Rollout, RuntimeRefusal};
 use impuls_dispatch::{Dispatch, Target};
-use impuls_domain::{Deadline, FunctionId, FunctionName, FunctionState, Revision, RuntimeName};
+use impuls_domain::{Contract, Deadline, FunctionId, FunctionName, FunctionState, Revision, RuntimeName};
 use impuls_runtimes::{Catalogue, RuntimeError};
 use impuls_store::FunctionSnapshot;
 use impuls_worker::LocalWorker;
@@ -43,7 +43,12 @@ impl Rollout for LocalRollout {
     }
 
     fn source_file_names(&self, revision: &Revision) -> Vec<String> {
-        self.catalogue.source_files(&revision.config.runtime, &revision.config.handler)
+        let config = &revision.config;
+        self.catalogue.source_files(&config.runtime, config.contract, &config.handler)
+    }
+
+    fn contracts(&self, runtime: &RuntimeName) -> &'static [Contract] {
+        self.catalogue.contracts(runtime)
     }
 
     async fn check(&self, function: &FunctionName, revision: &Revision) -> FunctionState {

@@ -11,7 +11,8 @@ use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
 use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
 use impuls_cli::ServeConfig;
 use impuls_control::{Control, Stores};
-use impuls_dispatch::{Dispatch, Recorder, RecorderConfig};
+use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig};
+use impuls_domain::Contract;
 use impuls_runtimes::{Catalogue, SearchPath};
 use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::ProcessDriver;
@@ -34,15 +35,19 @@ const LOAD_PAGE: u32 = 200;
 /// How long connections may take to be closed once no call is in flight; a client in the middle of a request may
 /// take for ever.
 const CONNECTION_SHUTDOWN: Duration = Duration::from_secs(1);
+/// How long storing the ends of asynchronous invocations may take when the server stops.
+const DELIVERY_SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long sandboxes may take to end when the server stops.
 const SANDBOX_SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Where interpreters are looked for.
 #[expect(clippy::disallowed_methods, reason = "the binary is where the environment enters")]
-pub(crate) fn search_path() -> SearchPath {
+pub(crate) fn search_path(toolchains: Option<PathBuf>) -> SearchPath {
     SearchPath {
         path: std::env::var_os("PATH").unwrap_or_default(),
         home: std::env::var_os("HOME").map(PathBuf::from),
+        toolchains,
+        agent: std::env::current_exe().unwrap_or_else(|_| PathBuf::from(SPAWNER)),
     }
 }
 
@@ -85,13 +90,22 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let stop = Stop::install()?;
     let data = data_dir(&config)?;
     let _lock = lock(&data)?;
-    let listeners = fronts::bind(&config.listen).await?;
-    let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path()));
+    let mut listeners = fronts::bind(&config.listen).await?;
+    listeners.extend(fronts::bind_free(&config.listen_if_free).await);
+    let toolchains = config.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
+    let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
     let store = SqliteStore::open(&data.join("impuls.db")).await.context("cannot open the metadata store")?;
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&config, &data).await?;
     let server = Server::assemble(&config, &data, store, catalogue, driver)?;
     server.load_functions().await?;
+    let delivery = Delivery::new(DeliveryConfig::default(), server.dispatch.clone());
+    let recovered = delivery.recover().await.context("cannot read the asynchronous invocations")?;
+    if recovered > 0 {
+        tracing::info!(recovered, "invocations that an earlier server was running are delivered again");
+    }
+    let (stop_delivery, stopped) = watch::channel(false);
+    let delivering = tokio::spawn(delivery.run(stopped));
     let (close, closing) = watch::channel(false);
     let threads = Arc::new(Fronts::start(&server.front, &closing)?);
     announce(&listeners, &data)?;
@@ -104,6 +118,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         .collect();
     stop.requested().await;
     server.dispatch.close();
+    stop_delivery.send_replace(true);
     tracing::info!(
         "stopping: new calls are refused, calls in flight may take up to {:?}",
         config.shutdown_timeout
@@ -122,6 +137,11 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         tracing::warn!(calls = server.dispatch.in_flight(), "calls in flight are cut off");
     }
     close.send_replace(true);
+    // What has ended is stored; what was cut off is delivered by the next server.
+    let patience = if drained { DELIVERY_SHUTDOWN } else { Duration::ZERO };
+    if tokio::time::timeout(patience, delivering).await.is_err() && drained {
+        tracing::warn!("some ends of asynchronous invocations are not stored; they will run again");
+    }
     server.stop().await?;
     if drained && let Some(threads) = Arc::into_inner(threads) {
         threads.end(CONNECTION_SHUTDOWN).await;
@@ -218,19 +238,26 @@ impl Server {
             impuls_dispatch::Config::default(),
             worker.clone(),
             shared.clone(),
+            shared.clone(),
             recorder.clone(),
         ));
-        let stores = Stores { functions: shared.clone(), versions: shared.clone(), invocations: shared };
+        let stores = Stores {
+            functions: shared.clone(),
+            versions: shared.clone(),
+            invocations: shared.clone(),
+            queue: shared,
+        };
         let rollout =
             LocalRollout { catalogue: catalogue.clone(), worker: worker.clone(), dispatch: dispatch.clone() };
         let control = Arc::new(Control::new(stores, artifacts, Arc::new(rollout)));
-        let router = impuls_api::router(App::new(control, dispatch.clone(), runtime_infos(&catalogue)));
+        let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
+        let router = impuls_api::router(native);
         let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
         let authenticate = Arc::new(LocalUsers { loopback_only });
         let front = Arc::new(Front::new(FrontConfig::default(), dispatch.clone(), router, authenticate));
         for (installed, aliases) in catalogue.installed() {
-            if !aliases.is_empty() {
-                worker.prewarm(&installed.name);
+            if !aliases.is_empty() && installed.has_shim() {
+                worker.prewarm(&installed.name, Contract::default());
             }
         }
         let recording = tokio::spawn(recorder.clone().run());

@@ -17,6 +17,8 @@ pub use file::FileConfig;
 
 /// The port when none is given.
 const DEFAULT_PORT: u16 = 8080;
+/// A further port when none is given, which clients of NQRust expect.
+const FURTHER_PORT: u16 = 18080;
 /// How long invocations in flight may take to finish at the end, when nothing is given.
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 
@@ -25,6 +27,8 @@ const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 pub struct ServeConfig {
     /// The addresses to listen on, exactly these; never empty. Default 127.0.0.1:8080.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on as well if nobody else does: 127.0.0.1:18080 when no address is given.
+    pub listen_if_free: Vec<SocketAddr>,
     /// Where everything is kept.
     pub data_dir: DataDir,
     /// The name of the metadata store. Default `sqlite`.
@@ -43,6 +47,8 @@ pub struct ServeConfig {
     pub max_sandboxes: Option<u32>,
     /// Sandboxes of each runtime that wait for code; `None` adapts to the calls.
     pub prewarm: Option<u32>,
+    /// A folder of language toolchains; `None` is the folder `toolchains` of the data folder.
+    pub toolchains: Option<PathBuf>,
     /// How the server's own log is written. Default text.
     pub log_format: LogFormat,
     /// What the server's own log has. Default `info`.
@@ -99,6 +105,9 @@ impl ServeArgs {
 /// An empty text is as good as none.
 pub fn resolve(file: FileConfig, args: ServeArgs) -> Result<ServeConfig, ConfigError> {
     let listen = addresses(&file, &args)?;
+    let is_given =
+        !args.listen.is_empty() || args.port.is_some() || !file.listen.is_empty() || file.port.is_some();
+    let listen_if_free = if is_given { Vec::new() } else { local(FURTHER_PORT) };
     let insecure_no_auth = args.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
     if let Some(exposed) = listen.iter().find(|address| !address.ip().is_loopback())
         && !insecure_no_auth
@@ -113,6 +122,7 @@ pub fn resolve(file: FileConfig, args: ServeArgs) -> Result<ServeConfig, ConfigE
     };
     Ok(ServeConfig {
         listen,
+        listen_if_free,
         data_dir,
         storage: text(args.storage, file.storage).unwrap_or_else(|| "sqlite".to_owned()),
         db_conn: text(args.db_conn, file.db_conn),
@@ -121,6 +131,7 @@ pub fn resolve(file: FileConfig, args: ServeArgs) -> Result<ServeConfig, ConfigE
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
         shutdown_timeout: args.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),
         max_sandboxes: args.max_sandboxes.or(file.max_sandboxes.map(u32::from)),
+        toolchains: args.toolchains.filter(given).or(file.toolchains.filter(given)),
         prewarm: args.prewarm.or(file.prewarm),
         log_format: args.log_format.or(file.log_format).unwrap_or_default(),
         log_level: text(args.log_level, file.log_level).unwrap_or_else(|| "info".to_owned()),
@@ -128,9 +139,12 @@ pub fn resolve(file: FileConfig, args: ServeArgs) -> Result<ServeConfig, ConfigE
     })
 }
 
+fn local(port: u16) -> Vec<SocketAddr> {
+    vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]
+}
+
 /// A port or a list of addresses of a higher level replaces both of a lower one.
 fn addresses(file: &FileConfig, args: &ServeArgs) -> Result<Vec<SocketAddr>, ConfigError> {
-    let local = |port| vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)];
     if !args.listen.is_empty() {
         return Ok(args.listen.clone());
     }

@@ -136,6 +136,8 @@ fn project(folder: &Path) -> Result<Settings, PackageError> {
 fn overlay(low: Settings, high: Settings) -> Settings {
     let mut environment = low.environment;
     environment.extend(high.environment);
+    let mut metadata = low.metadata;
+    metadata.extend(high.metadata);
     Settings {
         name: high.name.or(low.name),
         runtime: high.runtime.or(low.runtime),
@@ -148,8 +150,10 @@ fn overlay(low: Settings, high: Settings) -> Settings {
         idle_timeout_sec: high.idle_timeout_sec.or(low.idle_timeout_sec),
         min_warm: high.min_warm.or(low.min_warm),
         contract: high.contract.or(low.contract),
+        command: high.command.or(low.command),
         description: high.description.or(low.description),
         environment,
+        metadata,
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use impuls_artifacts::ArtifactStore;
 use impuls_domain::{Caller, RuntimeName};
-use impuls_store::{FunctionSnapshot, FunctionStore, InvocationStore, VersionStore};
+use impuls_store::{
+    AsyncInvocationStore, FunctionKey, FunctionSnapshot, FunctionStore, InvocationStore, VersionStore,
+};
 use time::OffsetDateTime;
 
 use crate::error::ControlError;
@@ -22,6 +24,8 @@ pub struct Stores {
     pub versions: Arc<dyn VersionStore>,
     /// Records of invocations.
     pub invocations: Arc<dyn InvocationStore>,
+    /// Asynchronous invocations.
+    pub queue: Arc<dyn AsyncInvocationStore>,
 }
 
 /// Every use case on functions, versions and aliases. Deploys of one function through one `Control` run one after
@@ -54,6 +58,11 @@ impl Control {
 
     pub(crate) async fn find(&self, reference: &FunctionRef) -> Result<FunctionSnapshot, ControlError> {
         let found = self.stores.functions.find_function(&reference.0).await.map_err(ControlError::Store)?;
+        if let (None, FunctionKey::Name(_, name)) = (&found, &reference.0) {
+            let newest = FunctionKey::NewestNamed(name.clone());
+            let newest = self.stores.functions.find_function(&newest).await.map_err(ControlError::Store)?;
+            return newest.ok_or_else(|| reference.not_found());
+        }
         found.ok_or_else(|| reference.not_found())
     }
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use impuls_artifacts::{ArchiveLimits, validate_zip};
 use impuls_domain::{
-    ArtifactDigest, Caller, CodeLayout, Function, FunctionId, FunctionName, FunctionState, Revision,
-    RevisionConfig, RevisionId, VersionNumber,
+    ArtifactDigest, Caller, CodeLayout, Contract, Function, FunctionId, FunctionName, FunctionState,
+    Revision, RevisionConfig, RevisionId, VersionNumber,
 };
 use impuls_store::{FunctionKey, FunctionSnapshot, StoreError};
 
@@ -12,6 +12,7 @@ use crate::control::{Control, authorise, now, to_the_end};
 use crate::error::ControlError;
 use crate::input::{CODE_LIMIT, Code, FunctionChange, FunctionRef, NewFunction};
 use crate::lock::FunctionGuard;
+use crate::rollout::RuntimeRefusal;
 
 /// How often a deploy begins again because another server deployed the same function in between.
 const ATTEMPTS: usize = 4;
@@ -38,6 +39,17 @@ enum Source {
     Version(Option<VersionNumber>),
 }
 
+impl Source {
+    /// What the function is called afterwards.
+    fn name(&self, current: &FunctionSnapshot) -> FunctionName {
+        let renamed = match self {
+            Self::Change(change, _) => change.rename.clone(),
+            Self::Version(_) => None,
+        };
+        renamed.unwrap_or_else(|| current.function.name.clone())
+    }
+}
+
 impl Control {
     /// Creates a function; its code becomes version 1. Code that cannot be loaded is stored all the same, with
     /// the state `Error`. [`ControlError::NameTaken`] if the scope has a function of that name.
@@ -48,7 +60,10 @@ impl Control {
     ) -> Result<FunctionSnapshot, ControlError> {
         authorise(caller)?;
         new.runtime = self.rollout.resolve_runtime(&new.runtime)?;
+        let default = self.rollout.contracts(&new.runtime).first().copied();
+        new.settings.contract = new.settings.contract.or(default);
         let config = new.config()?;
+        self.check_contract(&config)?;
         let code = checked(new.code).await?;
         let key = FunctionKey::Name(new.scope.clone(), new.name.clone());
         if self.stores.functions.find_function(&key).await.map_err(ControlError::Store)?.is_some() {
@@ -84,7 +99,17 @@ impl Control {
         if let Some(runtime) = &change.runtime {
             change.runtime = Some(self.rollout.resolve_runtime(runtime)?);
         }
-        change.config(&found.latest.config)?;
+        let mut config = change.config(&found.latest.config)?;
+        let contracts = self.rollout.contracts(&config.runtime);
+        if change.runtime.is_some()
+            && change.settings.contract.is_none()
+            && !contracts.contains(&config.contract)
+        {
+            // What the language before had means nothing to this one.
+            change.settings.contract = contracts.first().copied();
+            config = change.config(&found.latest.config)?;
+        }
+        self.check_contract(&config)?;
         if change.name.as_ref().is_some_and(|name| *name != found.function.name) {
             return Err(ControlError::NameFixed(found.function.name));
         }
@@ -133,16 +158,30 @@ impl Control {
         for _ in 0..ATTEMPTS {
             let current = self.find(&id.into()).await?;
             let (config, code) = self.plan(&current, source).await?;
-            if matches!(source, Source::Change(..)) && is_same(&current, &config, &code) {
+            let name = source.name(&current);
+            let same = name == current.function.name && is_same(&current, &config, &code);
+            if matches!(source, Source::Change(..)) && same {
                 return Ok(current);
             }
-            let next = self.succeed(&current, config, code).await;
+            let next = self.succeed(&current, name, config, code).await;
             match self.commit(guard.clone(), Some(current.function), next).await {
                 Err(ControlError::Store(StoreError::Conflict)) => {}
                 settled => return settled,
             }
         }
         Err(ControlError::Contended(self.find(&id.into()).await?.function.name))
+    }
+
+    fn check_contract(&self, config: &RevisionConfig) -> Result<(), ControlError> {
+        let supported = self.rollout.contracts(&config.runtime);
+        if !supported.contains(&config.contract) {
+            let (runtime, contract) = (config.runtime.clone(), config.contract);
+            return Err(RuntimeRefusal::Contract { runtime, contract, supported }.into());
+        }
+        if config.contract == Contract::Command && config.command.words().is_empty() {
+            return Err(ControlError::NoCommand);
+        }
+        Ok(())
     }
 
     async fn plan(
@@ -182,6 +221,7 @@ impl Control {
     async fn succeed(
         &self,
         current: &FunctionSnapshot,
+        name: FunctionName,
         config: RevisionConfig,
         code: KeptCode,
     ) -> FunctionSnapshot {
@@ -189,7 +229,8 @@ impl Control {
         let function = Function {
             latest: latest.id,
             latest_version: current.function.latest_version.next(),
-            state: self.rollout.check(&current.function.name, &latest).await,
+            state: self.rollout.check(&name, &latest).await,
+            name,
             updated_at: latest.created_at,
             ..current.function.clone()
         };

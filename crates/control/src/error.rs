@@ -1,7 +1,7 @@
 //! Why a use case was refused or failed.
 
 use impuls_artifacts::{ArchiveError, ArtifactError};
-use impuls_domain::{AliasError, AliasName, FunctionName, LimitError, VersionNumber};
+use impuls_domain::{AliasError, AliasName, FunctionName, InvocationId, LimitError, VersionNumber};
 use impuls_store::StoreError;
 
 use crate::rollout::RuntimeRefusal;
@@ -31,6 +31,9 @@ pub enum ControlError {
         /// What was asked for.
         alias: AliasName,
     },
+    /// No asynchronous invocation of this id, or none any more.
+    #[error("invocation {0} not found")]
+    InvocationNotFound(InvocationId),
     /// A function of that name exists.
     #[error("function {0} already exists")]
     NameTaken(FunctionName),
@@ -46,6 +49,9 @@ pub enum ControlError {
     /// The runtime cannot be used here.
     #[error(transparent)]
     Runtime(#[from] RuntimeRefusal),
+    /// A function that runs a command has none.
+    #[error("a function with the contract command needs the field command: what to run")]
+    NoCommand,
     /// A limit is out of its range.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -102,12 +108,14 @@ impl ControlError {
             | Self::FunctionNotFound(_)
             | Self::VersionNotFound { .. }
             | Self::AliasNotFound { .. }
+            | Self::InvocationNotFound(_)
             | Self::NameTaken(_)
             | Self::NameFixed(_)
             | Self::NothingToRollBack(_)
             | Self::Runtime(_)
             | Self::Limit(_)
             | Self::Description(_)
+            | Self::NoCommand
             | Self::CodeEmpty
             | Self::CodeTooLarge { .. }
             | Self::Archive(_)

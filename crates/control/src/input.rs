@@ -1,10 +1,12 @@
 //! What use cases take and return, in the words of the domain. Parsing text is the API's work.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use impuls_domain::{
-    AliasName, AliasTarget, ArtifactDigest, CodeLayout, Contract, DriverChoice, Environment, FunctionId,
-    FunctionName, Handler, LimitError, Limits, NetworkPolicy, RevisionConfig, RuntimeName, Scope,
-    VersionNumber,
+    AliasName, AliasTarget, ArtifactDigest, CodeLayout, CommandLine, Contract, DriverChoice, Environment,
+    FunctionId, FunctionName, Handler, LimitError, Limits, Metadata, NetworkPolicy, RevisionConfig,
+    RuntimeName, Scope, VersionNumber,
 };
 use impuls_store::{FunctionKey, FunctionSnapshot};
 
@@ -26,7 +28,8 @@ pub const INVOCATION_PAGE_LIMIT: u32 = 200;
 pub struct FunctionRef(pub(crate) FunctionKey);
 
 impl FunctionRef {
-    /// What a text means: a UUID is an id, everything else a name within `scope`. A text that no function can
+    /// What a text means: a UUID is an id, everything else a name within `scope`, or if nothing there has it, of the
+    /// newest function that does. A text that no function can
     /// have as a name is a function that does not exist.
     pub fn parse(scope: Scope, text: &str) -> Result<Self, ControlError> {
         if let Ok(id) = text.parse() {
@@ -39,7 +42,7 @@ impl FunctionRef {
     pub(crate) fn not_found(&self) -> ControlError {
         ControlError::FunctionNotFound(match &self.0 {
             FunctionKey::Id(id) => id.to_string(),
-            FunctionKey::Name(_, name) => name.to_string(),
+            FunctionKey::Name(_, name) | FunctionKey::NewestNamed(name) => name.to_string(),
         })
     }
 }
@@ -59,7 +62,16 @@ pub enum Code {
     Zip(Bytes),
 }
 
+/// An archive without any entry: the record that ends every archive (APPNOTE 4.3.16), and nothing before it.
+const EMPTY_ARCHIVE: &[u8; 22] = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 impl Code {
+    /// The code of a function that is a command line and nothing else.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self::Zip(Bytes::from_static(EMPTY_ARCHIVE))
+    }
+
     pub(crate) fn into_bytes(self) -> (CodeLayout, Bytes) {
         match self {
             Self::Source(text) => (CodeLayout::SingleFile, text.into()),
@@ -74,8 +86,8 @@ impl Code {
 pub struct LimitSettings {
     /// Memory of one sandbox, in MiB.
     pub memory_mib: Option<u32>,
-    /// Time for one invocation, in seconds.
-    pub timeout_secs: Option<u64>,
+    /// Time for one invocation, in milliseconds.
+    pub timeout_ms: Option<u64>,
     /// Processor share, in thousandths of a core.
     pub milli_vcpu: Option<u32>,
     /// Slots of one sandbox.
@@ -96,6 +108,10 @@ fn or_default<T: PartialEq + Default>(asked: Option<T>, now: T, default: T) -> T
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl LimitSettings {
     fn apply(&self, now: &Limits) -> Result<Limits, LimitError> {
         let default = Limits::default();
@@ -105,11 +121,7 @@ impl LimitSettings {
         };
         Limits::default()
             .with_memory_mib(or_default(self.memory_mib, now.memory_mib(), default.memory_mib()))?
-            .with_timeout_secs(or_default(
-                self.timeout_secs,
-                now.timeout().as_secs(),
-                default.timeout().as_secs(),
-            ))?
+            .with_timeout_ms(or_default(self.timeout_ms, millis(now.timeout()), millis(default.timeout())))?
             .with_milli_vcpu(or_default(self.milli_vcpu, now.milli_vcpu(), default.milli_vcpu()))?
             .with_concurrency(or_default(self.concurrency, now.concurrency(), default.concurrency()))?
             .with_max_concurrency(max_concurrency)?
@@ -127,6 +139,10 @@ impl LimitSettings {
 pub struct Settings {
     /// How the code is shaped.
     pub contract: Option<Contract>,
+    /// What is run, for the contracts `command` and `http`.
+    pub command: Option<CommandLine>,
+    /// The owner's labels, all of them.
+    pub metadata: Option<Metadata>,
     /// What the owner says about it; at most [`DESCRIPTION_LIMIT`] characters.
     pub description: Option<String>,
     /// The whole environment.
@@ -148,6 +164,8 @@ impl Settings {
         }
         Ok(RevisionConfig {
             contract: self.contract.unwrap_or(now.contract),
+            command: self.command.clone().unwrap_or(now.command),
+            metadata: self.metadata.clone().unwrap_or(now.metadata),
             description,
             environment: self.environment.clone().unwrap_or(now.environment),
             limits: self.limits.apply(&now.limits)?,
@@ -181,6 +199,8 @@ impl NewFunction {
         self.settings.apply(RevisionConfig {
             runtime: self.runtime.clone(),
             contract: Contract::default(),
+            command: CommandLine::default(),
+            metadata: Metadata::default(),
             handler: self.handler.clone(),
             description: String::new(),
             environment: Environment::default(),
@@ -194,8 +214,10 @@ impl NewFunction {
 /// A change of a function; `None` keeps what is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionChange {
-    /// The name that the caller believes the function has; it cannot be changed.
+    /// The name that the caller believes the function has.
     pub name: Option<FunctionName>,
+    /// Another name within the same scope. Id, versions, records and aliases stay.
+    pub rename: Option<FunctionName>,
     /// Another language.
     pub runtime: Option<RuntimeName>,
     /// Another function of the code.

@@ -28,7 +28,7 @@ pub use input::{
 pub use rollout::{Rollout, RuntimeRefusal};
 
 /// What use cases return as the store has it.
-pub use impuls_store::{FunctionSnapshot, InvocationPage, VersionEntry};
+pub use impuls_store::{AsyncInvocationPage, FunctionSnapshot, InvocationPage, VersionEntry};
 
 #[cfg(test)]
 mod tests;

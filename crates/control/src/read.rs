@@ -1,7 +1,10 @@
 //! Reading functions, versions, code and records.
 
-use impuls_domain::{Alias, Caller, CodeLayout, Function, Invocation, Qualifier, Revision, VersionNumber};
-use impuls_store::{FunctionPage, FunctionSnapshot, InvocationPage, VersionEntry};
+use impuls_domain::{
+    Alias, AsyncInvocation, Caller, CodeLayout, Function, Invocation, InvocationId, Qualifier, Revision,
+    VersionNumber,
+};
+use impuls_store::{AsyncInvocationPage, FunctionPage, FunctionSnapshot, InvocationPage, VersionEntry};
 
 use crate::alias::find_alias;
 use crate::control::{Control, authorise};
@@ -132,6 +135,28 @@ impl Control {
         check_page(page.limit, INVOCATION_PAGE_LIMIT)?;
         let id = self.find(reference).await?.function.id;
         self.stores.invocations.list_invocations(id, page).await.map_err(ControlError::Store)
+    }
+
+    /// One asynchronous invocation; [`ControlError::InvocationNotFound`] if there is none, or none any more.
+    pub async fn get_async_invocation(
+        &self,
+        caller: &Caller,
+        id: InvocationId,
+    ) -> Result<AsyncInvocation, ControlError> {
+        authorise(caller)?;
+        let found = self.stores.queue.find_async_invocation(id).await.map_err(ControlError::Store)?;
+        found.ok_or(ControlError::InvocationNotFound(id))
+    }
+
+    /// A page of asynchronous invocations, newest first; at most [`INVOCATION_PAGE_LIMIT`].
+    pub async fn list_async_invocations(
+        &self,
+        caller: &Caller,
+        page: AsyncInvocationPage,
+    ) -> Result<Vec<AsyncInvocation>, ControlError> {
+        authorise(caller)?;
+        check_page(page.limit, INVOCATION_PAGE_LIMIT)?;
+        self.stores.queue.list_async_invocations(page).await.map_err(ControlError::Store)
     }
 
     pub(crate) async fn version(

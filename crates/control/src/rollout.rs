@@ -1,7 +1,7 @@
 //! How a change becomes effective for calls; implemented where dispatch and worker are wired together.
 
 use async_trait::async_trait;
-use impuls_domain::{FunctionId, FunctionName, FunctionState, Revision, RuntimeName};
+use impuls_domain::{Contract, FunctionId, FunctionName, FunctionState, Revision, RuntimeName};
 use impuls_store::FunctionSnapshot;
 
 /// Why a runtime cannot be used here.
@@ -23,6 +23,20 @@ pub enum RuntimeRefusal {
         /// What to install.
         hint: String,
     },
+    /// Its code cannot be shaped so.
+    #[error("runtime {runtime} has no contract {}; it has: {}", contract.as_str(), names(supported))]
+    Contract {
+        /// The runtime.
+        runtime: RuntimeName,
+        /// What was asked for.
+        contract: Contract,
+        /// What it has.
+        supported: &'static [Contract],
+    },
+}
+
+fn names(contracts: &[Contract]) -> String {
+    contracts.iter().map(|contract| contract.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// What makes changes effective.
@@ -30,6 +44,9 @@ pub enum RuntimeRefusal {
 pub trait Rollout: Send + Sync + 'static {
     /// The version name of the installed runtime that a name or alias means (`nodejs` is the newest Node).
     fn resolve_runtime(&self, name: &RuntimeName) -> Result<RuntimeName, RuntimeRefusal>;
+
+    /// How code of an installed runtime, by version name, may be shaped; the first is the default.
+    fn contracts(&self, runtime: &RuntimeName) -> &'static [Contract];
 
     /// The names under which the single source file of a revision is laid out, relative to the code folder, such
     /// as `index.js`; the first is the one to show.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use impuls_artifacts::LocalArtifacts;
 use impuls_domain::{
-    AliasTarget, Caller, FunctionId, FunctionName, FunctionState, LoadFailure, Qualifier, Revision,
-    RuntimeName, Scope, VersionNumber,
+    AliasTarget, Caller, CommandLine, Contract, FunctionId, FunctionName, FunctionState, LoadFailure,
+    Qualifier, Revision, RuntimeName, Scope, VersionNumber,
 };
 use impuls_store_sqlite::SqliteStore;
 use parking_lot::Mutex;
@@ -30,7 +30,16 @@ impl Rollout for Notes {
     fn resolve_runtime(&self, name: &RuntimeName) -> Result<RuntimeName, RuntimeRefusal> {
         match name.as_str() {
             "nodejs" | "nodejs20" => Ok("nodejs20".parse().unwrap()),
+            "command" => Ok(name.clone()),
             _ => Err(RuntimeRefusal::Unknown { name: name.clone(), known: vec!["nodejs20".into()] }),
+        }
+    }
+
+    fn contracts(&self, runtime: &RuntimeName) -> &'static [Contract] {
+        if runtime.as_str() == "command" {
+            &[Contract::Command]
+        } else {
+            &[Contract::Module, Contract::Scoped]
         }
     }
 
@@ -68,7 +77,12 @@ async fn bench() -> Bench {
     let store = Arc::new(SqliteStore::open(&folder.path().join("metadata.db")).await.unwrap());
     let artifacts = Arc::new(LocalArtifacts::open(&folder.path().join("artifacts")).unwrap());
     let notes = Arc::new(Notes::default());
-    let stores = Stores { functions: store.clone(), versions: store.clone(), invocations: store };
+    let stores = Stores {
+        functions: store.clone(),
+        versions: store.clone(),
+        invocations: store.clone(),
+        queue: store,
+    };
     let control = Arc::new(Control::new(stores, artifacts, notes.clone()));
     Bench { control, notes, _folder: folder }
 }
@@ -188,11 +202,11 @@ async fn absent_fields_keep_their_values_and_zero_restores_a_default() {
     let bench = bench().await;
     let mut function = new("f", "1");
     function.settings.limits.memory_mib = Some(256);
-    function.settings.limits.timeout_secs = Some(5);
+    function.settings.limits.timeout_ms = Some(5_000);
     function.settings.limits.max_concurrency = Some(3);
     bench.control.create_function(CALLER, function).await.unwrap();
     let mut change = code("2");
-    change.settings.limits.timeout_secs = Some(0);
+    change.settings.limits.timeout_ms = Some(0);
     let changed = bench.update(change).await.unwrap();
     let limits = &changed.latest.config.limits;
     assert_eq!((limits.memory_mib(), limits.timeout().as_secs()), (256, 30));
@@ -326,4 +340,65 @@ async fn whoever_hangs_up_after_the_check_does_not_stop_the_deploy_half_way() {
 fn a_reference_that_cannot_be_a_name_is_not_found() {
     let refused = FunctionRef::parse(Scope::default(), "a b");
     assert!(matches!(refused, Err(ControlError::FunctionNotFound(text)) if text == "a b"));
+}
+
+#[tokio::test]
+async fn a_renamed_function_keeps_everything_else() {
+    let bench = Bench::with_versions(&["1", "2"]).await;
+    bench.alias("live", &[(1, 100)]).await.unwrap();
+    let before = bench.control.get_function(CALLER, &reference("f")).await.unwrap();
+    let rename =
+        |name: &str| FunctionChange { rename: Some(name.parse().unwrap()), ..FunctionChange::default() };
+    let after = bench.update(rename("g")).await.unwrap();
+    assert_eq!((after.function.id, after.function.name.as_str()), (before.function.id, "g"));
+    assert_eq!((&after.aliases, &after.latest.config), (&before.aliases, &before.latest.config));
+    assert_eq!(bench.notes.activated.lock().last(), Some(&("g".to_owned(), 3)));
+    let gone = bench.control.get_function(CALLER, &reference("f")).await;
+    assert!(matches!(gone, Err(ControlError::FunctionNotFound(_))), "{gone:?}");
+    // The old name is free, and the new one is not.
+    bench.control.create_function(CALLER, new("f", "other")).await.unwrap();
+    let taken = bench.update(rename("g")).await;
+    assert!(matches!(&taken, Err(ControlError::NameTaken(name)) if name.as_str() == "g"), "{taken:?}");
+}
+
+#[tokio::test]
+async fn a_name_of_another_scope_is_found_when_the_own_has_none() {
+    let bench = bench().await;
+    let mut foreign = new("f", "foreign");
+    foreign.scope = Scope::new("other");
+    let foreign = bench.control.create_function(CALLER, foreign).await.unwrap();
+    assert_eq!(bench.control.get_function(CALLER, &reference("f")).await.unwrap(), foreign);
+    let own = bench.control.create_function(CALLER, new("f", "own")).await.unwrap();
+    assert_eq!(bench.control.get_function(CALLER, &reference("f")).await.unwrap(), own);
+}
+
+#[tokio::test]
+async fn a_contract_must_be_one_of_the_runtimes() {
+    let bench = Bench::with_versions(&["1"]).await;
+    let settings = Settings { contract: Some(Contract::Http), ..Settings::default() };
+    let refused = bench.update(FunctionChange { settings, ..FunctionChange::default() }).await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "runtime nodejs20 has no contract http; it has: module, scoped"
+    );
+    // A change of the language changes the contract with it.
+    let command =
+        || FunctionChange { runtime: Some("command".parse().unwrap()), ..FunctionChange::default() };
+    assert!(matches!(bench.update(command()).await, Err(ControlError::NoCommand)));
+    let words = CommandLine::new(vec!["true".to_owned()]).unwrap();
+    let settings = Settings { command: Some(words), ..Settings::default() };
+    let changed = bench.update(FunctionChange { settings, ..command() }).await.unwrap();
+    assert_eq!(changed.latest.config.contract, Contract::Command);
+}
+
+#[tokio::test]
+async fn a_function_can_be_a_command_line_and_no_code() {
+    let bench = bench().await;
+    let words = CommandLine::new(vec!["true".to_owned()]).unwrap();
+    let settings = Settings { command: Some(words), ..Settings::default() };
+    let function =
+        NewFunction { runtime: "command".parse().unwrap(), code: Code::nothing(), settings, ..new("f", "") };
+    let created = bench.control.create_function(CALLER, function).await.unwrap();
+    assert_eq!(created.latest.config.contract, Contract::Command);
+    assert_eq!(created.latest.layout, impuls_domain::CodeLayout::Zip);
 }

@@ -3,19 +3,20 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use impuls_domain::limits::PAYLOAD_LIMIT;
+use impuls_domain::limits::{PAYLOAD_LIMIT, TIMEOUT_MS};
 use impuls_domain::{
     Caller, Deadline, ErrorType, FunctionId, Invocation, InvocationId, InvocationStatus, Logs, Outcome,
     Qualifier, RevisionId, Usage, VersionNumber,
 };
-use impuls_store::{FunctionSnapshot, VersionStore};
+use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;
 
-use crate::admission::AdmissionConfig;
+use crate::admission::{Admission, AdmissionConfig};
 use crate::error::DispatchError;
+use crate::execute::ExecutionConfig;
 use crate::recorder::Recorder;
 use crate::table::{Entry, Resolved, Table};
 use crate::worker::{RunError, RunRequest, Target, Worker};
@@ -25,13 +26,17 @@ use crate::worker::{RunError, RunRequest, Target, Worker};
 pub struct Config {
     /// Bounds of every function.
     pub admission: AdmissionConfig,
+    /// Bounds of all one-off commands together.
+    pub executions: ExecutionConfig,
 }
 
 /// A function as a caller names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FunctionRef<'a> {
-    /// A UUID is an id, anything else a name of the native scope.
+    /// A UUID is an id, anything else a name of the native scope, or of the newest function that has it elsewhere.
     Text(&'a str),
+    /// Its id.
+    Id(FunctionId),
 }
 
 /// One call.
@@ -43,6 +48,20 @@ pub struct InvokeRequest<'a> {
     pub qualifier: Qualifier,
     /// The event, opaque; empty means `null`.
     pub event: Bytes,
+    /// What is not as usual.
+    pub options: InvokeOptions,
+}
+
+/// What a call may bring besides its event.
+#[derive(Clone, Debug, Default)]
+pub struct InvokeOptions {
+    /// The request id; a new one if `None`.
+    pub id: Option<InvocationId>,
+    /// A timeout instead of the function's, at most the longest that a function may have.
+    pub timeout: Option<Duration>,
+    /// What else the function is told, as a JSON object; empty for nothing. The member `headers` reaches programs as
+    /// `FUNCTION_HEADERS`.
+    pub context: Bytes,
 }
 
 /// What became of a call.
@@ -59,7 +78,10 @@ pub struct Invoked {
 /// From a request to an outcome; see the crate's documentation.
 pub struct Dispatch {
     table: Table,
-    worker: Arc<dyn Worker>,
+    pub(crate) worker: Arc<dyn Worker>,
+    pub(crate) executions: Arc<Admission>,
+    pub(crate) queue: Arc<dyn AsyncInvocationStore>,
+    pub(crate) submitted: Notify,
     versions: Arc<dyn VersionStore>,
     recorder: Recorder,
     in_flight: AtomicUsize,
@@ -75,11 +97,15 @@ impl Dispatch {
         config: Config,
         worker: Arc<dyn Worker>,
         versions: Arc<dyn VersionStore>,
+        queue: Arc<dyn AsyncInvocationStore>,
         recorder: Recorder,
     ) -> Self {
         Self {
             table: Table::new(config.admission),
             worker,
+            executions: Admission::new(config.executions.into(), None),
+            queue,
+            submitted: Notify::new(),
             versions,
             recorder,
             in_flight: AtomicUsize::new(0),
@@ -161,9 +187,13 @@ impl Dispatch {
         let entry = self.find(request.function)?;
         let target = self.resolve(&entry, request.qualifier).await?;
         let (now, at) = (tokio::time::Instant::now().into_std(), SystemTime::now());
-        let deadline = Deadline::at(now + target.revision.config.limits.timeout());
+        let longest = Duration::from_millis(*TIMEOUT_MS.end());
+        let InvokeOptions { id, timeout, context } = request.options;
+        let timeout = timeout.unwrap_or_else(|| target.revision.config.limits.timeout()).min(longest);
+        let deadline = Deadline::at(now + timeout);
         let _permit = entry.admission.admit(deadline).await?;
-        self.run(&entry, target, Admitted { event: request.event, deadline, now, at }).await
+        let admitted = Admitted { id, event: request.event, context, deadline, timeout, now, at };
+        self.run(&entry, target, admitted).await
     }
 
     async fn run(
@@ -173,8 +203,8 @@ impl Dispatch {
         admitted: Admitted,
     ) -> Result<Invoked, DispatchError> {
         let since_epoch = admitted.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let id = InvocationId::at(since_epoch);
-        let ends = since_epoch + target.revision.config.limits.timeout();
+        let id = admitted.id.unwrap_or_else(|| InvocationId::at(since_epoch));
+        let ends = since_epoch + admitted.timeout;
         let deadline_unix_ms = u64::try_from(ends.as_millis()).unwrap_or(u64::MAX);
         let version = target.version;
         let mut record = Record {
@@ -187,8 +217,8 @@ impl Dispatch {
             at: admitted.at,
             done: false,
         };
-        let Admitted { event, deadline, now, .. } = admitted;
-        let request = RunRequest { id, target, event, admitted: now, deadline, deadline_unix_ms };
+        let Admitted { event, context, deadline, now, .. } = admitted;
+        let request = RunRequest { id, target, event, context, admitted: now, deadline, deadline_unix_ms };
         match self.worker.run(request).await {
             Ok(outcome) => {
                 record.ended(&outcome);
@@ -201,20 +231,29 @@ impl Dispatch {
         }
     }
 
-    fn take_off(&self) -> Result<Flight<'_>, DispatchError> {
+    pub(crate) fn take_off(&self) -> Result<Flight<'_>, DispatchError> {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         let flight = Flight(self);
         if self.stopping.load(Ordering::SeqCst) { Err(DispatchError::ShuttingDown) } else { Ok(flight) }
     }
 
-    fn find(&self, function: FunctionRef<'_>) -> Result<Arc<Entry>, DispatchError> {
-        let FunctionRef::Text(text) = function;
+    pub(crate) fn find(&self, function: FunctionRef<'_>) -> Result<Arc<Entry>, DispatchError> {
+        let text = match function {
+            FunctionRef::Text(text) => text,
+            FunctionRef::Id(id) => {
+                return self.table.by_id(id).ok_or_else(|| DispatchError::FunctionNotFound(id.to_string()));
+            }
+        };
         let by_id = || text.parse().ok().and_then(|id| self.table.by_id(id));
-        let found = self.table.by_name(text).or_else(by_id);
+        let found = self.table.by_name(text).or_else(by_id).or_else(|| self.table.newest_named(text));
         found.ok_or_else(|| DispatchError::FunctionNotFound(text.chars().take(255).collect()))
     }
 
-    async fn resolve(&self, entry: &Arc<Entry>, qualifier: Qualifier) -> Result<Arc<Target>, DispatchError> {
+    pub(crate) async fn resolve(
+        &self,
+        entry: &Arc<Entry>,
+        qualifier: Qualifier,
+    ) -> Result<Arc<Target>, DispatchError> {
         let random = || self.random.hash_one(InvocationId::new());
         let not_found = |qualifier| DispatchError::QualifierNotFound {
             function: entry.latest().function_name.to_string(),
@@ -239,17 +278,18 @@ impl Dispatch {
 
 /// A call that may run.
 struct Admitted {
+    id: Option<InvocationId>,
     event: Bytes,
+    context: Bytes,
     deadline: Deadline,
+    timeout: Duration,
     now: Instant,
     at: SystemTime,
 }
 
-fn refusal(error: RunError) -> DispatchError {
+pub(crate) fn refusal(error: RunError) -> DispatchError {
     match error {
-        RunError::NoSandboxInTime => {
-            DispatchError::Throttled { retry_after: std::time::Duration::from_secs(1) }
-        }
+        RunError::NoSandboxInTime => DispatchError::Throttled { retry_after: Duration::from_secs(1) },
         RunError::QueueFull { retry_after } => DispatchError::Throttled { retry_after },
         RunError::BadEvent(message) => DispatchError::BadEvent(message),
         RunError::Sandbox(error) => DispatchError::Sandbox(error),
@@ -258,7 +298,7 @@ fn refusal(error: RunError) -> DispatchError {
 }
 
 /// Counts a call in flight for as long as it lives.
-struct Flight<'a>(&'a Dispatch);
+pub(crate) struct Flight<'a>(&'a Dispatch);
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {

@@ -5,14 +5,19 @@
 //! [`recorder`] keeps what happened. No store is asked on the way of a call.
 
 pub mod admission;
+pub mod delivery;
 pub mod error;
+pub mod execute;
+pub mod image;
 pub mod invoke;
 pub mod recorder;
 pub mod table;
 pub mod worker;
 
 pub use admission::AdmissionConfig;
+pub use delivery::{Delivery, DeliveryConfig, SubmitRequest};
 pub use error::DispatchError;
-pub use invoke::{Config, Dispatch, FunctionRef, InvokeRequest, Invoked};
+pub use execute::{CommandPool, ExecuteRequest, Executed, ExecutionConfig, OnOutput, OutputStream};
+pub use invoke::{Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
 pub use recorder::{Recorder, RecorderConfig};
 pub use worker::{RunError, RunRequest, Target, Worker};

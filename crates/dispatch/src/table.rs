@@ -116,6 +116,14 @@ impl Table {
         self.by_name.pin().get(name).cloned()
     }
 
+    /// The newest function of this name in any scope. Looks at every function: for names that [`Table::by_name`] does
+    /// not know.
+    pub(crate) fn newest_named(&self, name: &str) -> Option<Arc<Entry>> {
+        let all = self.by_id.pin();
+        let named = all.values().filter(|entry| entry.latest().function_name.as_str() == name);
+        named.max_by_key(|entry| entry.id).cloned()
+    }
+
     pub(crate) fn by_id(&self, id: FunctionId) -> Option<Arc<Entry>> {
         self.by_id.pin().get(&id).cloned()
     }
@@ -154,15 +162,17 @@ impl Table {
         entry.current.store(Arc::new(Current { latest, aliases }));
         entry.admission.resize(limit);
         let old_key = std::mem::replace(&mut *entry.key.lock(), name_key.clone());
+        let by_name = self.by_name.pin();
+        by_name.insert(name_key.clone(), entry);
         if old_key != name_key {
-            self.by_name.pin().remove(&old_key);
+            // Another function may have taken the old name meanwhile.
+            let _kept = by_name.remove_if(&old_key, |_, other| other.id == function.id);
         }
-        self.by_name.pin().insert(name_key, entry);
     }
 
     pub(crate) fn remove(&self, id: FunctionId) -> Option<Arc<Entry>> {
         let entry = self.by_id.pin().remove(&id).cloned()?;
-        self.by_name.pin().remove(&*entry.key.lock());
+        let _kept = self.by_name.pin().remove_if(&*entry.key.lock(), |_, other| other.id == id);
         Some(entry)
     }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use impuls_domain::{Deadline, FunctionName, InvocationId, Outcome, Revision, VersionNumber};
 use impuls_sandbox::SandboxError;
 
+use crate::execute::{CommandPool, ExecuteRequest, Executed};
+
 /// What a worker keeps sandboxes for: one revision and what it needs to tell it apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -28,6 +30,8 @@ pub struct RunRequest {
     pub target: Arc<Target>,
     /// The event, at most [`impuls_domain::limits::PAYLOAD_LIMIT`] bytes; empty means `null`.
     pub event: Bytes,
+    /// What else the function is told, as a JSON object; empty for nothing.
+    pub context: Bytes,
     /// When it was admitted.
     pub admitted: Instant,
     /// When it must be over.
@@ -65,4 +69,17 @@ pub enum RunError {
 pub trait Worker: Send + Sync + 'static {
     /// Runs one call to its outcome, no later than its deadline.
     async fn run(&self, request: RunRequest) -> Result<Outcome<Bytes>, RunError>;
+
+    /// Runs one command in a sandbox that is destroyed afterwards, no later than its deadline. Dropping the future
+    /// kills it.
+    async fn execute(&self, request: ExecuteRequest) -> Result<Executed, RunError>;
+
+    /// Keeps at least so many sandboxes for commands ready from now on, within the worker's own bounds.
+    fn prewarm_commands(&self, count: usize) -> CommandPool;
+
+    /// The sandboxes for commands.
+    fn command_pool(&self) -> CommandPool;
+
+    /// Gives a target at least `count` sandboxes and waits until one is ready or `by` has passed; how many there are.
+    async fn warm(&self, target: &Arc<Target>, count: usize, by: Deadline) -> usize;
 }

@@ -26,4 +26,10 @@ impl Caller {
             Self::LocalUser | Self::System => true,
         }
     }
+
+    /// Whether the caller may run commands of its own in a sandbox, which is as much as deploying code.
+    #[must_use]
+    pub const fn may_execute(&self) -> bool {
+        self.may_administer() && self.may_invoke()
+    }
 }

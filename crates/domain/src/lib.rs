@@ -5,6 +5,7 @@
 //! its own wire or row types and converts by hand. Start at [`function`], then [`revision`] and [`outcome`].
 
 pub mod alias;
+pub mod async_invocation;
 pub mod caller;
 pub mod deadline;
 pub mod digest;
@@ -20,6 +21,7 @@ pub mod revision;
 pub mod usage;
 
 pub use alias::{Alias, AliasError, AliasTarget};
+pub use async_invocation::{AsyncInvocation, AsyncStatus, Completion};
 pub use caller::Caller;
 pub use deadline::Deadline;
 pub use digest::{ArtifactDigest, ArtifactDigestError};
@@ -32,7 +34,7 @@ pub use name::{AliasName, FunctionName, NameError, RuntimeName, Scope};
 pub use outcome::{ErrorType, Failure, Outcome};
 pub use qualifier::{Qualifier, QualifierError, VersionNumber};
 pub use revision::{
-    CodeLayout, Contract, DriverChoice, Environment, EnvironmentError, Handler, HandlerError, NetworkPolicy,
-    Revision, RevisionConfig,
+    CodeLayout, CommandLine, CommandLineError, Contract, DriverChoice, Environment, EnvironmentError,
+    Handler, HandlerError, Metadata, MetadataError, NetworkPolicy, Revision, RevisionConfig,
 };
 pub use usage::Usage;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// Memory of one sandbox, in MiB.
 pub const MEMORY_MIB: RangeInclusive<u32> = 64..=32_768;
-/// Time for one invocation, in seconds.
-pub const TIMEOUT_SECS: RangeInclusive<u64> = 1..=3_600;
+/// Time for one invocation, in milliseconds.
+pub const TIMEOUT_MS: RangeInclusive<u64> = 100..=3_600_000;
 /// Processor share of one sandbox, in thousandths of a core.
 pub const MILLI_VCPU: RangeInclusive<u32> = 50..=64_000;
 /// Slots of one sandbox.
@@ -84,10 +84,10 @@ impl Limits {
         Ok(Self { memory_mib: within("memory_mb", memory_mib, &MEMORY_MIB, 1.0)?, ..self })
     }
 
-    /// These limits with another timeout, in whole seconds.
-    pub fn with_timeout_secs(self, secs: u64) -> Result<Self, LimitError> {
-        let secs = within("timeout_sec", secs, &TIMEOUT_SECS, 1.0)?;
-        Ok(Self { timeout: Duration::from_secs(secs), ..self })
+    /// These limits with another timeout, in milliseconds.
+    pub fn with_timeout_ms(self, millis: u64) -> Result<Self, LimitError> {
+        let millis = within("timeout_sec", millis, &TIMEOUT_MS, 1_000.0)?;
+        Ok(Self { timeout: Duration::from_millis(millis), ..self })
     }
 
     /// These limits with another processor share, in thousandths of a core.
@@ -162,7 +162,7 @@ mod tests {
     fn the_defaults_are_within_the_ranges() {
         let limits = Limits::default();
         assert!(MEMORY_MIB.contains(&limits.memory_mib()));
-        assert!(TIMEOUT_SECS.contains(&limits.timeout().as_secs()));
+        assert!(TIMEOUT_MS.contains(&u64::try_from(limits.timeout().as_millis()).unwrap()));
         assert!(MILLI_VCPU.contains(&limits.milli_vcpu()));
         assert!(IDLE_TIMEOUT_SECS.contains(&limits.idle_timeout().as_secs()));
     }
@@ -171,8 +171,8 @@ mod tests {
     fn a_refusal_names_field_value_and_range() {
         let error = Limits::default().with_milli_vcpu(20).unwrap_err();
         assert_eq!(error.to_string(), "vcpu is 0.02; 0.05 to 64 are allowed");
-        let error = Limits::default().with_timeout_secs(0).unwrap_err();
-        assert_eq!(error.to_string(), "timeout_sec is 0; 1 to 3600 are allowed");
+        let error = Limits::default().with_timeout_ms(0).unwrap_err();
+        assert_eq!(error.to_string(), "timeout_sec is 0; 0.1 to 3600 are allowed");
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub enum NameError {
     /// A character that no name may hold.
     #[error("name contains {0:?}; only letters, digits, `-` and `_` are allowed")]
     Character(char),
+    /// A character that no runtime's name may hold.
+    #[error("runtime contains {0:?}; only letters, digits, `.`, `-` and `_` are allowed")]
+    RuntimeCharacter(char),
     /// It would be taken for an id wherever a name or an id is accepted.
     #[error("name looks like an id (a UUID); choose another")]
     LooksLikeId,
@@ -26,10 +29,14 @@ pub enum NameError {
     LooksLikeVersion(String),
 }
 
-fn check(s: &str) -> Result<(), NameError> {
-    if let Some(c) = s.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_".contains(*c)) {
-        return Err(NameError::Character(c));
+fn no_other(s: &str, allowed: &str) -> Result<(), char> {
+    match s.chars().find(|c| !c.is_ascii_alphanumeric() && !allowed.contains(*c)) {
+        Some(c) => Err(c),
+        None => Ok(()),
     }
+}
+
+fn check(s: &str) -> Result<(), NameError> {
     if !(1..=NAME_LIMIT).contains(&s.len()) {
         return Err(NameError::Length(s.len()));
     }
@@ -86,17 +93,24 @@ name! {
     /// A function's name: 1 to 255 of `[A-Za-z0-9_-]`, not shaped like a UUID; a dialect with a stricter rule
     /// checks its own.
     FunctionName,
-    |s| if Uuid::try_parse(s).is_ok() { Err(NameError::LooksLikeId) } else { Ok(()) }
+    |s| {
+        no_other(s, "-_").map_err(NameError::Character)?;
+        if Uuid::try_parse(s).is_ok() { Err(NameError::LooksLikeId) } else { Ok(()) }
+    }
 }
 name! {
     /// An alias' name: 1 to 255 of `[A-Za-z0-9_-]`, not a whole number (that would be a version).
     AliasName,
-    |s| if s.bytes().all(|b| b.is_ascii_digit()) { Err(NameError::LooksLikeVersion(s.to_owned())) } else { Ok(()) }
+    |s| {
+        no_other(s, "-_").map_err(NameError::Character)?;
+        if s.bytes().all(|b| b.is_ascii_digit()) { Err(NameError::LooksLikeVersion(s.to_owned())) } else { Ok(()) }
+    }
 }
 name! {
-    /// A runtime's version name or alias as users write it, such as `nodejs20` or `python`.
+    /// A runtime's version name or alias as users write it, such as `nodejs20`, `python` or `provided.al2023`: 1 to 255
+    /// of `[A-Za-z0-9._-]`.
     RuntimeName,
-    |_| Ok(())
+    |s| no_other(s, "._-").map_err(NameError::RuntimeCharacter)
 }
 
 /// What a function's name is unique within. Opaque: the native API and Lambda use the empty scope, another
@@ -138,6 +152,13 @@ mod tests {
         rejects::<FunctionName>("../etc", NameError::Character('.'));
         rejects::<FunctionName>("a/b", NameError::Character('/'));
         rejects::<FunctionName>("a\0", NameError::Character('\0'));
+    }
+
+    #[test]
+    fn runtimes_may_have_dots_and_functions_may_not() {
+        assert!("provided.al2023".parse::<RuntimeName>().is_ok());
+        rejects::<RuntimeName>("a/b", NameError::RuntimeCharacter('/'));
+        rejects::<FunctionName>("a.b", NameError::Character('.'));
     }
 
     #[test]

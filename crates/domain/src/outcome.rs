@@ -20,17 +20,20 @@ pub enum ErrorType {
     Exited,
     /// The handler returned what cannot be sent: not JSON, or too large.
     BadResponse,
+    /// The platform could not run an accepted invocation and gave up.
+    PlatformError,
 }
 
 impl ErrorType {
     /// Every type, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::FunctionError,
         Self::InitError,
         Self::Timeout,
         Self::OutOfMemory,
         Self::Exited,
         Self::BadResponse,
+        Self::PlatformError,
     ];
 
     /// The name on the wire and in storage.
@@ -43,6 +46,7 @@ impl ErrorType {
             Self::OutOfMemory => "OutOfMemory",
             Self::Exited => "Exited",
             Self::BadResponse => "BadResponse",
+            Self::PlatformError => "PlatformError",
         }
     }
 

@@ -24,11 +24,20 @@ pub enum Contract {
     Module,
     /// Source that defines the handler without exporting it.
     Scoped,
+    /// A whole program, run once for each call: the event on its standard input, the result on its standard output.
+    Program,
+    /// A command line, run once for each call as a program is.
+    Command,
+    /// An executable `bootstrap` that asks the AWS Lambda Runtime API for events.
+    Bootstrap,
+    /// A program that listens on `$PORT` and answers HTTP requests.
+    Http,
 }
 
 impl Contract {
     /// Every contract.
-    pub const ALL: [Self; 2] = [Self::Module, Self::Scoped];
+    pub const ALL: [Self; 6] =
+        [Self::Module, Self::Scoped, Self::Program, Self::Command, Self::Bootstrap, Self::Http];
 
     /// The name on the wire and in storage.
     #[must_use]
@@ -36,6 +45,19 @@ impl Contract {
         match self {
             Self::Module => "module",
             Self::Scoped => "scoped",
+            Self::Program => "program",
+            Self::Command => "command",
+            Self::Bootstrap => "bootstrap",
+            Self::Http => "http",
+        }
+    }
+
+    /// Whether the language's own shim loads the code; otherwise the agent runs it as processes of their own.
+    #[must_use]
+    pub const fn needs_shim(self) -> bool {
+        match self {
+            Self::Module | Self::Scoped => true,
+            Self::Program | Self::Command | Self::Bootstrap | Self::Http => false,
         }
     }
 
@@ -219,6 +241,92 @@ impl Environment {
     }
 }
 
+/// The most labels of a function.
+pub const METADATA_ENTRIES: usize = 64;
+/// The most bytes that all names and values of a function's labels may have together.
+pub const METADATA_LIMIT: usize = 4 * 1024;
+
+/// Free labels that the owner gives a function, checked: at most [`METADATA_ENTRIES`], at most [`METADATA_LIMIT`]
+/// bytes together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(BTreeMap<String, String>);
+
+/// Why labels are refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    /// Too many.
+    #[error("metadata has {0} entries; at most 64 are allowed")]
+    Entries(usize),
+    /// Too long in all.
+    #[error("metadata has {0} bytes; at most 4096 are allowed")]
+    Size(usize),
+}
+
+impl Metadata {
+    /// Checks the labels.
+    pub fn new(labels: BTreeMap<String, String>) -> Result<Self, MetadataError> {
+        if labels.len() > METADATA_ENTRIES {
+            return Err(MetadataError::Entries(labels.len()));
+        }
+        let size = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if size > METADATA_LIMIT {
+            return Err(MetadataError::Size(size));
+        }
+        Ok(Self(labels))
+    }
+
+    /// The labels.
+    #[must_use]
+    pub const fn labels(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+}
+
+/// The most bytes that all words of a command line may have together.
+pub const COMMAND_LIMIT: usize = 32 * 1024;
+
+/// The command line of a function with the contract `command` or `http`, checked: words without NUL, at most
+/// [`COMMAND_LIMIT`] bytes together. Empty where the language or the code says what to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine(Vec<String>);
+
+/// Why a command line is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandLineError {
+    /// No program to run.
+    #[error("command begins with an empty word; its first word is the program to run")]
+    Program,
+    /// A word that no process can be given.
+    #[error("command has a NUL character in word {0}")]
+    Nul(usize),
+    /// Too long in all.
+    #[error("command has {0} bytes; at most 32768 are allowed")]
+    Size(usize),
+}
+
+impl CommandLine {
+    /// Checks the words.
+    pub fn new(words: Vec<String>) -> Result<Self, CommandLineError> {
+        if words.first().is_some_and(String::is_empty) {
+            return Err(CommandLineError::Program);
+        }
+        if let Some(at) = words.iter().position(|word| word.contains('\0')) {
+            return Err(CommandLineError::Nul(at));
+        }
+        let size = words.iter().map(String::len).sum();
+        if size > COMMAND_LIMIT {
+            return Err(CommandLineError::Size(size));
+        }
+        Ok(Self(words))
+    }
+
+    /// The words, the program first.
+    #[must_use]
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+}
+
 /// How an artifact's bytes become files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CodeLayout {
@@ -254,8 +362,12 @@ pub struct RevisionConfig {
     pub contract: Contract,
     /// Which function of the code is called.
     pub handler: Handler,
+    /// What is run, for the contracts `command` and `http`.
+    pub command: CommandLine,
     /// What the owner wrote about it; at most 1,024 characters, checked where it enters.
     pub description: String,
+    /// The owner's labels.
+    pub metadata: Metadata,
     /// The function's own environment variables.
     pub environment: Environment,
     /// What it may use.
@@ -313,6 +425,29 @@ mod tests {
         assert!(matches!(environment("1X", ""), Err(EnvironmentError::Name(_))));
         assert!(matches!(environment("X", "a\0b"), Err(EnvironmentError::Nul(_))));
         assert!(matches!(environment("X", &"y".repeat(65_536)), Err(EnvironmentError::Size(65_537))));
+    }
+
+    #[test]
+    fn labels_are_bounded_in_number_and_size() {
+        let labels = |count: usize, size: usize| {
+            Metadata::new((0..count).map(|n| (format!("{n:02}"), "v".repeat(size))).collect())
+        };
+        assert_eq!(labels(64, 62).unwrap().labels().len(), 64);
+        assert_eq!(labels(65, 0), Err(MetadataError::Entries(65)));
+        assert_eq!(labels(64, 63), Err(MetadataError::Size(64 * 65)));
+    }
+
+    #[test]
+    fn a_command_line_is_what_a_process_can_be_given() {
+        let command = |words: &[&str]| CommandLine::new(words.iter().map(|&word| word.to_owned()).collect());
+        assert_eq!(command(&["a", ""]).unwrap().words(), ["a", ""]);
+        assert_eq!(command(&[]), Ok(CommandLine::default()));
+        assert_eq!(command(&["", "a"]), Err(CommandLineError::Program));
+        assert_eq!(command(&["a", "b\0"]), Err(CommandLineError::Nul(1)));
+        assert_eq!(
+            command(&["a", &"b".repeat(COMMAND_LIMIT)]),
+            Err(CommandLineError::Size(COMMAND_LIMIT + 1))
+        );
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub enum FrameKind {
     Invoke = 2,
     /// Host to guest: nobody waits for this call any more.
     Cancel = 3,
+    /// Host to guest, right before the call's event: what else is known of the call, as a JSON object. A guest ignores
+    /// what it does not know.
+    Context = 4,
     /// Guest to host: first frame of every connection.
     Ready = 64,
     /// Guest to host: the code is loaded and the handler found.
@@ -44,6 +47,7 @@ impl FrameKind {
             1 => Self::Init,
             2 => Self::Invoke,
             3 => Self::Cancel,
+            4 => Self::Context,
             64 => Self::Ready,
             65 => Self::InitOk,
             66 => Self::InitError,

@@ -19,8 +19,11 @@ pub struct Init {
     pub function_id: String,
     /// `file.function`, or `function` for single-file code.
     pub handler: String,
-    /// `module` or `scoped`.
+    /// `module`, `scoped`, `program`, `command`, `bootstrap` or `http`.
     pub contract: String,
+    /// What the agent runs; empty where a shim loads the code, and for a sandbox whose every call brings its own.
+    #[serde(default)]
+    pub command: Vec<String>,
     /// The sandbox's memory limit, in MiB.
     pub memory_mb: u32,
     /// Slots: how many calls may run at once.

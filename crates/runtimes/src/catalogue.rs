@@ -1,14 +1,27 @@
 //! Every runtime of this machine.
 
-use impuls_domain::{Handler, RuntimeName};
+use impuls_domain::{Contract, Handler, RevisionConfig, RuntimeName};
 
 use crate::language::{Installed, Language, SearchPath};
 use crate::node::Node;
 use crate::python::Python;
+use crate::{script, system};
 
 /// Every language that Impuls knows. Adding one is a file and a line here.
 fn languages() -> Vec<Box<dyn Language>> {
-    vec![Box::new(Node), Box::new(Python)]
+    vec![
+        Box::new(Node),
+        Box::new(Python),
+        Box::new(script::RUBY),
+        Box::new(script::PHP),
+        Box::new(script::PERL),
+        Box::new(script::JAVA),
+        Box::new(script::BUN),
+        Box::new(script::DENO),
+        Box::new(system::PROVIDED),
+        Box::new(system::EXECUTABLE),
+        Box::new(system::COMMAND),
+    ]
 }
 
 /// Why a runtime cannot be had.
@@ -38,6 +51,14 @@ struct Entry {
     installed: Vec<Installed>,
 }
 
+impl Entry {
+    fn detect(language: Box<dyn Language>, search: &SearchPath) -> Self {
+        let mut installed = language.detect(search);
+        installed.sort_by_key(|version| version.order);
+        Self { language, installed }
+    }
+}
+
 /// Every runtime of this machine; made once.
 pub struct Catalogue {
     entries: Vec<Entry>,
@@ -47,17 +68,19 @@ impl Catalogue {
     /// Looks for interpreters; starts each found one once or twice, so this takes a fraction of a second.
     #[must_use]
     pub fn detect(search: &SearchPath) -> Self {
-        let look = |language: Box<dyn Language>| {
-            let mut installed = language.detect(search);
-            installed.sort_by_key(|version| version.order);
-            Entry { language, installed }
-        };
+        let look = |language: Box<dyn Language>| Entry::detect(language, search);
         let entries = std::thread::scope(|scope| {
             let looking: Vec<_> =
                 languages().into_iter().map(|language| scope.spawn(move || look(language))).collect();
             looking.into_iter().filter_map(|thread| thread.join().ok()).collect()
         });
         Self { entries }
+    }
+
+    /// Only the runtime of command lines, for whoever runs nothing else; starts nothing.
+    #[must_use]
+    pub fn commands_only(search: &SearchPath) -> Self {
+        Self { entries: vec![Entry::detect(Box::new(system::COMMAND), search)] }
     }
 
     /// The installed runtime that a version name or alias means; an alias means the newest.
@@ -87,11 +110,40 @@ impl Catalogue {
 
     /// The source file names of a single-file function of this runtime, which must be a version name.
     #[must_use]
-    pub fn source_files(&self, runtime: &RuntimeName, handler: &Handler) -> Vec<String> {
+    pub fn source_files(&self, runtime: &RuntimeName, contract: Contract, handler: &Handler) -> Vec<String> {
+        self.entry(runtime).map(|entry| entry.language.source_files(contract, handler)).unwrap_or_default()
+    }
+
+    /// How code of this runtime may be shaped, the default first; nothing if the runtime is unknown. The runtime must
+    /// be a version name.
+    #[must_use]
+    pub fn contracts(&self, runtime: &RuntimeName) -> &'static [Contract] {
+        self.entry(runtime).map(|entry| entry.language.contracts()).unwrap_or_default()
+    }
+
+    /// The command line that the agent runs for a revision; empty where a shim loads the code.
+    #[must_use]
+    pub fn command(&self, config: &RevisionConfig, code_dir: &str) -> Vec<String> {
+        let own = config.command.words().to_vec();
+        match config.contract {
+            Contract::Module | Contract::Scoped => Vec::new(),
+            Contract::Command => own,
+            Contract::Http if !own.is_empty() => own,
+            Contract::Bootstrap => vec![format!("{code_dir}/bootstrap")],
+            Contract::Program | Contract::Http => {
+                let Some(entry) = self.entry(&config.runtime) else { return own };
+                let installed = entry.installed.iter().find(|installed| installed.name == config.runtime);
+                let mut words = installed.map(|installed| installed.interpreter.clone()).unwrap_or_default();
+                words.push(format!("{code_dir}/{}", entry.language.program(&config.handler)));
+                words
+            }
+        }
+    }
+
+    fn entry(&self, runtime: &RuntimeName) -> Option<&Entry> {
         let known = |entry: &&Entry| entry.installed.iter().any(|installed| installed.name == *runtime);
         let by_name = |entry: &&Entry| entry.language.known().iter().any(|name| name == runtime.as_str());
-        let entry = self.entries.iter().find(known).or_else(|| self.entries.iter().find(by_name));
-        entry.map(|entry| entry.language.source_files(handler)).unwrap_or_default()
+        self.entries.iter().find(known).or_else(|| self.entries.iter().find(by_name))
     }
 
     /// Every installed runtime with the aliases that mean it.
@@ -138,6 +190,8 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use impuls_domain::{CommandLine, DriverChoice, Environment, Limits, Metadata, NetworkPolicy};
+
     use super::*;
 
     fn nothing_installed() -> Catalogue {
@@ -159,11 +213,62 @@ mod tests {
         assert!(matches!(error, RuntimeError::NotInstalled { .. }));
     }
 
+    fn config(runtime: &str, contract: Contract, handler: &str, command: &[&str]) -> RevisionConfig {
+        RevisionConfig {
+            runtime: runtime.parse().unwrap(),
+            contract,
+            handler: handler.parse().unwrap(),
+            command: CommandLine::new(command.iter().map(|&word| word.to_owned()).collect()).unwrap(),
+            description: String::new(),
+            metadata: Metadata::default(),
+            environment: Environment::default(),
+            limits: Limits::default(),
+            driver: DriverChoice::default(),
+            network: NetworkPolicy::default(),
+        }
+    }
+
+    #[test]
+    fn a_program_is_run_by_its_interpreter_and_a_command_as_it_is() {
+        let catalogue = Catalogue::detect(&SearchPath::default());
+        let check = |config: RevisionConfig, expected: &[&str]| {
+            assert_eq!(catalogue.command(&config, "/code"), expected, "{config:?}");
+        };
+        check(config("command", Contract::Command, "x", &["ls", "-l"]), &["ls", "-l"]);
+        check(config("executable", Contract::Program, "bin/run", &[]), &["/code/bin/run"]);
+        check(config("executable", Contract::Http, "bin/run", &["server"]), &["server"]);
+        check(config("provided", Contract::Bootstrap, "a.b", &[]), &["/code/bootstrap"]);
+        check(config("python39", Contract::Module, "a.b", &[]), &[]);
+        for (installed, _) in catalogue.installed().filter(|(installed, _)| installed.has_shim()) {
+            let words = catalogue
+                .command(&config(installed.name.as_str(), Contract::Program, "src/app.x", &[]), "/code");
+            assert_eq!(words[..words.len() - 1], installed.interpreter);
+            assert!(words.last().unwrap().starts_with("/code/src/app."), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn runtimes_of_the_platform_are_always_there() {
+        let catalogue = Catalogue::detect(&SearchPath::default());
+        for (name, means, contract) in [
+            ("provided", "provided", Contract::Bootstrap),
+            ("provided.al2", "provided", Contract::Bootstrap),
+            ("provided.al2023", "provided", Contract::Bootstrap),
+            ("command", "command", Contract::Command),
+            ("executable", "executable", Contract::Program),
+        ] {
+            let found = catalogue.resolve(&name.parse().unwrap()).unwrap();
+            assert_eq!(found.name.as_str(), means);
+            assert_eq!(catalogue.contracts(&found.name).first(), Some(&contract));
+            assert!(!found.has_shim());
+        }
+    }
+
     #[test]
     fn source_files_follow_the_handler() {
         let catalogue = nothing_installed();
         let files = |runtime: &str, handler: &str| {
-            catalogue.source_files(&runtime.parse().unwrap(), &handler.parse().unwrap())
+            catalogue.source_files(&runtime.parse().unwrap(), Contract::Module, &handler.parse().unwrap())
         };
         assert_eq!(files("nodejs20", "src/app.handler"), ["src/app.js", "src/app.mjs"]);
         assert_eq!(files("python311", "handler"), ["index.py"]);

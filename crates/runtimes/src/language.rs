@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use impuls_domain::{Handler, RuntimeName};
+use impuls_domain::{Contract, Handler, RuntimeName};
 use impuls_sandbox::RuntimeImage;
 
 /// Where interpreters are looked for.
@@ -16,16 +16,33 @@ pub struct SearchPath {
     pub path: OsString,
     /// The user's home, for version managers that keep interpreters below it.
     pub home: Option<PathBuf>,
+    /// A folder of toolchains, each with its programs in a folder `bin` of its own.
+    pub toolchains: Option<PathBuf>,
+    /// The program that runs other programs inside a sandbox when its first argument is `agent`.
+    pub agent: PathBuf,
 }
 
 impl SearchPath {
-    /// Every folder of `PATH`, the system's own first: their interpreters start fastest and are kept up to date.
+    /// Every folder to look in, the system's own first: their interpreters start fastest and are kept up to date. Then
+    /// the toolchains', then those of `PATH`.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
         let system = ["/usr/bin", "/usr/local/bin"].map(PathBuf::from);
         let mut folders: Vec<PathBuf> = system.to_vec();
+        let toolchains = self.toolchains.iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+        let mut bins: Vec<PathBuf> =
+            toolchains.flatten().flatten().map(|entry| entry.path().join("bin")).collect();
+        bins.sort();
+        folders.extend(bins);
         folders.extend(std::env::split_paths(&self.path).filter(|f| f.is_absolute() && !system.contains(f)));
         folders
+    }
+
+    /// The toolchain, with links resolved, that this is the folder of programs of.
+    pub(crate) fn toolchain_of(&self, folder: &Path) -> Option<PathBuf> {
+        let toolchain = folder.parent()?;
+        let is_one = toolchain.parent().is_some() && toolchain.parent() == self.toolchains.as_deref();
+        is_one.then(|| toolchain.canonicalize().ok())?
     }
 }
 
@@ -40,8 +57,26 @@ pub struct Installed {
     pub version: String,
     /// The interpreter on this machine.
     pub path: PathBuf,
-    /// What its sandboxes are made from.
+    /// What its sandboxes are made from: those with the language's shim, or the agent's where it has none.
     pub image: Arc<RuntimeImage>,
+    /// What the sandboxes are made from in which the agent runs the code as programs.
+    pub agent_image: Arc<RuntimeImage>,
+    /// The words before a program's file that run it, inside a sandbox; empty if the file itself is run.
+    pub interpreter: Vec<String>,
+}
+
+impl Installed {
+    /// Whether the language has a shim of its own.
+    #[must_use]
+    pub fn has_shim(&self) -> bool {
+        !Arc::ptr_eq(&self.image, &self.agent_image)
+    }
+
+    /// What the sandboxes of this contract are made from.
+    #[must_use]
+    pub const fn image_for(&self, contract: Contract) -> &Arc<RuntimeImage> {
+        if contract.needs_shim() { &self.image } else { &self.agent_image }
+    }
 }
 
 /// A language.
@@ -58,13 +93,19 @@ pub trait Language: Send + Sync {
     /// The versions that are installed, one per version name.
     fn detect(&self, search: &SearchPath) -> Vec<Installed>;
 
+    /// How code of this language may be shaped; the first is the default.
+    fn contracts(&self) -> &'static [Contract];
+
     /// The names under which the source of a single-file function is laid out, relative to the code's folder.
-    fn source_files(&self, handler: &Handler) -> Vec<String>;
+    fn source_files(&self, contract: Contract, handler: &Handler) -> Vec<String>;
+
+    /// The file that is run as a whole program, relative to the code's folder.
+    fn program(&self, handler: &Handler) -> String;
 }
 
-/// The handler's file part, or `index`.
-pub(crate) fn source_stem(handler: &Handler) -> &str {
-    handler.file().unwrap_or("index")
+/// The handler's file part, or the usual name of such a file.
+pub(crate) fn source_stem(contract: Contract, handler: &Handler) -> &str {
+    handler.file().unwrap_or(if contract.needs_shim() { "index" } else { "main" })
 }
 
 /// Whether this is a program itself and not a script that would start one (as version managers' shims are).
@@ -106,4 +147,29 @@ pub(crate) fn assert_complete(folder: &str, files: &[(&str, &str)]) {
     present.sort();
     let listed: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     assert_eq!(present, listed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toolchains_come_after_the_system_and_before_the_path() {
+        let toolchains = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+        let search = SearchPath {
+            path: "/a:relative:/usr/bin:/b".into(),
+            toolchains: Some(toolchains.clone()),
+            ..SearchPath::default()
+        };
+        let folders = search.folders();
+        let own = folders.iter().position(|folder| *folder == toolchains.join("runtimes/bin")).unwrap();
+        assert_eq!(folders[..2], ["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
+        assert_eq!(folders[folders.len() - 2..], ["/a", "/b"].map(PathBuf::from));
+        assert!((2..folders.len() - 2).contains(&own));
+        assert_eq!(
+            search.toolchain_of(&folders[own]),
+            Some(toolchains.join("runtimes").canonicalize().unwrap())
+        );
+        assert_eq!(search.toolchain_of(Path::new("/usr/bin")), None);
+    }
 }

@@ -3,11 +3,14 @@
 //! A language is one small file that implements [`Language`]; [`catalogue`] asks all of them once, at start-up, and
 //! answers every later question from memory. Nothing here runs a function.
 
+pub mod agent;
 pub mod catalogue;
 pub mod closure;
 pub mod language;
 pub mod node;
 pub mod python;
+pub mod script;
+pub mod system;
 
 pub use catalogue::{Catalogue, RuntimeError};
 pub use language::{Installed, Language, SearchPath};

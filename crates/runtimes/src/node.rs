@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use impuls_domain::Handler;
+use impuls_domain::{Contract, Handler};
 use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 
+use crate::agent;
 use crate::closure;
 use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
 
@@ -49,7 +50,7 @@ impl Language for Node {
     fn detect(&self, search: &SearchPath) -> Vec<Installed> {
         let mut found: Vec<Installed> = Vec::new();
         for folder in search.folders() {
-            let Some(installed) = inspect(&folder.join("node")) else { continue };
+            let Some(installed) = inspect(&folder.join("node"), &search.agent) else { continue };
             if found.iter().all(|other| other.name != installed.name) {
                 found.push(installed);
             }
@@ -57,13 +58,24 @@ impl Language for Node {
         found
     }
 
-    fn source_files(&self, handler: &Handler) -> Vec<String> {
-        let stem = source_stem(handler);
-        vec![format!("{stem}.js"), format!("{stem}.mjs")]
+    fn contracts(&self) -> &'static [Contract] {
+        &[Contract::Module, Contract::Scoped, Contract::Program, Contract::Http]
+    }
+
+    fn source_files(&self, contract: Contract, handler: &Handler) -> Vec<String> {
+        let stem = source_stem(contract, handler);
+        let mut names = vec![format!("{stem}.js")];
+        // A program is run by its one name.
+        names.extend(contract.needs_shim().then(|| format!("{stem}.mjs")));
+        names
+    }
+
+    fn program(&self, handler: &Handler) -> String {
+        format!("{}.js", source_stem(Contract::Program, handler))
     }
 }
 
-fn inspect(path: &Path) -> Option<Installed> {
+fn inspect(path: &Path, agent: &Path) -> Option<Installed> {
     let path = path.canonicalize().ok().filter(|path| is_program(path))?;
     let version = output(&path, &["--version"])?.trim_start_matches('v').to_owned();
     let mut numbers = version.split('.').map(|part| part.parse().ok());
@@ -73,7 +85,9 @@ fn inspect(path: &Path) -> Option<Installed> {
     }
     let name = format!("nodejs{major}").parse().ok()?;
     let image = Arc::new(image(&name, &path));
-    Some(Installed { name, order: (major, minor), version, path, image })
+    let agent_image = Arc::new(agent::beside(&image, agent));
+    let interpreter = vec![GUEST_NODE.to_owned()];
+    Some(Installed { name, order: (major, minor), version, path, image, agent_image, interpreter })
 }
 
 fn image(name: &impuls_domain::RuntimeName, path: &Path) -> RuntimeImage {

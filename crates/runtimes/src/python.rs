@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use impuls_domain::Handler;
+use impuls_domain::{Contract, Handler};
 use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 
+use crate::agent;
 use crate::closure;
 use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
 
@@ -50,13 +51,24 @@ impl Language for Python {
         let managed = managed_folders(search);
         let find = |minor: u32| {
             let name = format!("python3.{minor}");
-            folders.iter().chain(&managed).find_map(|folder| inspect(&folder.join(&name), minor))
+            folders
+                .iter()
+                .chain(&managed)
+                .find_map(|folder| inspect(&folder.join(&name), minor, &search.agent))
         };
         MINORS.filter_map(find).collect()
     }
 
-    fn source_files(&self, handler: &Handler) -> Vec<String> {
-        vec![format!("{}.py", source_stem(handler))]
+    fn contracts(&self) -> &'static [Contract] {
+        &[Contract::Module, Contract::Scoped, Contract::Program, Contract::Http]
+    }
+
+    fn source_files(&self, contract: Contract, handler: &Handler) -> Vec<String> {
+        vec![format!("{}.py", source_stem(contract, handler))]
+    }
+
+    fn program(&self, handler: &Handler) -> String {
+        format!("{}.py", source_stem(Contract::Program, handler))
     }
 }
 
@@ -73,7 +85,7 @@ fn managed_folders(search: &SearchPath) -> Vec<PathBuf> {
 const QUESTION: &str = "import sys, sysconfig, platform; \
     print(platform.python_version()); print(sys.base_prefix); print(sysconfig.get_path('stdlib'))";
 
-fn inspect(path: &Path, minor: u32) -> Option<Installed> {
+fn inspect(path: &Path, minor: u32, agent: &Path) -> Option<Installed> {
     let path = path.canonicalize().ok().filter(|path| is_program(path))?;
     let answer = output(&path, &["-I", "-S", "-c", QUESTION])?;
     let mut lines = answer.lines();
@@ -81,7 +93,10 @@ fn inspect(path: &Path, minor: u32) -> Option<Installed> {
     let patch = version.rsplit('.').next()?.parse().unwrap_or(0);
     let name = format!("python3{minor}").parse().ok()?;
     let image = Arc::new(image(&name, &path, Path::new(prefix), Path::new(stdlib)));
-    Some(Installed { name, order: (minor, patch), version, path, image })
+    let agent_image = Arc::new(agent::beside(&image, agent));
+    // The interpreter's own place, as the shim's command has it.
+    let interpreter = image.argv.first().cloned().into_iter().collect();
+    Some(Installed { name, order: (minor, patch), version, path, image, agent_image, interpreter })
 }
 
 fn image(name: &impuls_domain::RuntimeName, path: &Path, prefix: &Path, stdlib: &Path) -> RuntimeImage {

@@ -78,6 +78,8 @@ pub struct Call<'a> {
     pub deadline_unix_ms: u64,
     /// The event; empty means `null`.
     pub event: &'a [u8],
+    /// What else the function is told, as a JSON object; empty for nothing.
+    pub context: &'a [u8],
     /// Released when the call has ended in the sandbox.
     pub hold: Hold,
 }
@@ -98,6 +100,8 @@ struct Pending {
     deadline: Instant,
     expired: bool,
     abandoned: bool,
+    /// Whether somebody waits for log text before the reply; others are not woken for it.
+    streams: bool,
     _hold: Hold,
 }
 
@@ -171,6 +175,9 @@ impl Connection {
         let key = entry.key();
         let id = call_id(key).ok_or(Gone)?;
         let request = call.request.as_uuid();
+        if !call.context.is_empty() {
+            encode(&mut state.out, FrameKind::Context, id, &[call.context]).map_err(|_| Gone)?;
+        }
         encode_invoke(&mut state.out, id, request, call.deadline_unix_ms, call.event).map_err(|_| Gone)?;
         entry.insert(Pending {
             waker: None,
@@ -179,6 +186,7 @@ impl Connection {
             deadline: call.deadline.instant(),
             expired: false,
             abandoned: false,
+            streams: false,
             _hold: call.hold,
         });
         if state.timer.is_none_or(|timer| call.deadline.instant() < timer) {
@@ -240,6 +248,30 @@ fn call_id(key: usize) -> Option<u32> {
 pub struct Waiting {
     shared: Arc<Shared>,
     key: Option<usize>,
+}
+
+impl Waiting {
+    /// Takes the log text that has arrived so far, waiting for some; `None` once the call has its reply or will have
+    /// none: then await this itself. What is taken here is not part of the reply's logs. Safe to drop.
+    pub async fn next_logs(&mut self) -> Option<Logs> {
+        std::future::poll_fn(|cx| {
+            let mut guard = self.shared.state.lock();
+            let state = &mut *guard;
+            let Some(pending) = self.key.and_then(|key| state.pending.get_mut(key)) else {
+                return Poll::Ready(None);
+            };
+            if !pending.logs.is_empty() {
+                return Poll::Ready(Some(std::mem::take(&mut pending.logs)));
+            }
+            if pending.reply.is_some() || pending.expired || state.gone {
+                return Poll::Ready(None);
+            }
+            pending.streams = true;
+            pending.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 impl Future for Waiting {

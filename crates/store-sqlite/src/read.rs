@@ -1,18 +1,22 @@
 //! Queries. Each is one statement, so each sees one state of the database.
 
-use impuls_domain::{FunctionId, Invocation, VersionNumber};
-use impuls_store::{FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry};
+use impuls_domain::{AsyncInvocation, FunctionId, Invocation, InvocationId, VersionNumber};
+use impuls_store::{
+    AsyncInvocationPage, FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError,
+    VersionEntry,
+};
 use sqlx::SqlitePool;
 
 use crate::error::query_failed;
-use crate::rows::{invocation, saturate, snapshot, version_entry};
+use crate::rows::{Key, async_invocation, invocation, saturate, snapshot, version_entry};
 
 macro_rules! revision_columns {
     () => {
         "r.id AS r_id, r.function AS r_function, r.artifact AS r_artifact, r.layout AS r_layout, \
          r.code_size AS r_code_size, r.runtime AS r_runtime, r.contract AS r_contract, \
-         r.handler AS r_handler, r.description AS r_description, r.environment AS r_environment, \
-         r.memory_mib AS r_memory_mib, r.timeout_sec AS r_timeout_sec, r.milli_vcpu AS r_milli_vcpu, \
+         r.handler AS r_handler, r.command AS r_command, r.description AS r_description, \
+         r.metadata AS r_metadata, r.environment AS r_environment, \
+         r.memory_mib AS r_memory_mib, r.timeout_ms AS r_timeout_ms, r.milli_vcpu AS r_milli_vcpu, \
          r.concurrency AS r_concurrency, r.max_concurrency AS r_max_concurrency, \
          r.idle_timeout_sec AS r_idle_timeout_sec, r.min_warm AS r_min_warm, r.driver AS r_driver, \
          r.network AS r_network, r.created_at AS r_created_at"
@@ -55,6 +59,7 @@ const AFTER_ALL_IDS: [u8; 17] = [0xff; 17];
 
 const FUNCTION_BY_ID: &str = snapshot!("WHERE f.id = ?1");
 const FUNCTION_BY_NAME: &str = snapshot!("WHERE f.scope = ?1 AND f.name = ?2");
+const NEWEST_NAMED: &str = snapshot!("WHERE f.name = ?1 ORDER BY f.id DESC LIMIT 1");
 const FUNCTIONS: &str = snapshot!("WHERE f.id < ?1 ORDER BY f.id DESC LIMIT ?2");
 const VERSION: &str = version!("WHERE v.function = ?1 AND v.number = ?2");
 const VERSIONS: &str = version!("WHERE v.function = ?1 AND v.number < ?2 ORDER BY v.number DESC LIMIT ?3");
@@ -72,6 +77,7 @@ pub(crate) async fn find_function(
         FunctionKey::Name(scope, name) => {
             sqlx::query(FUNCTION_BY_NAME).bind(scope.as_str()).bind(name.as_str())
         }
+        FunctionKey::NewestNamed(name) => sqlx::query(NEWEST_NAMED).bind(name.as_str()),
     };
     let row = query.fetch_optional(readers).await.map_err(query_failed("looking up a function"))?;
     row.as_ref().map(snapshot).transpose()
@@ -134,4 +140,39 @@ pub(crate) async fn list_invocations(
     }
     let rows = query.fetch_all(readers).await.map_err(query_failed("listing invocation records"))?;
     rows.iter().map(invocation).collect()
+}
+
+/// What one claim took.
+pub(crate) async fn claimed(readers: &SqlitePool, claim: Key) -> Result<Vec<AsyncInvocation>, StoreError> {
+    let query = "SELECT * FROM async_invocations WHERE claim = ?1 AND status = 'running' ORDER BY id";
+    let rows = sqlx::query(query).bind(claim.to_vec()).fetch_all(readers).await;
+    rows.map_err(query_failed("reading claimed invocations"))?.iter().map(async_invocation).collect()
+}
+
+pub(crate) async fn find_async_invocation(
+    readers: &SqlitePool,
+    id: InvocationId,
+) -> Result<Option<AsyncInvocation>, StoreError> {
+    let query = sqlx::query("SELECT * FROM async_invocations WHERE id = ?1");
+    let row = query.bind(id.as_uuid().as_bytes().to_vec()).fetch_optional(readers).await;
+    row.map_err(query_failed("looking up an asynchronous invocation"))?
+        .as_ref()
+        .map(async_invocation)
+        .transpose()
+}
+
+pub(crate) async fn list_async_invocations(
+    readers: &SqlitePool,
+    page: AsyncInvocationPage,
+) -> Result<Vec<AsyncInvocation>, StoreError> {
+    let query = sqlx::query(
+        "SELECT * FROM async_invocations WHERE (?1 IS NULL OR function = ?1) AND (?2 IS NULL OR status = ?2) \
+         ORDER BY id DESC LIMIT ?3 OFFSET ?4",
+    )
+    .bind(page.function.map(|id| id.as_uuid().as_bytes().to_vec()))
+    .bind(page.status.map(impuls_domain::AsyncStatus::as_str))
+    .bind(i64::from(page.limit))
+    .bind(i64::from(page.offset));
+    let rows = query.fetch_all(readers).await.map_err(query_failed("listing asynchronous invocations"))?;
+    rows.iter().map(async_invocation).collect()
 }

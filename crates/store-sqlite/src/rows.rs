@@ -1,6 +1,7 @@
 //! What rows look like, and how they become values of the model. Whatever a row holds is checked like input from
 //! outside: [`StoreError::Damaged`] names the column that does not hold what it must.
 
+mod async_invocation;
 mod function;
 mod invocation;
 mod logs;
@@ -15,6 +16,7 @@ use sqlx::{Decode, Row as _, Sqlite, Type};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub(crate) use async_invocation::{AsyncRow, CompletionRow, async_invocation};
 pub(crate) use function::{AliasRow, FunctionRow, snapshot};
 pub(crate) use invocation::{InvocationRow, invocation};
 pub(crate) use revision::{RevisionRow, version_entry};

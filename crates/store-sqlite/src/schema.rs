@@ -29,14 +29,18 @@ const SQLITE_CORRUPT: &str = "11";
 const SQLITE_NOTADB: &str = "26";
 
 fn migrations() -> Migrator {
-    let first = Migration::new(
-        1,
-        "functions versions invocations".into(),
-        MigrationType::Simple,
-        include_str!("../migrations/0001_functions_versions_invocations.sql").into_sql_str(),
-        false,
-    );
-    let mut migrator = Migrator::with_migrations(vec![first]);
+    let simple = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations(vec![
+        simple(
+            1,
+            "functions versions invocations",
+            include_str!("../migrations/0001_functions_versions_invocations.sql"),
+        ),
+        simple(2, "contracts", include_str!("../migrations/0002_contracts.sql")),
+        simple(3, "async invocations", include_str!("../migrations/0003_async_invocations.sql")),
+    ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator
 }

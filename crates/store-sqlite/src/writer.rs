@@ -12,10 +12,13 @@
 
 mod append;
 mod apply;
+mod async_invocations;
 
 use impuls_store::StoreError;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use self::async_invocations::{AsyncWork, ClaimRow};
 
 use crate::error::{SqliteError, query_failed};
 use crate::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
@@ -36,6 +39,7 @@ pub(crate) enum Work {
     DeleteAlias(Key, String),
     /// Records, and how many each function keeps.
     Append(Vec<InvocationRow>, u32),
+    Async(Box<AsyncWork>),
 }
 
 #[derive(Debug)]

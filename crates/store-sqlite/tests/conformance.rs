@@ -32,3 +32,7 @@ mod version {
 mod invocation {
     impuls_store::invocation_store_conformance!(super::open);
 }
+
+mod async_invocation {
+    impuls_store::async_invocation_store_conformance!(super::open);
+}

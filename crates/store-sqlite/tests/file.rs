@@ -112,10 +112,10 @@ async fn a_newer_schema_is_refused_by_name() {
     let (_folder, path) = scratch();
     open(&path).await.close().await.unwrap();
     let newer = "INSERT INTO impuls_migrations (version, description, success, checksum, execution_time) \
-                 VALUES (7, 'later', true, x'00', 0)";
+                 VALUES (99, 'later', true, x'00', 0)";
     tamper(&path, newer).await;
     let refused = SqliteStore::open(&path).await.unwrap_err();
-    assert!(matches!(reason(&refused), SqliteError::Newer { found: 7, known: 1 }), "{refused:?}");
+    assert!(matches!(reason(&refused), SqliteError::Newer { found: 99, .. }), "{refused:?}");
 }
 
 #[tokio::test]

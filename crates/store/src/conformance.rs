@@ -8,6 +8,7 @@
 //! The function given to a macro opens a new, empty store; what it returns lives as long as the case.
 #![expect(clippy::expect_used, reason = "these are tests, which fail by panicking")]
 
+pub mod async_invocation;
 pub mod fixture;
 pub mod function;
 pub mod invocation;
@@ -24,6 +25,7 @@ macro_rules! function_store_conformance {
             taken_name_is_refused_and_changes_nothing,
             creating_twice_is_refused,
             scopes_are_separate,
+            the_newest_of_a_name_is_found_across_scopes,
             functions_list_newest_first_in_pages,
             functions_are_counted,
             deploy_replaces_the_newest_revision,
@@ -79,6 +81,25 @@ macro_rules! invocation_store_conformance {
             records_of_gone_functions_are_skipped,
             a_large_batch_is_kept_whole,
             deleting_a_function_takes_its_records_along,
+        );
+    };
+}
+
+/// Runs the suite of `AsyncInvocationStore`; the store must also be a `FunctionStore`.
+#[macro_export]
+macro_rules! async_invocation_store_conformance {
+    ($open:path) => {
+        $crate::conformance_cases!($open, async_invocation:
+            accepted_invocations_come_back_whole,
+            invocations_of_unknown_functions_are_refused,
+            each_invocation_is_claimed_once,
+            an_expired_lease_is_taken_over_and_fenced,
+            a_renewed_lease_is_kept,
+            put_back_invocations_wait,
+            completions_come_back_whole,
+            invocations_list_newest_first,
+            unfinished_invocations_are_never_pruned,
+            deleting_a_function_takes_its_queue_along,
         );
     };
 }

@@ -13,6 +13,8 @@ pub enum FunctionKey {
     Id(FunctionId),
     /// By its name within a scope.
     Name(Scope, FunctionName),
+    /// The newest of those that have this name, whatever their scopes.
+    NewestNamed(FunctionName),
 }
 
 /// A function with what nearly every use of it needs.

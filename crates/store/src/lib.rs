@@ -2,6 +2,7 @@
 //! invocations. Back ends live in crates of their own (`store-sqlite`, …) and prove themselves with the suites in
 //! `conformance` (feature `conformance`).
 
+pub mod async_invocation;
 pub mod error;
 pub mod function;
 pub mod invocation;
@@ -9,6 +10,7 @@ pub mod invocation;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use async_invocation::{AsyncInvocationPage, AsyncInvocationStore, Claim};
 pub use error::StoreError;
 pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
 pub use invocation::{InvocationPage, InvocationStore};

@@ -4,6 +4,7 @@
 //! its shell; [`start`] makes a sandbox of a revision, from [`prewarm`] if it can; [`run`] is the path of a call.
 
 pub mod config;
+pub mod execute;
 pub mod front;
 pub mod live;
 pub mod local;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use impuls_artifacts::CodeFolders;
 use impuls_dispatch::Target;
-use impuls_domain::{Deadline, FunctionState, LoadFailure, RevisionId};
+use impuls_domain::{Contract, Deadline, FunctionState, LoadFailure, RevisionId, RuntimeName};
 use impuls_runtimes::Catalogue;
 use impuls_sandbox::{InitErrorKind, InitFailure, SandboxDriver};
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ pub(crate) type Pools = papaya::HashMap<RevisionId, Arc<Pool>>;
 
 /// Sandboxes on this machine; implements `dispatch::Worker`.
 pub struct LocalWorker {
-    context: Arc<StartContext>,
+    pub(crate) context: Arc<StartContext>,
     pub(crate) pools: Arc<Pools>,
     /// Serialises making and forgetting pools; never taken on the path of a warm call.
     making: Mutex<()>,
@@ -66,6 +66,7 @@ impl LocalWorker {
             tasks: TaskTracker::new(),
             live: AtomicUsize::new(0),
             starting: AtomicUsize::new(0),
+            executing: AtomicUsize::new(0),
             evict,
         };
         Arc::new(Self { context: Arc::new(context), pools, making: Mutex::default() })
@@ -81,11 +82,11 @@ impl LocalWorker {
         pools.get_or_insert_with(id, || Pool::new(target.clone(), self.context.clone())).clone()
     }
 
-    /// Keeps prewarmed sandboxes of a runtime ready: of every runtime that functions use, and of those that a new
+    /// Keeps prewarmed sandboxes of a runtime for a contract ready: of every runtime that functions use, and of those that a new
     /// user is likely to ask for.
-    pub fn prewarm(&self, runtime: &impuls_domain::RuntimeName) {
+    pub fn prewarm(&self, runtime: &RuntimeName, contract: Contract) {
         if let Ok(installed) = self.context.catalogue.resolve(runtime) {
-            self.context.prewarm.enable(&installed.image);
+            self.context.prewarm.enable(installed.image_for(contract));
         }
     }
 
@@ -116,7 +117,8 @@ impl LocalWorker {
 
     /// Makes sure that a target has at least `count` sandboxes, and its runtime prewarmed ones.
     pub fn warm_up(&self, target: &Arc<Target>, count: usize) {
-        self.prewarm(&target.revision.config.runtime);
+        let config = &target.revision.config;
+        self.prewarm(&config.runtime, config.contract);
         if count == 0 {
             return;
         }

@@ -52,6 +52,15 @@ struct Ready {
     image: Arc<RuntimeImage>,
     sandboxes: Vec<Arc<dyn Sandbox>>,
     sizer: Sizer,
+    /// What somebody asked to have ready, beyond the base.
+    asked: usize,
+}
+
+impl Ready {
+    fn target(&mut self, config: &Config) -> usize {
+        let base = config.prewarm.max(self.asked.min(config.prewarm_max));
+        self.sizer.target(Instant::now(), base, config.prewarm_max)
+    }
 }
 
 /// The prewarmed sandboxes of every runtime that is in use.
@@ -76,7 +85,7 @@ impl Prewarm {
     fn with<T>(&self, image: &Arc<RuntimeImage>, act: impl FnOnce(&mut Ready) -> T) -> T {
         let mut ready = self.ready.lock();
         let entry = ready.entry(image.name.clone());
-        let new = || Ready { image: image.clone(), sandboxes: Vec::new(), sizer: Sizer::default() };
+        let new = || Ready { image: image.clone(), sandboxes: Vec::new(), sizer: Sizer::default(), asked: 0 };
         act(entry.or_insert_with(new))
     }
 
@@ -93,6 +102,20 @@ impl Prewarm {
         taken
     }
 
+    /// Keeps at least so many ready from now on, up to the maximum; nothing where prewarming is off.
+    pub(crate) fn ask(&self, image: &Arc<RuntimeImage>, count: usize) {
+        if self.config.prewarm > 0 {
+            self.with(image, |ready| ready.asked = count);
+            self.refill.notify_one();
+        }
+    }
+
+    /// How many sandboxes of a runtime are waiting, and how many are kept.
+    pub(crate) fn counts(&self, image: &RuntimeImage) -> (usize, usize) {
+        let mut all = self.ready.lock();
+        all.get_mut(&image.name).map_or((0, 0), |ready| (ready.sandboxes.len(), ready.target(&self.config)))
+    }
+
     /// How many are waiting, over all runtimes.
     pub(crate) fn len(&self) -> usize {
         self.ready.lock().values().map(|ready| ready.sandboxes.len()).sum()
@@ -104,10 +127,10 @@ impl Prewarm {
     }
 
     fn next_to_make(&self, memory: &MemoryGauge) -> Option<Arc<RuntimeImage>> {
-        let (config, now) = (&self.config, Instant::now());
+        let config = &self.config;
         let mut ready = self.ready.lock();
         let missing = |ready: &mut Ready| {
-            let target = ready.sizer.target(now, config.prewarm, config.prewarm_max);
+            let target = ready.target(config);
             (target.saturating_sub(ready.sandboxes.len()), ready.image.clone())
         };
         let (count, short) = ready.values_mut().map(missing).max_by_key(|(count, _)| *count)?;
@@ -120,9 +143,9 @@ impl Prewarm {
 
     /// Takes out what is beyond the present size.
     fn surplus(&self) -> Vec<Arc<dyn Sandbox>> {
-        let (config, now) = (&self.config, Instant::now());
+        let config = &self.config;
         let surplus = |ready: &mut Ready| {
-            let target = ready.sizer.target(now, config.prewarm, config.prewarm_max);
+            let target = ready.target(config);
             ready.sandboxes.split_off(target.min(ready.sandboxes.len()))
         };
         self.ready.lock().values_mut().flat_map(surplus).collect()

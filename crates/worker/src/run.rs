@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use impuls_dispatch::{RunError, RunRequest, Worker};
+use impuls_dispatch::{CommandPool, ExecuteRequest, Executed, RunError, RunRequest, Target, Worker};
 use impuls_domain::{Deadline, ErrorType, Failure, Logs, Outcome, Usage};
 use impuls_sandbox::{
     Call, CallError, CallErrorKind, Exit, Gone, Hold, LossReason, Lost, Reply, SandboxError, Waiting,
@@ -46,7 +46,8 @@ impl Worker for LocalWorker {
             match begin(&request, taken, &live).await {
                 Ok((waiting, first)) => {
                     let deadline = request.deadline;
-                    let running = Running { live, waiting: Some(waiting), deadline, begun, first };
+                    let timeout = deadline.remaining(request.admitted);
+                    let running = Running { live, waiting: Some(waiting), deadline, timeout, begun, first };
                     return running.finish(memory_mib).await;
                 }
                 Err(error) => {
@@ -60,6 +61,24 @@ impl Worker for LocalWorker {
                 }
             }
         }
+    }
+
+    async fn execute(&self, request: ExecuteRequest) -> Result<Executed, RunError> {
+        self.run_command(request).await
+    }
+
+    fn prewarm_commands(&self, count: usize) -> CommandPool {
+        self.keep_command_sandboxes(count)
+    }
+
+    fn command_pool(&self) -> CommandPool {
+        self.command_sandboxes()
+    }
+
+    async fn warm(&self, target: &Arc<Target>, count: usize, by: Deadline) -> usize {
+        self.warm_up(target, count);
+        self.wait_until_warm(target, by).await;
+        self.size(target.revision.id)
     }
 }
 
@@ -93,6 +112,7 @@ async fn begin(
         deadline: request.deadline,
         deadline_unix_ms: request.deadline_unix_ms,
         event: &request.event,
+        context: &request.context,
         hold: Hold::new(slot),
     };
     let waiting = connection.call(call).map_err(|Gone| SandboxError::Gone(Gone))?;
@@ -104,6 +124,7 @@ struct Running {
     live: Arc<Live>,
     waiting: Option<Waiting>,
     deadline: Deadline,
+    timeout: Duration,
     begun: Instant,
     first: Option<FirstCall>,
 }
@@ -156,13 +177,9 @@ impl Running {
         Failure {
             error_type: ErrorType::Timeout,
             class: String::new(),
-            message: format!("the function did not answer within {} seconds", self.timeout_secs()),
+            message: format!("the function did not answer within {} seconds", self.timeout.as_secs_f64()),
             stack: None,
         }
-    }
-
-    fn timeout_secs(&self) -> u64 {
-        self.live.pool.target.revision.config.limits.timeout().as_secs()
     }
 
     fn discard(&self) {
@@ -186,6 +203,7 @@ impl Drop for Running {
             live: self.live.clone(),
             waiting: Some(waiting),
             deadline: self.deadline,
+            timeout: self.timeout,
             begun: self.begun,
             first: None,
         };
@@ -203,7 +221,10 @@ impl Drop for Running {
 const fn ends_the_process(error_type: ErrorType) -> bool {
     match error_type {
         ErrorType::Timeout | ErrorType::OutOfMemory | ErrorType::Exited => true,
-        ErrorType::FunctionError | ErrorType::InitError | ErrorType::BadResponse => false,
+        ErrorType::FunctionError
+        | ErrorType::InitError
+        | ErrorType::BadResponse
+        | ErrorType::PlatformError => false,
     }
 }
 

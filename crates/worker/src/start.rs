@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use impuls_artifacts::{CodeFolders, FolderLayout};
 use impuls_dispatch::{RunError, Target};
-use impuls_domain::{CodeLayout, Deadline, ErrorType, Failure, Limits, Logs, SandboxId};
+use impuls_domain::{CodeLayout, Deadline, ErrorType, Failure, Limits, Logs, RevisionConfig, SandboxId};
 use impuls_runtimes::Catalogue;
 use impuls_sandbox::{
     Assignment, Exit, Init, InitFailure, RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxLimits,
@@ -25,13 +25,13 @@ use crate::pool::{NoSlot, Pool};
 use crate::prewarm::Prewarm;
 
 /// Where code is inside a sandbox.
-const CODE_DIR: &str = "/var/task";
+pub(crate) const CODE_DIR: &str = "/var/task";
 /// The one variable of ours that a function sees.
 const FUNCTION_NAME: &str = "IMPULS_FUNCTION_NAME";
 /// How long a start waits for the spawner to be started again.
-const SPAWNER_RESTART: Duration = Duration::from_millis(200);
+pub(crate) const SPAWNER_RESTART: Duration = Duration::from_millis(200);
 /// Tries of a start whose prewarmed sandbox turns out to be dead.
-const TRIES: usize = 3;
+pub(crate) const TRIES: usize = 3;
 
 /// What starts of all revisions share.
 pub(crate) struct StartContext {
@@ -45,6 +45,8 @@ pub(crate) struct StartContext {
     pub(crate) tasks: TaskTracker,
     pub(crate) live: AtomicUsize,
     pub(crate) starting: AtomicUsize,
+    /// One-off commands that are running.
+    pub(crate) executing: AtomicUsize,
     /// Frees memory by destroying the longest unused sandbox of any pool; false if there is none.
     pub(crate) evict: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -80,10 +82,11 @@ pub(crate) fn unassigned(image: &Arc<RuntimeImage>, limits: SandboxLimits) -> Sa
     }
 }
 
-struct Counted<'a>(&'a AtomicUsize);
+/// Counts something for as long as it lives.
+pub(crate) struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
-    fn new(counter: &'a AtomicUsize) -> Self {
+    pub(crate) fn new(counter: &'a AtomicUsize) -> Self {
         counter.fetch_add(1, Ordering::Relaxed);
         Self(counter)
     }
@@ -132,13 +135,17 @@ impl StartContext {
         let config = &target.revision.config;
         let installed =
             self.catalogue.resolve(&config.runtime).map_err(|error| StartError::Code(error.to_string()))?;
-        let assignment =
-            Assignment { code, limits: SandboxLimits::from(&config.limits), init: init(target, check) };
+        let command = self.catalogue.command(config, CODE_DIR);
+        let assignment = Assignment {
+            code,
+            limits: SandboxLimits::from(&config.limits),
+            init: init(target, command, check),
+        };
         let mut tries = TRIES;
         loop {
             tries -= 1;
             let code_ready = begun.elapsed();
-            let sandbox = match self.sandbox(&installed.image, target, by).await {
+            let sandbox = match self.sandbox(installed.image_for(config.contract), target, by).await {
                 Err(SandboxError::SpawnerGone) if tries > 0 => {
                     tokio::time::sleep(SPAWNER_RESTART).await;
                     continue;
@@ -175,12 +182,14 @@ impl StartContext {
         let revision = &target.revision;
         let layout = match revision.layout {
             CodeLayout::Zip => FolderLayout::Zip,
-            CodeLayout::SingleFile => FolderLayout::SingleFile {
-                names: self.catalogue.source_files(&revision.config.runtime, &revision.config.handler),
-            },
+            CodeLayout::SingleFile => FolderLayout::SingleFile { names: self.source_files(&revision.config) },
         };
         let folder = self.folders.folder(&revision.artifact, &layout).await;
         folder.map_err(|error| StartError::Code(chain(&error)))
+    }
+
+    fn source_files(&self, config: &RevisionConfig) -> Vec<String> {
+        self.catalogue.source_files(&config.runtime, config.contract, &config.handler)
     }
 
     /// A prewarmed sandbox, or a new one.
@@ -190,27 +199,28 @@ impl StartContext {
         target: &Target,
         by: Deadline,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let environment = &target.revision.config.environment;
-        if !environment.steers_the_interpreter()
-            && let Some(sandbox) = self.prewarm.take(image)
-        {
+        let config = &target.revision.config;
+        let environment = &config.environment;
+        // The agent itself needs no such variable: the programs that it runs get them all.
+        let steers = config.contract.needs_shim() && environment.steers_the_interpreter();
+        if !steers && let Some(sandbox) = self.prewarm.take(image) {
             return Ok(self.counted(sandbox));
         }
         self.make_room(image)?;
         let limits = SandboxLimits::from(&target.revision.config.limits);
         let mut spec = unassigned(image, limits);
-        if environment.steers_the_interpreter() {
+        if steers {
             spec.interpreter_environment = environment.variables().clone();
         }
         self.driver.create(spec, by).await.map(|sandbox| self.counted(sandbox))
     }
 
-    fn counted(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
+    pub(crate) fn counted(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
         self.live.fetch_add(1, Ordering::Relaxed);
         sandbox
     }
 
-    fn make_room(&self, image: &RuntimeImage) -> Result<(), SandboxError> {
+    pub(crate) fn make_room(&self, image: &RuntimeImage) -> Result<(), SandboxError> {
         let fits = || {
             self.live.load(Ordering::Relaxed) + self.prewarm.len() < self.config.max_sandboxes
                 && self.memory.has_room(image.idle_memory_mib, self.config.reserved_memory_mib)
@@ -255,11 +265,12 @@ impl StartContext {
     }
 }
 
-fn init(target: &Target, check: bool) -> Init {
+fn init(target: &Target, command: Vec<String>, check: bool) -> Init {
     let config = &target.revision.config;
     let mut environment = config.environment.variables().clone();
     environment.insert(FUNCTION_NAME.to_owned(), target.function_name.to_string());
     Init {
+        command,
         function_name: target.function_name.to_string(),
         function_version: target.version.to_string(),
         function_id: target.revision.function.to_string(),

@@ -11,13 +11,15 @@ struct Need {
     is_met: fn() -> bool,
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 5] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
         purpose: "Python 3.9 or later, for Python functions",
         is_met: tools::has_python,
     },
+    Need { package: "ruby", purpose: "Ruby, for Ruby functions", is_met: || tools::has("ruby") },
+    Need { package: "php-cli", purpose: "PHP, for PHP functions", is_met: || tools::has("php") },
     Need {
         package: "wrk",
         purpose: "the load generator of the benchmarks",

@@ -35,6 +35,11 @@ pub fn has_python() -> bool {
     all_pythons().any(|python| python.version >= OLDEST_PYTHON)
 }
 
+/// Whether a program of this name is on the PATH.
+pub fn has(program: &str) -> bool {
+    process::output_of("which", &[program]).is_some()
+}
+
 /// One Node.js of every supported major version, oldest first.
 pub fn nodes() -> Vec<Interpreter> {
     one_of_each(all_nodes(), OLDEST_NODE, |version| (version.0, 0))

@@ -13,7 +13,7 @@ const allocate = Buffer.allocUnsafeSlow;
 const byteLength = Buffer.byteLength;
 const { max, min } = Math;
 
-const INIT = 1, INVOKE = 2, CANCEL = 3;
+const INIT = 1, INVOKE = 2, CANCEL = 3, CONTEXT = 4;
 const LOG = 69;
 const HEAD = 9; // length, kind, call id
 const CALL_HEAD = 24; // request id, deadline
@@ -93,7 +93,7 @@ class Connection {
     const id = readU32(buffer, at + 1);
     if (kind === INVOKE && end - at >= 5 + CALL_HEAD) this.shim.invoke(this, id, buffer, at + 5, end);
     else if (kind === INIT) this.shim.init(this, utf8Slice(buffer, at + 5, end));
-    else if (kind !== CANCEL) this.violation();
+    else if (kind !== CANCEL && kind !== CONTEXT) this.violation();
   }
 
   /** The host broke the protocol: nothing it sends can be trusted to be in step. */

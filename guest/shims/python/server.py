@@ -22,7 +22,7 @@ _close = os.close
 _exit = os._exit
 _POLLIN = 1
 
-INIT, INVOKE, CANCEL = 1, 2, 3
+INIT, INVOKE, CANCEL, CONTEXT = 1, 2, 3, 4
 READY, INIT_OK, INIT_ERR, RESULT, ERROR, LOG = 64, 65, 66, 67, 68, 69
 MAX_FRAME = 8 << 20
 MAX_RESULT = 6 << 20
@@ -159,7 +159,7 @@ class Connection:
                 self.server.invoke(self, call_id, data, at + 9, end)
             elif kind == INIT:
                 self.server.init(self, data[at + 9 : end])
-            elif kind != CANCEL:
+            elif kind != CANCEL and kind != CONTEXT:
                 return self.shut()  # out of step: nothing more from here can be trusted
             at = end
         if at < size:

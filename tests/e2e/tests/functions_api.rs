@@ -135,7 +135,7 @@ async fn a_change_is_checked_like_a_creation() {
         json!({"memory_mb": 1}),
         json!({"timeout_sec": -1}),
         json!({"environment": {"IMPULS_X": "1"}}),
-        json!({"contract": "program"}),
+        json!({"contract": "other"}),
         json!({"driver": "none"}),
         json!({"network": "egress"}),
         json!({"name": "another"}),

@@ -7,8 +7,13 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use impuls_artifacts::LocalArtifacts;
 use impuls_control::{FunctionSnapshot, Rollout, RuntimeRefusal, Stores};
-use impuls_dispatch::{Config, Recorder, RecorderConfig, RunError, RunRequest, Worker};
-use impuls_domain::{Caller, FunctionId, FunctionName, FunctionState, Outcome, Revision, RuntimeName};
+use impuls_dispatch::{
+    CommandPool, Config, ExecuteRequest, Executed, Recorder, RecorderConfig, RunError, RunRequest, Target,
+    Worker,
+};
+use impuls_domain::{
+    Caller, Contract, Deadline, FunctionId, FunctionName, FunctionState, Outcome, Revision, RuntimeName,
+};
 use impuls_store_sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -22,6 +27,22 @@ impl Worker for Idle {
     async fn run(&self, _: RunRequest) -> Result<Outcome<Bytes>, RunError> {
         Err(RunError::NoSandboxInTime)
     }
+
+    async fn execute(&self, _: ExecuteRequest) -> Result<Executed, RunError> {
+        Err(RunError::NoSandboxInTime)
+    }
+
+    fn prewarm_commands(&self, _: usize) -> CommandPool {
+        CommandPool::default()
+    }
+
+    fn command_pool(&self) -> CommandPool {
+        CommandPool::default()
+    }
+
+    async fn warm(&self, _: &Arc<Target>, _: usize, _: Deadline) -> usize {
+        0
+    }
 }
 
 #[async_trait]
@@ -31,6 +52,10 @@ impl Rollout for Idle {
             "nodejs" | "nodejs20" => Ok("nodejs20".parse().unwrap()),
             _ => Err(RuntimeRefusal::Unknown { name: name.clone(), known: vec!["nodejs20".into()] }),
         }
+    }
+
+    fn contracts(&self, _: &RuntimeName) -> &'static [Contract] {
+        &[Contract::Module, Contract::Scoped]
     }
 
     fn source_file_names(&self, _: &Revision) -> Vec<String> {
@@ -68,10 +93,16 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&folder.path().join("metadata.db")).await.unwrap());
         let artifacts = Arc::new(LocalArtifacts::open(&folder.path().join("artifacts")).unwrap());
-        let stores = Stores { functions: store.clone(), versions: store.clone(), invocations: store.clone() };
+        let stores = Stores {
+            functions: store.clone(),
+            versions: store.clone(),
+            invocations: store.clone(),
+            queue: store.clone(),
+        };
         let control = Arc::new(Control::new(stores, artifacts, Arc::new(Idle)));
         let recorder = Recorder::new(RecorderConfig::default(), store.clone());
-        let dispatch = Arc::new(Dispatch::new(Config::default(), Arc::new(Idle), store, recorder));
+        let dispatch =
+            Arc::new(Dispatch::new(Config::default(), Arc::new(Idle), store.clone(), store, recorder));
         Self { router: router(App::new(control, dispatch, Vec::new())), _folder: folder }
     }
 

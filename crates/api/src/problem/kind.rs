@@ -19,6 +19,8 @@ pub enum ProblemKind {
     VersionNotFound,
     /// No such alias.
     AliasNotFound,
+    /// No such asynchronous invocation.
+    InvocationNotFound,
     /// No such path.
     RouteNotFound,
     /// The path does not take this method.
@@ -56,6 +58,7 @@ impl ProblemKind {
             Self::FunctionNotFound => (StatusCode::NOT_FOUND, "function-not-found", "No such function"),
             Self::VersionNotFound => (StatusCode::NOT_FOUND, "version-not-found", "No such version"),
             Self::AliasNotFound => (StatusCode::NOT_FOUND, "alias-not-found", "No such alias"),
+            Self::InvocationNotFound => (StatusCode::NOT_FOUND, "invocation-not-found", "No such invocation"),
             Self::RouteNotFound => (StatusCode::NOT_FOUND, "route-not-found", "No such path"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not take this method")

@@ -21,6 +21,9 @@ pub(crate) async fn health(State(app): State<App>) -> Json<Health> {
         status: "healthy",
         service: "impuls",
         version: env!("CARGO_PKG_VERSION"),
+        // This version has the process sandbox and no other.
+        docker: false,
+        firecracker: false,
         uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
     })
 }

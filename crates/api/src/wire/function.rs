@@ -25,8 +25,14 @@ pub struct RevisionObject {
     /// What is called.
     #[schema(example = "index.handler")]
     pub handler: String,
-    /// How the code is shaped: `module` or `scoped`.
+    /// How the code is shaped: `module`, `scoped`, `program`, `command`, `bootstrap` or `http`.
     pub contract: String,
+    /// What is run, for the contracts `command` and `http`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// The owner's labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
     /// `source` for the text of one file, `zip` for an archive.
     pub package: String,
     /// SHA-256 of the code's bytes, in hexadecimal.
@@ -35,7 +41,7 @@ pub struct RevisionObject {
     pub code_size: u64,
     /// Memory of one sandbox, in MiB.
     pub memory_mb: u32,
-    /// Time for one invocation, in seconds.
+    /// Time for one invocation, in seconds, rounded up.
     pub timeout_sec: u64,
     /// Environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -66,11 +72,13 @@ impl From<&Revision> for RevisionObject {
             runtime: config.runtime.to_string(),
             handler: config.handler.to_string(),
             contract: config.contract.as_str().to_owned(),
+            command: config.command.words().to_vec(),
+            metadata: config.metadata.labels().clone(),
             package: package(&revision.layout).to_owned(),
             code_sha256: revision.artifact.to_string(),
             code_size: revision.code_size,
             memory_mb: limits.memory_mib(),
-            timeout_sec: limits.timeout().as_secs(),
+            timeout_sec: limits.timeout().as_millis().div_ceil(1_000) as u64,
             environment: config.environment.variables().clone(),
             vcpu: f64::from(limits.milli_vcpu()) / 1_000.0,
             concurrency: limits.concurrency(),
@@ -146,7 +154,7 @@ pub struct FunctionObject {
 }
 
 /// Every member that a function may have, for `fields`.
-pub const MEMBERS: [&str; 26] = [
+pub const MEMBERS: [&str; 28] = [
     "id",
     "name",
     "status",
@@ -157,6 +165,8 @@ pub const MEMBERS: [&str; 26] = [
     "runtime",
     "handler",
     "contract",
+    "command",
+    "metadata",
     "package",
     "code",
     "code_sha256",

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use impuls_control::{Code, ControlError, FunctionChange, LimitSettings, NewFunction, Settings};
 use impuls_domain::limits;
 use impuls_domain::{
-    Contract, DriverChoice, Environment, FunctionName, Handler, NetworkPolicy, RuntimeName, Scope,
+    CommandLine, Contract, DriverChoice, Environment, FunctionName, Handler, Metadata, NetworkPolicy,
+    RuntimeName, Scope,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -46,9 +47,14 @@ pub struct FunctionRequest {
     pub timeout_sec: Option<i64>,
     /// Environment variables; replaces all earlier ones. At most 64 KiB in all; names do not begin with `IMPULS_`.
     pub environment: Option<BTreeMap<String, String>>,
-    /// How the code is shaped: `module` exports the handler, `scoped` defines it without exporting it.
-    #[schema(default = "module")]
+    /// The owner's labels; replaces all earlier ones. At most 64 of them and 4 KiB in all.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// How the code is shaped: `module` exports the handler, `scoped` defines it without exporting it, `program` is a
+    /// whole program and `command` a command line for each call, `bootstrap` asks the AWS Lambda Runtime API for
+    /// events, `http` listens on `$PORT`. The default is the first that the runtime has.
     pub contract: Option<String>,
+    /// What is run, for the contracts `command` and `http`: words, or a text that becomes `/bin/sh -c` in the sandbox.
+    pub command: Option<CommandRequest>,
     /// Invocations that one sandbox runs at once.
     #[schema(default = 1, minimum = 1, maximum = 1000)]
     pub concurrency: Option<i64>,
@@ -72,11 +78,33 @@ pub struct FunctionRequest {
     pub network: Option<String>,
 }
 
+/// A command line as it is written.
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum CommandRequest {
+    /// A shell's command.
+    Shell(String),
+    /// The program and its arguments.
+    Words(Vec<String>),
+}
+
+impl CommandRequest {
+    fn into_words(self) -> Vec<String> {
+        match self {
+            Self::Shell(text) => ["/bin/sh", "-c", &text].map(str::to_owned).to_vec(),
+            Self::Words(words) => words,
+        }
+    }
+}
+
 /// A ZIP archive.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "describes bodies that are read as bytes")]
 pub(crate) struct Archive(Bytes);
+
+/// What a timeout may be here, in seconds.
+const TIMEOUT_SECS: RangeInclusive<u64> = 1..=*limits::TIMEOUT_MS.end() / 1_000;
 
 /// The members that hold numbers, for whoever has only text.
 pub(crate) const NUMBERS: [&str; 7] =
@@ -93,9 +121,13 @@ impl FunctionRequest {
         let name = required("name", self.name.as_deref())?;
         let runtime = required("runtime", self.runtime.as_deref())?;
         check_runtime(&runtime)?;
-        let handler = required("handler", self.handler.as_deref())?;
+        // A command line needs neither a handler nor code.
+        let is_command = self.command.is_some();
+        let handler = self.handler.as_deref().or(is_command.then_some("command"));
+        let handler = required("handler", handler)?;
         let settings = self.settings();
         let code = code(self.code.filter(|code| !code.is_empty()), self.zip, archive)?;
+        let code = code.or(is_command.then(Code::nothing));
         let code = code.ok_or_else(|| Problem::invalid("code", "code is required (or zip, an archive)"))?;
         Ok(NewFunction { scope: Scope::default(), name, runtime, handler, code, settings: settings? })
     }
@@ -107,13 +139,18 @@ impl FunctionRequest {
         let handler: Option<Handler> = optional("handler", self.handler.as_deref())?;
         let settings = self.settings();
         let code = code(self.code, self.zip, archive)?;
-        Ok(FunctionChange { name, runtime, handler, code, settings: settings? })
+        Ok(FunctionChange { name, runtime, handler, code, settings: settings?, rename: None })
     }
 
     fn settings(&self) -> Result<Settings, Problem> {
         let environment = self.environment.clone().map(Environment::new).transpose();
+        let metadata = self.metadata.clone().map(Metadata::new).transpose();
+        let command = self.command.clone().map(|command| CommandLine::new(command.into_words())).transpose();
+        let contracts = Contract::ALL.map(Contract::as_str).join(", ");
         Ok(Settings {
-            contract: choice("contract", self.contract.as_deref(), Contract::parse, "module, scoped")?,
+            contract: choice("contract", self.contract.as_deref(), Contract::parse, &contracts)?,
+            command: command.map_err(|error| Problem::invalid("command", error))?,
+            metadata: metadata.map_err(|error| Problem::invalid("metadata", error))?,
             description: self.description.clone(),
             environment: environment.map_err(|error| Problem::invalid("environment", error))?,
             limits: self.limits()?,
@@ -125,7 +162,8 @@ impl FunctionRequest {
     fn limits(&self) -> Result<LimitSettings, Problem> {
         Ok(LimitSettings {
             memory_mib: whole("memory_mb", self.memory_mb, &limits::MEMORY_MIB)?,
-            timeout_secs: whole("timeout_sec", self.timeout_sec, &limits::TIMEOUT_SECS)?,
+            timeout_ms: whole("timeout_sec", self.timeout_sec, &TIMEOUT_SECS)?
+                .map(|secs: u64| secs.saturating_mul(1_000)),
             milli_vcpu: self.vcpu.map(milli_vcpu).transpose()?,
             concurrency: whole("concurrency", self.concurrency, &limits::CONCURRENCY)?,
             max_concurrency: whole("max_concurrency", self.max_concurrency, &limits::MAX_CONCURRENCY)?,

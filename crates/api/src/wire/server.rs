@@ -12,6 +12,10 @@ pub struct Health {
     pub service: &'static str,
     /// The server's version.
     pub version: &'static str,
+    /// Whether functions can run in containers.
+    pub docker: bool,
+    /// Whether functions can run in microVMs.
+    pub firecracker: bool,
     /// How long it has been running, in milliseconds.
     pub uptime_ms: u64,
 }

@@ -24,6 +24,9 @@ pub struct DeployArgs {
     /// Read environment variables from a file with a KEY=VALUE on each line.
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+    /// Label the function; may be repeated. All earlier labels are replaced.
+    #[arg(long = "metadata", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub labels: Vec<(String, String)>,
 }
 
 /// What a function is made with, by flags or by the `impuls.toml` of a folder. What is not given keeps its value.
@@ -60,15 +63,22 @@ pub struct Settings {
     /// Sandboxes that are kept however long they are unused.
     #[arg(long, value_name = "N")]
     pub min_warm: Option<u32>,
-    /// How the code is shaped: module (exports a handler) or scoped (only defines it).
+    /// How the code is shaped: module (exports a handler), scoped (only defines it), program (a whole program for each
+    /// call), command, bootstrap (asks the AWS Lambda Runtime API) or http (listens on $PORT) [default: the runtime's].
     #[arg(long)]
     pub contract: Option<String>,
+    /// What a function with the contract command or http runs: a command for the sandbox's shell.
+    #[arg(long, value_name = "COMMAND")]
+    pub command: Option<String>,
     /// A sentence about the function.
     #[arg(long)]
     pub description: Option<String>,
     /// Environment variables of the function; on the command line `--env` and `--env-file`.
     #[arg(skip)]
     pub environment: BTreeMap<String, String>,
+    /// Labels of the function; on the command line `--metadata`.
+    #[arg(skip)]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// What `list` takes.

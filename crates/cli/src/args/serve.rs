@@ -24,7 +24,8 @@ pub enum LogFormat {
 /// file and then the default decide, in [`resolve`](crate::resolve).
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServeArgs {
-    /// Listen on exactly this address; may be repeated; port 0 takes a free one [default: 127.0.0.1:8080].
+    /// Listen on exactly this address; may be repeated; port 0 takes a free one [default: 127.0.0.1:8080, and
+    /// 127.0.0.1:18080 if it is free].
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
     /// Listen on this port of 127.0.0.1.
@@ -62,6 +63,9 @@ pub struct ServeArgs {
     /// Sandboxes of each runtime that wait for code; 0 keeps none [default: adapts to the calls].
     #[arg(long, value_name = "N", env = "IMPULS_PREWARM")]
     pub prewarm: Option<u32>,
+    /// A folder of language toolchains, each with its programs in a folder `bin` [default: DIR/toolchains].
+    #[arg(long, value_name = "DIR", env = "IMPULS_TOOLCHAINS", value_parser = path())]
+    pub toolchains: Option<PathBuf>,
     /// How the server's own log is written [default: text].
     #[arg(long, value_name = "FORMAT", env = "IMPULS_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -89,6 +93,10 @@ pub struct ServeArgs {
     pub home: Option<PathBuf>,
 }
 
-/// What `doctor` takes: nothing yet but `--json`.
+/// What `doctor` takes, besides `--json`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// A folder of language toolchains to look in, as for `serve`.
+    #[arg(long, value_name = "DIR", env = "IMPULS_TOOLCHAINS", value_parser = path())]
+    pub toolchains: Option<PathBuf>,
+}

@@ -13,7 +13,9 @@ use crate::text;
 /// `deploy`: creates the function, or publishes a new version of it.
 pub(crate) async fn deploy(client: &Client, args: DeployArgs, output: &mut Output) -> Result<Exit, CliError> {
     let progress = output.progress(format!("packing {}", args.path.display()));
-    let package = Package::read(&args.path, args.settings, args.env_file.as_deref(), args.env)?;
+    let mut settings = args.settings;
+    settings.metadata.extend(args.labels);
+    let package = Package::read(&args.path, settings, args.env_file.as_deref(), args.env)?;
     progress.set(format!("deploying {} ({})", package.name, text::size(package.code.size())));
     let reply = send(client, package).await?;
     drop(progress);
@@ -112,6 +114,8 @@ fn given(package: Package) -> FunctionFields {
         timeout_sec: settings.timeout_sec,
         environment: Some(settings.environment).filter(|environment| !environment.is_empty()),
         contract: settings.contract,
+        command: settings.command,
+        metadata: Some(settings.metadata).filter(|metadata| !metadata.is_empty()),
         concurrency: settings.concurrency,
         max_concurrency: settings.max_concurrency,
         vcpu: settings.vcpu,

@@ -54,6 +54,7 @@ pub(crate) async fn get(client: &Client, name: &str, output: &mut Output) -> Res
 
 fn details(f: &Function) -> String {
     let environment = f.environment.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let metadata = f.metadata.iter().map(|(key, value)| format!("{key}={value}"));
     let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
     text::pairs(vec![
         ("name", f.name.clone()),
@@ -63,6 +64,7 @@ fn details(f: &Function) -> String {
         ("runtime", f.runtime.clone()),
         ("handler", f.handler.clone()),
         ("contract", f.contract.clone()),
+        ("command", f.command.join(" ")),
         ("version", text::number(f.version)),
         ("code", format!("{}, {}, sha256 {}", f.package, text::size(f.code_size), f.code_sha256)),
         ("memory", format!("{} MiB", f.memory_mb)),
@@ -75,6 +77,7 @@ fn details(f: &Function) -> String {
         ("driver", f.driver.clone()),
         ("network", f.network.clone()),
         ("environment", environment.collect::<Vec<_>>().join("\n")),
+        ("metadata", metadata.collect::<Vec<_>>().join("\n")),
         ("created", text::time(&f.created_at)),
         ("updated", text::time(&f.updated_at)),
         ("id", f.id.clone()),

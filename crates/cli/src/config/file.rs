@@ -39,6 +39,8 @@ pub struct FileConfig {
     pub max_sandboxes: Option<NonZeroU32>,
     /// Sandboxes of each runtime that wait for code.
     pub prewarm: Option<u32>,
+    /// `--toolchains`.
+    pub toolchains: Option<PathBuf>,
     /// How the server's own log is written: `"text"` or `"json"`.
     pub log_format: Option<LogFormat>,
     /// What the server's own log has.

@@ -94,3 +94,12 @@ fn a_wrong_file_names_line_and_key() {
     let absent = ServeArgs { config: Some("/nonexistent".into()), ..ServeArgs::default() }.load();
     assert!(absent.unwrap_err().to_string().contains("/nonexistent"));
 }
+
+#[test]
+fn the_further_port_is_wanted_only_when_no_address_is_given() {
+    let further = |args| resolve(FileConfig::default(), args).unwrap().listen_if_free;
+    let home = || ServeArgs { home: Some("/home/a".into()), ..ServeArgs::default() };
+    assert_eq!(further(home()), ["127.0.0.1:18080".parse().unwrap()]);
+    assert_eq!(further(ServeArgs { port: Some(8080), ..home() }), []);
+    assert_eq!(further(ServeArgs { listen: vec!["127.0.0.1:1".parse().unwrap()], ..home() }), []);
+}

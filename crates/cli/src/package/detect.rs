@@ -1,8 +1,16 @@
 //! Which language code is in, and where it begins, by the names of its files.
 
 /// Extensions and the runtimes they mean.
-const EXTENSIONS: [(&str, &str); 4] =
-    [("js", "nodejs"), ("mjs", "nodejs"), ("cjs", "nodejs"), ("py", "python")];
+const EXTENSIONS: [(&str, &str); 8] = [
+    ("js", "nodejs"),
+    ("mjs", "nodejs"),
+    ("cjs", "nodejs"),
+    ("py", "python"),
+    ("rb", "ruby"),
+    ("php", "php"),
+    ("pl", "perl"),
+    ("java", "java"),
+];
 /// Where an archive's code may begin, the usual first.
 const STARTS: [(&str, &str); 5] = [
     ("index", "handler"),
@@ -64,7 +72,8 @@ mod tests {
     fn a_single_file_begins_with_its_own_name() {
         assert_eq!(shown(single_file("hello.mjs")), "nodejs hello.handler");
         assert_eq!(shown(single_file("hello.py")), "python hello.handler");
-        assert_eq!(shown(single_file("hello.rb")), "-");
+        assert_eq!(shown(single_file("hello.rb")), "ruby hello.handler");
+        assert_eq!(shown(single_file("hello.txt")), "-");
         assert_eq!(shown(single_file("hello")), "-");
     }
 

@@ -36,9 +36,15 @@ pub struct FunctionFields {
     /// Environment variables; replaces all earlier ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<BTreeMap<String, String>>,
-    /// `module` or `scoped`.
+    /// `module`, `scoped`, `program`, `command`, `bootstrap` or `http`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
+    /// A shell's command, for the contracts `command` and `http`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The owner's labels; replaces all earlier ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<BTreeMap<String, String>>,
     /// Invocations that one sandbox runs at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
@@ -108,8 +114,12 @@ pub struct Function {
     pub code_size: u64,
     /// `source` or `zip`.
     pub package: String,
-    /// `module` or `scoped`.
+    /// `module`, `scoped`, `program`, `command`, `bootstrap` or `http`.
     pub contract: String,
+    /// What is run, for the contracts `command` and `http`.
+    pub command: Vec<String>,
+    /// The owner's labels.
+    pub metadata: BTreeMap<String, String>,
     /// Invocations that one sandbox runs at once.
     pub concurrency: u32,
     /// Invocations of the function at once.

@@ -181,6 +181,7 @@ impl Fixture {
 
 pub fn init(handler: &str, limits: SandboxLimits) -> Init {
     Init {
+        command: Vec::new(),
         function_name: "test".into(),
         function_version: "1".into(),
         function_id: "00000000-0000-7000-8000-000000000000".into(),
@@ -213,6 +214,7 @@ async fn try_reply(connection: &Connection, event: &str) -> Option<Reply> {
         request: InvocationId::new(),
         deadline: deadline(60),
         deadline_unix_ms: u64::MAX / 2,
+        context: &[],
         event: event.as_bytes(),
         hold: Hold::new(()),
     };

@@ -229,7 +229,7 @@ impl Frames<'_> {
                 wake(state.control_waker.take());
                 Ok(())
             }
-            FrameKind::Init | FrameKind::Invoke | FrameKind::Cancel => Err(Gone),
+            FrameKind::Init | FrameKind::Invoke | FrameKind::Cancel | FrameKind::Context => Err(Gone),
         }
     }
 
@@ -261,11 +261,20 @@ fn log(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
     let mut guard = shared.state.lock();
     let state = &mut *guard;
     let pending = (frame.call as usize).checked_sub(1).and_then(|key| state.pending.get_mut(key));
-    let logs = pending.map_or(&mut state.loose_logs, |pending| &mut pending.logs);
+    let mut waker = None;
+    let logs = match pending {
+        Some(pending) => {
+            waker = pending.waker.take_if(|_| pending.streams);
+            &mut pending.logs
+        }
+        None => &mut state.loose_logs,
+    };
     match text {
         LogText::Dropped(bytes) => logs.add_dropped(bytes),
         LogText::Text { level, text } => logs.push(level_of(level), &text),
     }
+    drop(guard);
+    wake(waker);
     Ok(())
 }
 

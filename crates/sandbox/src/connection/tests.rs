@@ -61,6 +61,7 @@ fn call(event: &[u8], released: &Arc<AtomicUsize>) -> Call<'static> {
         deadline: Deadline::at(Instant::now() + std::time::Duration::from_secs(60)),
         deadline_unix_ms: 7,
         event,
+        context: b"",
         hold: Hold::new(Released(released.clone())),
     }
 }
@@ -185,4 +186,21 @@ async fn a_call_waits_no_longer_than_its_deadline_and_holds_its_slot_beyond() {
     guest.send(FrameKind::Result, first.call, b"1").await;
     assert!(late.await.is_ok());
     assert_eq!(released.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn log_text_can_be_taken_before_the_reply() {
+    let (connection, mut guest) = pair();
+    let mut waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let frame = guest.receive().await;
+    let texts = |logs: Logs| logs.lines().iter().map(|line| line.text.clone()).collect::<Vec<_>>();
+    guest.send(FrameKind::Log, frame.call, b"\0early").await;
+    assert_eq!(texts(waiting.next_logs().await.unwrap()), ["early"]);
+    let (next, ()) = tokio::join!(waiting.next_logs(), guest.send(FrameKind::Log, frame.call, b"\x01later"));
+    assert_eq!(texts(next.unwrap()), ["later"]);
+    guest.send(FrameKind::Result, frame.call, b"null").await;
+    // What the sandbox wrote past the shim arrives with the reply.
+    assert_eq!(texts(waiting.next_logs().await.unwrap()), ["from a child"]);
+    assert!(waiting.next_logs().await.is_none());
+    assert!(waiting.await.unwrap().logs.is_empty());
 }

@@ -70,7 +70,7 @@ pub(crate) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
     })
 }
 
-fn failure(fields: &Fields<'_>) -> Result<Option<Failure>, StoreError> {
+pub(super) fn failure(fields: &Fields<'_>) -> Result<Option<Failure>, StoreError> {
     if fields.plain::<Option<&str>>("error_type")?.is_none() {
         return Ok(None);
     }

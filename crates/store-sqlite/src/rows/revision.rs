@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use impuls_domain::{
-    ArtifactDigest, CodeLayout, Contract, DriverChoice, Environment, FunctionId, Limits, NetworkPolicy,
-    Revision, RevisionConfig, RevisionId,
+    ArtifactDigest, CodeLayout, CommandLine, Contract, DriverChoice, Environment, FunctionId, Limits,
+    Metadata, NetworkPolicy, Revision, RevisionConfig, RevisionId,
 };
 use impuls_store::{StoreError, VersionEntry};
 use sqlx::sqlite::SqliteRow;
@@ -23,7 +23,9 @@ pub(crate) struct RevisionRow {
     pub(crate) runtime: String,
     pub(crate) contract: &'static str,
     pub(crate) handler: String,
+    pub(crate) command: String,
     pub(crate) description: String,
+    pub(crate) metadata: String,
     pub(crate) environment: String,
     pub(crate) limits: Limits,
     pub(crate) driver: &'static str,
@@ -34,9 +36,10 @@ pub(crate) struct RevisionRow {
 impl RevisionRow {
     pub(crate) fn from_domain(revision: &Revision) -> Result<Self, StoreError> {
         let config = &revision.config;
-        let environment = serde_json::to_string(config.environment.variables()).map_err(|error| {
-            StoreError::Backend { action: "encoding the environment", source: Box::new(error) }
-        })?;
+        let encoding = |error| StoreError::Backend { action: "encoding a revision", source: Box::new(error) };
+        let environment = serde_json::to_string(config.environment.variables()).map_err(encoding)?;
+        let command = serde_json::to_string(config.command.words()).map_err(encoding)?;
+        let metadata = serde_json::to_string(config.metadata.labels()).map_err(encoding)?;
         Ok(Self {
             id: *revision.id.as_uuid().as_bytes(),
             function: *revision.function.as_uuid().as_bytes(),
@@ -46,7 +49,9 @@ impl RevisionRow {
             runtime: config.runtime.as_str().to_owned(),
             contract: config.contract.as_str(),
             handler: config.handler.as_str().to_owned(),
+            command,
             description: config.description.clone(),
+            metadata,
             environment,
             limits: config.limits.clone(),
             driver: config.driver.as_str(),
@@ -72,7 +77,9 @@ pub(super) fn revision(row: &SqliteRow) -> Result<Revision, StoreError> {
             runtime: fields.parse("r_runtime")?,
             contract: fields.one_of("r_contract", Contract::parse)?,
             handler: fields.parse("r_handler")?,
+            command: command(&fields)?,
             description: fields.text("r_description")?,
+            metadata: metadata(&fields)?,
             environment: environment(&fields)?,
             limits: limits(&fields)?,
             driver: fields.one_of("r_driver", DriverChoice::parse)?,
@@ -100,11 +107,23 @@ fn environment(fields: &Fields<'_>) -> Result<Environment, StoreError> {
     Environment::new(variables).map_err(|error| damaged(column, error))
 }
 
+fn metadata(fields: &Fields<'_>) -> Result<Metadata, StoreError> {
+    let column = "r_metadata";
+    let labels = serde_json::from_str(fields.plain(column)?).map_err(|error| damaged(column, error))?;
+    Metadata::new(labels).map_err(|error| damaged(column, error))
+}
+
+fn command(fields: &Fields<'_>) -> Result<CommandLine, StoreError> {
+    let column = "r_command";
+    let words = serde_json::from_str(fields.plain(column)?).map_err(|error| damaged(column, error))?;
+    CommandLine::new(words).map_err(|error| damaged(column, error))
+}
+
 fn limits(fields: &Fields<'_>) -> Result<Limits, StoreError> {
     let beyond = |error| damaged("limits", error);
     let limits = Limits::default();
     let limits = limits.with_memory_mib(fields.number("r_memory_mib")?).map_err(beyond)?;
-    let limits = limits.with_timeout_secs(fields.number("r_timeout_sec")?).map_err(beyond)?;
+    let limits = limits.with_timeout_ms(fields.number("r_timeout_ms")?).map_err(beyond)?;
     let limits = limits.with_milli_vcpu(fields.number("r_milli_vcpu")?).map_err(beyond)?;
     let limits = limits.with_concurrency(fields.number("r_concurrency")?).map_err(beyond)?;
     let limits = limits.with_max_concurrency(fields.optional_number("r_max_concurrency")?).map_err(beyond)?;

@@ -4,7 +4,7 @@ use impuls_store::StoreError;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Refusal, Work, append};
+use super::{Refusal, Work, append, async_invocations};
 use crate::error::{is_foreign_key_violation, is_unique_violation};
 use crate::rows::{AliasRow, FunctionRow, Key, RevisionRow};
 
@@ -16,6 +16,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Res
         Work::Delete(function) => delete(connection, function).await,
         Work::PutAlias(function, alias) => put_alias(connection, function, alias).await.map(|()| true),
         Work::DeleteAlias(function, name) => delete_alias(connection, function, name).await,
+        Work::Async(work) => async_invocations::apply(connection, work).await,
         Work::Append(rows, keep) => append::append(connection, rows, *keep).await.map(|()| true),
     }
 }
@@ -108,9 +109,10 @@ async fn publish(
 ) -> Result<(), Refusal> {
     let limits = &revision.limits;
     sqlx::query(
-        "INSERT INTO revisions (id, function, artifact, layout, code_size, runtime, contract, handler, description, \
-         environment, memory_mib, timeout_sec, milli_vcpu, concurrency, max_concurrency, idle_timeout_sec, min_warm, \
-         driver, network, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO revisions (id, function, artifact, layout, code_size, runtime, contract, handler, command, \
+         description, metadata, environment, memory_mib, timeout_ms, milli_vcpu, concurrency, max_concurrency, \
+         idle_timeout_sec, min_warm, driver, network, created_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(revision.id.to_vec())
     .bind(revision.function.to_vec())
@@ -120,10 +122,12 @@ async fn publish(
     .bind(&revision.runtime)
     .bind(revision.contract)
     .bind(&revision.handler)
+    .bind(&revision.command)
     .bind(&revision.description)
+    .bind(&revision.metadata)
     .bind(&revision.environment)
     .bind(limits.memory_mib())
-    .bind(limits.timeout().as_secs() as i64)
+    .bind(limits.timeout().as_millis() as i64)
     .bind(limits.milli_vcpu())
     .bind(limits.concurrency())
     .bind(limits.max_concurrency().map(|max| max.get()))

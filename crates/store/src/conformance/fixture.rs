@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use impuls_domain::{
-    Alias, AliasTarget, ArtifactDigest, CodeLayout, Contract, DriverChoice, Environment, Function,
-    FunctionId, FunctionState, Invocation, InvocationId, InvocationStatus, Limits, Logs, NetworkPolicy,
-    Revision, RevisionConfig, RevisionId, Scope, Usage, VersionNumber,
+    Alias, AliasTarget, ArtifactDigest, CodeLayout, CommandLine, Contract, DriverChoice, Environment,
+    Function, FunctionId, FunctionState, Invocation, InvocationId, InvocationStatus, Limits, Logs, Metadata,
+    NetworkPolicy, Revision, RevisionConfig, RevisionId, Scope, Usage, VersionNumber,
 };
 use time::OffsetDateTime;
 
@@ -47,7 +47,7 @@ pub fn function(name: &str) -> (Function, Revision) {
 pub fn revision(function: FunctionId, seed: u8) -> Revision {
     let limits = Limits::default()
         .with_memory_mib(128 + u32::from(seed))
-        .and_then(|limits| limits.with_timeout_secs(1 + u64::from(seed)))
+        .and_then(|limits| limits.with_timeout_ms(1_500 + u64::from(seed)))
         .and_then(|limits| limits.with_milli_vcpu(500 + u32::from(seed)))
         .and_then(|limits| limits.with_concurrency(1 + u32::from(seed)))
         .and_then(|limits| limits.with_max_concurrency((seed > 0).then_some(u32::from(seed))))
@@ -65,7 +65,11 @@ pub fn revision(function: FunctionId, seed: u8) -> Revision {
             runtime: "nodejs20".parse().expect("a runtime name"),
             contract: if seed.is_multiple_of(2) { Contract::Module } else { Contract::Scoped },
             handler: "src/index.handler".parse().expect("a handler"),
+            command: CommandLine::new((0..seed).map(|n| format!("wörd \"{n}\"")).collect())
+                .expect("a command"),
             description: format!("the ‘{seed}’th"),
+            metadata: Metadata::new((0..seed).map(|n| (format!("läbel {n}"), n.to_string())).collect())
+                .expect("labels"),
             environment: Environment::new(variables.collect::<BTreeMap<_, _>>()).expect("variables"),
             limits,
             driver: if seed.is_multiple_of(2) { DriverChoice::Auto } else { DriverChoice::Process },

@@ -246,3 +246,16 @@ pub async fn concurrent_deploys_have_one_winner(store: &impl FunctionStore) {
     };
     assert_eq!(snapshot(store, first.id).await.function, winner);
 }
+
+/// A name alone means the newest function that has it.
+pub async fn the_newest_of_a_name_is_found_across_scopes(store: &impl FunctionStore) {
+    let key = FunctionKey::NewestNamed("shared".parse().expect("a name"));
+    assert_eq!(store.find_function(&key).await.expect("the store answers"), None);
+    for scope in ["b", "a", ""] {
+        let (mut function, revision) = function("shared");
+        function.scope = Scope::new(scope);
+        store.create_function(&function, &revision).await.expect("created");
+        let found = store.find_function(&key).await.expect("the store answers").expect("found");
+        assert_eq!(found.function, function);
+    }
+}

@@ -52,7 +52,8 @@ fn row(folder: &str) -> Option<Row> {
         "api" => only(&["domain", "control", "dispatch"], NO_SQL),
         "client" => only(&[], NO_SQL),
         "cli" => only(&["client"], Outside::Never(&["sqlx", "redis", "axum"])),
-        "agent" => only(&["guest-protocol"], NO_EDGE),
+        // Speaks HTTP with programs in its own sandbox.
+        "agent" => only(&["guest-protocol"], NO_SQL),
         "telemetry" => only(&["domain"], NO_SQL),
         "xtask" => only(&["domain"], Outside::Free),
         // They measure the program from outside.
@@ -60,7 +61,8 @@ fn row(folder: &str) -> Option<Row> {
         "bin" | "embed" | "testkit" | "e2e" => {
             Some(Row { workspace: Workspace::Everything, outside: Outside::Free })
         }
-        _ if folder.starts_with("dialect-") => only(&["domain", "control", "dispatch"], NO_SQL),
+        "ingress" => only(&["domain"], NO_SQL),
+        _ if folder.starts_with("dialect-") => only(&["domain", "control", "dispatch", "ingress"], NO_SQL),
         _ => back_end(folder),
     }
 }

@@ -50,7 +50,13 @@ fn every_other_field_is_named_when_it_is_refused() {
         r#"driver: "microvm" is not supported; for now supported: auto, process"#,
     );
     refuses(r#""network":"egress""#, r#"network: "egress" is not supported; for now supported: off"#);
-    refuses(r#""contract":"x""#, r#"contract: "x" is not supported; for now supported: module, scoped"#);
+    refuses(
+        r#""contract":"x""#,
+        r#"contract: "x" is not supported; for now supported: module, scoped, program, command, bootstrap, http"#,
+    );
+    refuses(r#""command":["a\u0000"]"#, "command: command has a NUL character in word 0");
+    let labels = format!(r#""metadata":{{"a":"{}"}}"#, "x".repeat(4_096));
+    refuses(&labels, "metadata: metadata has 4097 bytes; at most 4096 are allowed");
     refuses(
         r#""environment":{"IMPULS_A":""}"#,
         "environment: environment variable \"IMPULS_A\": names that begin with `IMPULS_` are Impuls' own",
@@ -96,5 +102,5 @@ fn a_change_checks_what_it_has() {
     assert_eq!(detail(&problem), "handler: handler has 0 characters; 1 to 255 are allowed");
     let change = request(r#"{"vcpu":0.5,"timeout_sec":0}"#).into_change(None).unwrap();
     assert_eq!(change.settings.limits.milli_vcpu, Some(500));
-    assert_eq!(change.settings.limits.timeout_secs, Some(0));
+    assert_eq!(change.settings.limits.timeout_ms, Some(0));
 }

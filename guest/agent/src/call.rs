@@ -1,0 +1,124 @@
+//! One call: where its log text and its reply go.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use impuls_guest_protocol::{CallError, CallErrorKind, FrameKind, encode};
+use tokio::sync::Notify;
+
+/// Most log text of one call, in bytes; what is beyond is counted.
+const LOG_LIMIT: usize = 1024 * 1024;
+/// The largest result, in bytes.
+pub(crate) const RESULT_LIMIT: usize = 6 * 1024 * 1024;
+/// Longest piece of log text in one frame.
+const LOG_PIECE: usize = 64 * 1024;
+/// What the payload of a log frame begins with when text was left out.
+const DROPPED: u8 = 6;
+
+/// Frames on their way to the host over one connection.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    pub(crate) bytes: RefCell<BytesMut>,
+    pub(crate) filled: Notify,
+}
+
+impl Outbox {
+    /// Queues one frame.
+    pub(crate) fn send(&self, kind: FrameKind, call: u32, parts: &[&[u8]]) {
+        // Nothing that is sent is larger than a frame: results and pieces of log text are bounded.
+        let _fits = encode(&mut self.bytes.borrow_mut(), kind, call, parts);
+        self.filled.notify_one();
+    }
+}
+
+/// One call, or with the number 0 the sandbox itself.
+pub(crate) struct Reply {
+    outbox: Rc<Outbox>,
+    call: u32,
+    written: Cell<usize>,
+    dropped: Cell<usize>,
+    done: Cell<bool>,
+}
+
+impl Reply {
+    pub(crate) fn new(outbox: Rc<Outbox>, call: u32) -> Rc<Self> {
+        Rc::new(Self { outbox, call, written: Cell::new(0), dropped: Cell::new(0), done: Cell::new(false) })
+    }
+
+    /// Sends log text, without its last newline. Level 0 is standard output, 1 standard error.
+    pub(crate) fn log(&self, level: u8, text: &[u8]) {
+        self.log_exactly(level, text.strip_suffix(b"\n").unwrap_or(text));
+    }
+
+    /// Sends output as it is, which may begin and end within a line.
+    pub(crate) fn log_exactly(&self, level: u8, text: &[u8]) {
+        let room = LOG_LIMIT.saturating_sub(self.written.get()).min(text.len());
+        let (kept, beyond) = text.split_at_checked(room).unwrap_or((text, &[]));
+        self.written.set(self.written.get() + kept.len());
+        self.dropped.set(self.dropped.get() + beyond.len());
+        for piece in kept.chunks(LOG_PIECE) {
+            self.outbox.send(FrameKind::Log, self.call, &[&[level], piece]);
+        }
+    }
+
+    /// Whether the call has its reply.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.get()
+    }
+
+    /// Sends the result. Output that is no JSON becomes a JSON string.
+    pub(crate) fn succeed(&self, output: Vec<u8>) {
+        let result = json(output);
+        if result.len() > RESULT_LIMIT {
+            let message =
+                format!("the result has {} bytes; at most {RESULT_LIMIT} are allowed", result.len());
+            return self.fail(&error(CallErrorKind::BadResponse, "", message, None));
+        }
+        if self.finish() {
+            self.outbox.send(FrameKind::Result, self.call, &[&result]);
+        }
+    }
+
+    /// Sends a failure.
+    pub(crate) fn fail(&self, error: &CallError) {
+        if self.finish() {
+            // A structure of texts.
+            let payload = serde_json::to_vec(error).unwrap_or_default();
+            self.outbox.send(FrameKind::Error, self.call, &[&payload]);
+        }
+    }
+
+    fn finish(&self) -> bool {
+        let dropped = self.dropped.take();
+        if dropped > 0 && !self.done.get() {
+            let count = (dropped as u64).to_le_bytes();
+            self.outbox.send(FrameKind::Log, self.call, &[&[DROPPED], &count]);
+        }
+        !self.done.replace(true)
+    }
+}
+
+/// A failure of a call.
+pub(crate) fn error(kind: CallErrorKind, class: &str, message: String, stack: Option<String>) -> CallError {
+    CallError { kind, class: class.to_owned(), message, stack }
+}
+
+/// JSON text as it is, anything else as a JSON string.
+fn json(output: Vec<u8>) -> Vec<u8> {
+    if serde_json::from_slice::<serde::de::IgnoredAny>(&output).is_ok() {
+        return output;
+    }
+    serde_json::to_vec(&String::from_utf8_lossy(&output)).unwrap_or_default()
+}
+
+/// One event to be handled.
+pub(crate) struct Invocation {
+    pub(crate) reply: Rc<Reply>,
+    pub(crate) request: uuid::Uuid,
+    pub(crate) deadline_unix_ms: u64,
+    /// Empty means `null`.
+    pub(crate) event: Bytes,
+    /// What else is known of the call, as JSON; may be empty.
+    pub(crate) context: Bytes,
+}

@@ -1,0 +1,25 @@
+//! The agent: what runs inside a sandbox where no language's own shim does. It speaks the guest protocol and runs code
+//! as programs:
+//!
+//! ```text
+//!   host ── frames ── serve ─┬─ program:   a process for each call (contracts `program` and `command`)
+//!                            ├─ bootstrap: one process that asks the AWS Lambda Runtime API for events
+//!                            └─ web:       one process that listens on $PORT
+//! ```
+//!
+//! It is the same executable as the server, started with the one argument `agent`, on one thread. It trusts nothing
+//! that programs write and keeps only bounded parts of it; it does not enforce deadlines or memory, which the host does
+//! from outside.
+
+mod bootstrap;
+mod call;
+mod code;
+mod command;
+mod event;
+mod process;
+mod program;
+mod runtime_api;
+pub mod serve;
+mod web;
+
+pub use serve::main;
