@@ -251,7 +251,7 @@ impl Server {
             LocalRollout { catalogue: catalogue.clone(), worker: worker.clone(), dispatch: dispatch.clone() };
         let control = Arc::new(Control::new(stores, artifacts, Arc::new(rollout)));
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
-        let router = impuls_api::router(native);
+        let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
         let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
         let authenticate = Arc::new(LocalUsers { loopback_only });
         let front = Arc::new(Front::new(FrontConfig::default(), dispatch.clone(), router, authenticate));
