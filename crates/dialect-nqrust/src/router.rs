@@ -1,0 +1,60 @@
+//! What handlers work with, and which handler answers which path.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::routing::{get, post};
+use http::StatusCode;
+use http::request::Parts;
+use impuls_control::Control;
+use impuls_dispatch::Dispatch;
+use impuls_domain::Caller;
+use impuls_ingress::BodyRoom;
+
+use crate::errors::Refusal;
+use crate::{functions, invoke};
+
+/// What handlers work with; cheap to clone.
+#[derive(Clone)]
+pub struct State {
+    pub(crate) control: Arc<Control>,
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) bodies: BodyRoom,
+}
+
+impl State {
+    /// The dialect over these use cases.
+    #[must_use]
+    pub fn new(control: Arc<Control>, dispatch: Arc<Dispatch>) -> Self {
+        Self { control, dispatch, bodies: BodyRoom::default() }
+    }
+}
+
+/// On whose behalf the request is made.
+pub(crate) struct Authenticated(pub(crate) Caller);
+
+impl<S: Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let caller = impuls_ingress::caller(parts).map(Self);
+        caller.ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "the caller is not known"))
+    }
+}
+
+/// Every path of the dialect, without a fallback: to be merged with others. Every handler needs an
+/// [`impuls_domain::Caller`] in the request's extensions and denies the request without.
+pub fn router(state: State) -> Router {
+    Router::new()
+        .route("/v1/functions", get(functions::list_functions).post(functions::create_function))
+        .route(
+            "/v1/functions/{id}",
+            get(functions::get_function).put(functions::update_function).delete(functions::delete_function),
+        )
+        .route("/v1/functions/{id}/invoke", post(invoke::invoke_function))
+        .route("/v1/functions/{id}/logs", get(invoke::list_logs))
+        // Bodies are read by `BodyRoom`, which has bounds of its own.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(state)
+}

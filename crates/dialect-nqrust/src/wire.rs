@@ -1,0 +1,290 @@
+//! The dialect's shapes.
+
+use std::collections::BTreeMap;
+
+use impuls_control::{Code, FunctionChange, FunctionSnapshot, LimitSettings, NewFunction, Settings};
+use impuls_domain::{
+    Contract, Environment, FunctionState, Handler, LogLevel, Logs, RuntimeName, Scope, limits,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::errors::Refusal;
+
+/// What a function gets that asks for nothing: the documents' values.
+const DEFAULT_MEMORY_MIB: u32 = 256;
+const DEFAULT_TIMEOUT_MS: u64 = 30_000;
+const DEFAULT_MILLI_VCPU: u32 = 1_000;
+
+/// A function to create, or what to change of one.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FunctionBody {
+    name: Option<String>,
+    runtime: Option<String>,
+    code: Option<String>,
+    handler: Option<String>,
+    timeout_seconds: Option<u64>,
+    memory_mb: Option<u32>,
+    vcpu: Option<f64>,
+    env_vars: Option<BTreeMap<String, Value>>,
+}
+
+impl FunctionBody {
+    pub(crate) fn into_new(self) -> Result<NewFunction, Refusal> {
+        let name = parse(required("name", self.name.as_deref())?, "name")?;
+        let (runtime, contract) = runtime(required("runtime", self.runtime.as_deref())?)?;
+        let handler = parse(required("handler", self.handler.as_deref())?, "handler")?;
+        let code = required("code", self.code.as_deref())?.to_owned();
+        let limits = LimitSettings {
+            memory_mib: Some(self.memory_mb.unwrap_or(DEFAULT_MEMORY_MIB)),
+            timeout_ms: Some(seconds(self.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT_MS)),
+            milli_vcpu: Some(milli_vcpu(self.vcpu)?.unwrap_or(DEFAULT_MILLI_VCPU)),
+            ..LimitSettings::default()
+        };
+        let environment = environment(self.env_vars)?;
+        let settings = Settings { contract, environment, limits, ..Settings::default() };
+        let scope = Scope::new(format!("nqrust/{}", Uuid::now_v7()));
+        Ok(NewFunction { scope, name, runtime, handler, code: Code::Source(code), settings })
+    }
+
+    pub(crate) fn into_change(self) -> Result<FunctionChange, Refusal> {
+        let (runtime, contract) = match self.runtime.as_deref() {
+            Some(text) => {
+                let (runtime, contract) = runtime(text)?;
+                (Some(runtime), contract)
+            }
+            None => (None, None),
+        };
+        let handler: Option<Handler> =
+            self.handler.as_deref().map(|text| parse(text, "handler")).transpose()?;
+        let limits = LimitSettings {
+            memory_mib: self.memory_mb,
+            timeout_ms: seconds(self.timeout_seconds),
+            milli_vcpu: milli_vcpu(self.vcpu)?,
+            ..LimitSettings::default()
+        };
+        Ok(FunctionChange {
+            name: None,
+            rename: self.name.as_deref().map(|text| parse(text, "name")).transpose()?,
+            runtime,
+            handler,
+            code: self.code.map(Code::Source),
+            settings: Settings {
+                contract,
+                environment: environment(self.env_vars)?,
+                limits,
+                ..Settings::default()
+            },
+        })
+    }
+}
+
+fn required<'a>(field: &str, text: Option<&'a str>) -> Result<&'a str, Refusal> {
+    text.filter(|text| !text.is_empty()).ok_or_else(|| Refusal::invalid(field, "it is required"))
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, field: &str) -> Result<T, Refusal> {
+    text.parse().map_err(|error| Refusal::invalid(field, error))
+}
+
+/// The runtime that a word of this dialect means, and the contract of its code: source that defines the handler
+/// without exporting it. Any other runtime of this server has its own contract.
+fn runtime(word: &str) -> Result<(RuntimeName, Option<Contract>), Refusal> {
+    let name = match word {
+        "node" | "nodejs" | "javascript" => "nodejs",
+        other => other,
+    };
+    let is_scoped = name.starts_with("nodejs") || name.starts_with("python");
+    Ok((parse(name, "runtime")?, is_scoped.then_some(Contract::Scoped)))
+}
+
+fn seconds(seconds: Option<u64>) -> Option<u64> {
+    seconds.map(|seconds| seconds.saturating_mul(1_000))
+}
+
+fn milli_vcpu(cores: Option<f64>) -> Result<Option<u32>, Refusal> {
+    let Some(cores) = cores else { return Ok(None) };
+    let milli = (cores * 1_000.0).round();
+    let range = f64::from(*limits::MILLI_VCPU.start())..=f64::from(*limits::MILLI_VCPU.end());
+    if !range.contains(&milli) {
+        return Err(Refusal::invalid(
+            "vcpu",
+            format_args!("{cores} is not possible; 0.05 to 64 are allowed"),
+        ));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a range of u32")]
+    Ok(Some(milli as u32))
+}
+
+/// Variables are text; other values become their JSON.
+fn environment(variables: Option<BTreeMap<String, Value>>) -> Result<Option<Environment>, Refusal> {
+    let Some(variables) = variables else { return Ok(None) };
+    let text = |value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let variables = variables.into_iter().map(|(name, value)| (name, text(value))).collect();
+    Environment::new(variables).map(Some).map_err(|error| Refusal::invalid("env_vars", error))
+}
+
+/// A function.
+#[derive(Debug, Serialize)]
+pub(crate) struct FunctionItem {
+    id: Uuid,
+    name: String,
+    runtime: String,
+    code: Option<String>,
+    handler: String,
+    timeout_seconds: u64,
+    memory_mb: u32,
+    vcpu: f64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env_vars: BTreeMap<String, String>,
+    vm_id: Option<Uuid>,
+    guest_ip: Option<String>,
+    port: Option<u16>,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    created_at: String,
+    updated_at: String,
+    last_invoked_at: Option<String>,
+}
+
+impl FunctionItem {
+    /// The function as it is; `code` is the text of its one source file.
+    pub(crate) fn new(
+        snapshot: &FunctionSnapshot,
+        code: Option<String>,
+        last_invoked_at: Option<OffsetDateTime>,
+    ) -> Self {
+        let (function, config) = (&snapshot.function, &snapshot.latest.config);
+        let limits = &config.limits;
+        let (state, error) = match &function.state {
+            FunctionState::Active => ("ready", None),
+            FunctionState::Error(failure) => ("error", Some(failure.message.clone())),
+        };
+        Self {
+            id: function.id.as_uuid(),
+            name: function.name.to_string(),
+            runtime: config.runtime.to_string(),
+            code,
+            handler: config.handler.to_string(),
+            timeout_seconds: limits.timeout().as_secs(),
+            memory_mb: limits.memory_mib(),
+            vcpu: f64::from(limits.milli_vcpu()) / 1_000.0,
+            env_vars: config.environment.variables().clone(),
+            vm_id: None,
+            guest_ip: None,
+            port: None,
+            state,
+            error,
+            created_at: instant(function.created_at),
+            updated_at: instant(function.updated_at),
+            last_invoked_at: last_invoked_at.map(instant),
+        }
+    }
+}
+
+/// An instant as RFC 3339 text.
+pub(crate) fn instant(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+/// What a call brings.
+#[derive(Deserialize)]
+pub(crate) struct InvokeBody {
+    pub(crate) event: Box<RawValue>,
+}
+
+/// What became of a call.
+#[derive(Serialize)]
+pub(crate) struct InvokeReply<'a> {
+    pub(crate) request_id: Uuid,
+    pub(crate) status: &'static str,
+    pub(crate) duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<&'a RawValue>,
+    pub(crate) logs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<&'a str>,
+}
+
+/// The record of a call.
+#[derive(Serialize)]
+pub(crate) struct LogItem {
+    pub(crate) id: Uuid,
+    pub(crate) function_id: Uuid,
+    pub(crate) status: &'static str,
+    pub(crate) duration_ms: u64,
+    pub(crate) memory_used_mb: Option<u32>,
+    pub(crate) request_id: Uuid,
+    pub(crate) logs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    pub(crate) invoked_at: String,
+}
+
+/// Log text line by line, with the marks of this dialect: errors and warnings have one.
+pub(crate) fn log_lines(logs: &Logs) -> Vec<String> {
+    let marked = |level: LogLevel, line: &str| match level {
+        LogLevel::Stdout | LogLevel::Info | LogLevel::Debug => line.to_owned(),
+        LogLevel::Warn => format!("[WARN] {line}"),
+        LogLevel::Error | LogLevel::Stderr => format!("[ERROR] {line}"),
+    };
+    logs.lines().iter().flat_map(|piece| piece.text.lines().map(|line| marked(piece.level, line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(json: Value) -> FunctionBody {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn the_documents_defaults_are_256_mib_one_core_and_30_seconds() {
+        let json = serde_json::json!({"name": "a", "runtime": "node", "handler": "handler", "code": "x"});
+        let new = body(json).into_new().unwrap();
+        let limits = new.settings.limits;
+        assert_eq!(
+            (limits.memory_mib, limits.milli_vcpu, limits.timeout_ms),
+            (Some(256), Some(1_000), Some(30_000))
+        );
+        assert_eq!((new.runtime.as_str(), new.settings.contract), ("nodejs", Some(Contract::Scoped)));
+    }
+
+    #[test]
+    fn names_need_not_be_unique() {
+        let new = || {
+            let json = serde_json::json!({"name": "a", "runtime": "node", "handler": "handler", "code": "x"});
+            body(json).into_new().unwrap().scope
+        };
+        assert_ne!(new(), new());
+    }
+
+    #[test]
+    fn variables_of_any_type_become_text() {
+        let variables = BTreeMap::from([
+            ("A".to_owned(), Value::from(1)),
+            ("B".to_owned(), Value::from("x")),
+            ("C".to_owned(), Value::from(true)),
+        ]);
+        let environment = environment(Some(variables)).unwrap().unwrap();
+        let values: Vec<&str> = environment.variables().values().map(String::as_str).collect();
+        assert_eq!(values, ["1", "x", "true"]);
+    }
+
+    #[test]
+    fn log_lines_have_the_dialects_marks() {
+        let mut logs = Logs::default();
+        logs.push(LogLevel::Info, "one\ntwo");
+        logs.push(LogLevel::Error, "three");
+        assert_eq!(log_lines(&logs), ["one", "two", "[ERROR] three"]);
+    }
+}

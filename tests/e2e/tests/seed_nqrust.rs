@@ -1,0 +1,217 @@
+//! What clients of NQRust's serverless functions send: the commands of its documents, as they are printed but for the
+//! port, and its samples.
+
+#![allow(clippy::indexing_slicing, reason = "a test that does not find what it expects panics")]
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use impuls_e2e::{Server, Value, eventually, json};
+
+const CREATE: &str = r#"curl -X POST http://localhost:18080/v1/functions \
+  -H "Content-Type: application/json" \
+  -d '{
+    "name": "hello-nodejs",
+    "runtime": "node",
+    "handler": "handler",
+    "code": "async function handler(event) { return { message: \"Hello from Node.js!\", timestamp: new Date().toISOString(), input: event }; }",
+    "vcpu": 1,
+    "memory_mb": 256
+  }'"#;
+const GET: &str = "curl http://localhost:18080/v1/functions/$FUNCTION_ID";
+const LIST: &str = "curl http://localhost:18080/v1/functions";
+const UPDATE: &str = r#"curl -X PUT http://localhost:18080/v1/functions/$FUNCTION_ID \
+  -H "Content-Type: application/json" \
+  -d '{
+    "code": "async function handler(event) { return { message: \"UPDATED CODE!\", version: 2, input: event }; }"
+  }'"#;
+const INVOKE: &str = r#"curl -X POST http://localhost:18080/v1/functions/$FUNCTION_ID/invoke \
+  -H "Content-Type: application/json" \
+  -d '{"event": {"name": "World", "test": 123}}'"#;
+const LOGS: &str = r#"curl "http://localhost:18080/v1/functions/$FUNCTION_ID/logs?limit=50""#;
+const DELETE: &str = "curl -X DELETE http://localhost:18080/v1/functions/$FUNCTION_ID";
+
+/// How long something that takes moments may take on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+fn paste(command: &str, server: &Server, id: &str) -> Value {
+    let command = command.replace(":18080", &format!(":{}", server.address().port()));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).env("NO_PROXY", "*").env("FUNCTION_ID", id).stdin(Stdio::null());
+    let output = shell.output().unwrap_or_else(|error| unreachable!("no shell: {error}"));
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+fn id_of(created: &Value) -> String {
+    created["id"].as_str().unwrap_or_else(|| unreachable!("no id in {created}")).to_owned()
+}
+
+async fn create(server: &Server, runtime: &str, code: &str) -> String {
+    let body = json!({"name": "sample", "runtime": runtime, "handler": "handler", "code": code});
+    id_of(&server.post("/v1/functions", &body).await.with_status(200).json())
+}
+
+async fn invoke(server: &Server, id: &str, event: Value) -> Value {
+    let path = format!("/v1/functions/{id}/invoke");
+    server.post(&path, &json!({ "event": event })).await.with_status(200).json()
+}
+
+#[tokio::test]
+#[ignore = "needs curl"]
+async fn the_documents_commands_work_as_they_are_printed() {
+    let server = Server::start().await;
+    let id = id_of(&paste(CREATE, &server, ""));
+    let item = &paste(GET, &server, &id)["item"];
+    assert_eq!(
+        (&item["state"], &item["memory_mb"], &item["vcpu"]),
+        (&json!("ready"), &json!(256), &json!(1.0))
+    );
+    assert_eq!((&item["timeout_seconds"], &item["handler"]), (&json!(30), &json!("handler")));
+    assert_eq!(paste(LIST, &server, &id)["items"][0]["id"], id.as_str());
+    let reply = paste(INVOKE, &server, &id);
+    assert_eq!(reply["status"], "success", "{reply}");
+    assert_eq!(reply["response"]["input"], json!({"name": "World", "test": 123}));
+    assert!(reply["logs"].is_array() && reply["request_id"].is_string() && reply["duration_ms"].is_u64());
+    assert_eq!(paste(UPDATE, &server, &id)["item"]["id"], id.as_str());
+    let reply = paste(INVOKE, &server, &id);
+    assert_eq!(
+        (&reply["response"]["message"], &reply["response"]["version"]),
+        (&json!("UPDATED CODE!"), &json!(2))
+    );
+    let logged = async || {
+        let items = paste(LOGS, &server, &id)["items"].clone();
+        Some(items).filter(|items| items.as_array().is_some_and(|items| items.len() == 2))
+    };
+    let items = eventually("both calls are in the log", SOON, logged).await;
+    assert_eq!((&items[0]["status"], &items[0]["function_id"]), (&json!("success"), &json!(id)));
+    assert_eq!(items[0]["request_id"], reply["request_id"]);
+    assert!(paste(GET, &server, &id)["item"]["last_invoked_at"].is_string());
+    assert_eq!(paste(DELETE, &server, &id), json!({"message": "Function deleted", "ok": true}));
+    assert!(paste(GET, &server, &id)["error"].is_string());
+}
+
+#[tokio::test]
+async fn the_python_sample_computes() {
+    let server = Server::shared().await;
+    let code = "def handler(event):\n    numbers = event.get('numbers', [])\n    return {\n        'sum': sum(numbers),\n        \
+                'avg': sum(numbers) / len(numbers) if numbers else 0,\n        \
+                'max': max(numbers) if numbers else None,\n        'min': min(numbers) if numbers else None\n    }\n";
+    let id = create(&server, "python", code).await;
+    let reply = invoke(&server, &id, json!({"numbers": [1, 2, 3, 6]})).await;
+    assert_eq!(reply["response"], json!({"sum": 12, "avg": 3.0, "max": 6, "min": 1}), "{reply}");
+    let reply = invoke(&server, &id, json!({})).await;
+    assert_eq!(reply["response"], json!({"sum": 0, "avg": 0, "max": null, "min": null}), "{reply}");
+}
+
+#[tokio::test]
+async fn the_sample_that_forgets_an_import_says_so() {
+    let server = Server::shared().await;
+    let code = "def handler(event):\n    name = event.get('name')\n    value = event.get('value')\n    return {\n        \
+                'message': f'Hello, {name}!',\n        'value': value * 2,\n        'timestamp': str(datetime.now())\n    }\n";
+    let id = create(&server, "python", code).await;
+    let reply = invoke(&server, &id, json!({"name": "a", "value": 1})).await;
+    assert_eq!(reply["status"], "error", "{reply}");
+    assert!(reply["error"].as_str().is_some_and(|error| error.contains("datetime")), "{reply}");
+}
+
+#[tokio::test]
+async fn variables_and_limits_reach_the_function_and_a_rename_keeps_it() {
+    let server = Server::shared().await;
+    let code = "async function handler(event) { if (event.slow) await new Promise((r) => setTimeout(r, 5000)); \
+                return [process.env.WORD, process.env.NUMBER]; }";
+    let body = json!({
+        "name": "before", "runtime": "node", "handler": "handler", "code": code,
+        "env_vars": {"WORD": "x", "NUMBER": 7},
+    });
+    let id = id_of(&server.post("/v1/functions", &body).await.with_status(200).json());
+    assert_eq!(invoke(&server, &id, json!({})).await["response"], json!(["x", "7"]));
+    let path = format!("/v1/functions/{id}");
+    let change = json!({"name": "after", "timeout_seconds": 1, "memory_mb": 512});
+    let item = server.put(&path, &change).await.with_status(200).json()["item"].clone();
+    assert_eq!((&item["id"], &item["name"], &item["memory_mb"]), (&json!(id), &json!("after"), &json!(512)));
+    let reply = invoke(&server, &id, json!({"slow": true})).await;
+    assert_eq!(reply["status"], "timeout", "{reply}");
+    let logged = async || {
+        let items = server.get(&format!("{path}/logs?status=success")).await.json()["items"].clone();
+        Some(()).filter(|()| items.as_array().is_some_and(|items| items.len() == 1))
+    };
+    eventually("the call under the old name is in the log", SOON, logged).await;
+}
+
+#[tokio::test]
+async fn names_need_not_be_unique_and_errors_have_the_dialects_shape() {
+    let server = Server::shared().await;
+    let code = "async function handler(event) { return 1; }";
+    assert_ne!(create(&server, "node", code).await, create(&server, "node", code).await);
+    let refused = async |body: Value, status: u16, field: &str| {
+        let reply = server.post("/v1/functions", &body).await.with_status(status).json();
+        assert!(reply["error"].as_str().is_some_and(|error| error.contains(field)), "{reply}");
+    };
+    refused(json!({"name": "../x", "runtime": "node", "handler": "h", "code": "1"}), 400, "name").await;
+    refused(json!({"name": "x", "runtime": "cobol", "handler": "h", "code": "1"}), 400, "cobol").await;
+    refused(json!({"name": "x", "runtime": "node", "handler": "h"}), 400, "code").await;
+    refused(json!({"name": 1}), 400, "body").await;
+    let unknown = "/v1/functions/01890a5d-ac96-774b-bcce-b302099a8057";
+    assert!(server.get(unknown).await.with_status(404).json()["error"].is_string());
+    assert!(server.delete(unknown).await.with_status(404).json()["error"].is_string());
+    let id = create(&server, "node", code).await;
+    let reply = server.post(&format!("/v1/functions/{id}/invoke"), &json!({"name": 1})).await;
+    assert!(reply.with_status(400).json()["error"].as_str().is_some_and(|error| error.contains("event")));
+}
+
+#[tokio::test]
+async fn code_that_does_not_parse_is_a_function_in_state_error() {
+    let server = Server::shared().await;
+    let id = create(&server, "node", "async function handler(event) {").await;
+    let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+    assert_eq!(item["state"], "error", "{item}");
+    assert!(item["error"].is_string(), "{item}");
+}
+
+/// How many connections call while the code is replaced.
+const CONNECTIONS: usize = 64;
+const UPDATES: usize = 10;
+
+#[tokio::test]
+async fn a_hot_reload_under_load_drops_no_call_and_shows_no_half_update() {
+    let server = Server::start().await;
+    // Both halves come from one deploy; a call that saw two different ones saw half an update.
+    let code = |n: usize| {
+        format!(
+            "const top = {n}; async function handler(event) {{ return [top, {n}, Number(process.env.N)]; }}"
+        )
+    };
+    let body = json!({
+        "name": "reload", "runtime": "node", "handler": "handler", "code": code(0), "env_vars": {"N": 0},
+    });
+    let id = id_of(&server.post("/v1/functions", &body).await.with_status(200).json());
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (server, id, stop, calls) = (server.clone(), id.clone(), stop.clone(), calls.clone());
+        clients.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let reply = invoke(&server, &id, json!({})).await;
+                assert_eq!(reply["status"], "success", "{reply}");
+                let seen = &reply["response"];
+                assert!(seen[0] == seen[1] && seen[1] == seen[2], "{seen}");
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    for n in 1..=UPDATES {
+        let before = calls.load(Ordering::Relaxed);
+        let change = json!({"code": code(n), "env_vars": {"N": n}});
+        server.put(&format!("/v1/functions/{id}"), &change).await.with_status(200);
+        // Every call that begins now sees the new code.
+        assert_eq!(invoke(&server, &id, json!({})).await["response"], json!([n, n, n]));
+        let went_on = async || (calls.load(Ordering::Relaxed) >= before + CONNECTIONS).then_some(());
+        eventually("calls go on", SOON, went_on).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    while let Some(client) = clients.join_next().await {
+        client.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+    }
+}
