@@ -82,9 +82,21 @@ fn installed() -> tempfile::TempDir {
     folder
 }
 
+/// Builds an example, for which a test run need not have asked, and runs it.
 fn example(name: &str, path: &std::path::Path) -> String {
     let test = std::env::current_exe().unwrap();
-    let file: PathBuf = test.ancestors().nth(2).unwrap().join("examples").join(name);
+    let profile = test.ancestors().nth(2).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "impuls-embed", "--example", name]);
+    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    assert!(
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(),
+        "{name} does not build"
+    );
+    let file: PathBuf = profile.join("examples").join(name);
     let output = Command::new(&file).env_clear().env("PATH", path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -11,7 +11,9 @@ struct Need {
     is_met: fn() -> bool,
 }
 
-const NEEDS: [Need; 5] = [
+const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
+
+const NEEDS: [Need; 11] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -20,6 +22,12 @@ const NEEDS: [Need; 5] = [
     },
     Need { package: "ruby", purpose: "Ruby, for Ruby functions", is_met: || tools::has("ruby") },
     Need { package: "php-cli", purpose: "PHP, for PHP functions", is_met: || tools::has("php") },
+    Need { package: "python3-pip", purpose: "pip, for the Lambda client for Python", is_met: tools::has_pip },
+    Need { package: "autoconf", purpose: LAMBDA_CLIENT, is_met: || tools::has("autoreconf") },
+    Need { package: "automake", purpose: LAMBDA_CLIENT, is_met: || tools::has("automake") },
+    Need { package: "libtool", purpose: LAMBDA_CLIENT, is_met: || tools::has("libtoolize") },
+    Need { package: "cmake", purpose: LAMBDA_CLIENT, is_met: || tools::has("cmake") },
+    Need { package: "g++", purpose: LAMBDA_CLIENT, is_met: || tools::has("g++") },
     Need {
         package: "wrk",
         purpose: "the load generator of the benchmarks",

@@ -40,6 +40,11 @@ pub fn has(program: &str) -> bool {
     process::output_of("which", &[program]).is_some()
 }
 
+/// Whether the system's own Python can install packages.
+pub fn has_pip() -> bool {
+    process::output_of("/usr/bin/python3", &["-m", "pip", "--version"]).is_some()
+}
+
 /// One Node.js of every supported major version, oldest first.
 pub fn nodes() -> Vec<Interpreter> {
     one_of_each(all_nodes(), OLDEST_NODE, |version| (version.0, 0))

@@ -39,7 +39,8 @@ impl Machine {
         note("python", tools::has_python());
         note("kvm", Path::new("/dev/kvm").exists());
         note("docker", process::output_of("docker", &["info"]).is_some());
-        for program in ["ruby", "php", "perl", "java", "npm"] {
+        note("pip", tools::has_pip());
+        for program in ["ruby", "php", "perl", "java", "npm", "autoconf", "cmake"] {
             note(program, tools::has(program));
         }
         note("wrk", process::output_of("which", &["wrk"]).is_some());
