@@ -11,7 +11,7 @@ use impuls_dispatch::Dispatch;
 use impuls_domain::Caller;
 use impuls_ingress::BodyRoom;
 
-use crate::errors::{Kind, Refusal};
+use crate::errors::Refusal;
 use crate::{functions, invocations};
 
 /// What handlers work with; cheap to clone.
@@ -38,7 +38,7 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let caller = impuls_ingress::caller(parts).map(Self);
-        caller.ok_or_else(|| Refusal::new(Kind::Unauthorized, "the caller is not known"))
+        caller.ok_or_else(Refusal::unauthorized)
     }
 }
 

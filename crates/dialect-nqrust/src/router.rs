@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::routing::{get, post};
-use http::StatusCode;
 use http::request::Parts;
 use impuls_control::Control;
 use impuls_dispatch::Dispatch;
@@ -39,7 +38,7 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let caller = impuls_ingress::caller(parts).map(Self);
-        caller.ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "the caller is not known"))
+        caller.ok_or_else(Refusal::unauthorized)
     }
 }
 

@@ -5,7 +5,7 @@ use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
 use impuls_domain::Caller;
-use impuls_ingress::{BodyError, caller};
+use impuls_ingress::caller;
 use serde::de::DeserializeOwned;
 
 use crate::errors::{Kind, Refusal};
@@ -34,15 +34,4 @@ pub(crate) async fn json<T: DeserializeOwned>(
     body: Body,
 ) -> Result<T, Refusal> {
     Ok(state.room.json(headers, body, JSON_LIMIT).await?)
-}
-
-impl From<BodyError> for Refusal {
-    fn from(error: BodyError) -> Self {
-        match &error {
-            BodyError::TooLarge { .. } => Self::new(Kind::TooLarge, error.to_string()),
-            BodyError::TimedOut | BodyError::Broken(_) | BodyError::Json(_) => {
-                Self::new(Kind::Invalid, format!("invalid request body: {error}"))
-            }
-        }
-    }
 }

@@ -1,18 +1,10 @@
 //! Every error in the dialect's shape: `{"error": text, "code": word}`. The original sends bare statuses from its
 //! gateway, `{error}` for packages and `{error, code}` from its operator; this is all three at once.
 
-use std::error::Error;
-use std::time::Duration;
-
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use impuls_control::ControlError;
-use impuls_dispatch::DispatchError;
-use impuls_ingress::{Incident, chain};
+use impuls_ingress::{Denial, Situation};
 use serde::Serialize;
-
-/// How long to wait after a failure that may pass by itself.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// What kind of refusal it is; the `code` of the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +56,7 @@ impl Kind {
 pub(crate) struct Refusal {
     kind: Kind,
     message: String,
-    retry_after: Option<Duration>,
+    retry_after: Option<HeaderValue>,
 }
 
 #[derive(Serialize)]
@@ -93,19 +85,6 @@ impl Refusal {
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
-
-    fn retry_after(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
-    }
-
-    /// A failure of the platform: logged under an id, which is all that the caller sees.
-    fn platform(error: &(dyn Error + 'static), retryable: bool) -> Self {
-        let incident = Incident::log(error, retryable);
-        if retryable {
-            return Self::new(Kind::Unavailable, incident.text()).retry_after(RETRY);
-        }
-        Self::new(Kind::Internal, incident.text())
-    }
 }
 
 impl IntoResponse for Refusal {
@@ -113,61 +92,39 @@ impl IntoResponse for Refusal {
         let (status, code) = self.kind.parts();
         let mut response = (status, axum::Json(Body { error: &self.message, code })).into_response();
         if let Some(wait) = self.retry_after {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, wait);
         }
         response
     }
 }
 
-impl From<DispatchError> for Refusal {
-    fn from(error: DispatchError) -> Self {
-        use DispatchError as E;
-        let text = error.to_string();
-        match &error {
-            E::Denied => Self::new(Kind::Forbidden, text),
-            E::FunctionNotFound(_) | E::QualifierNotFound { .. } => Self::new(Kind::NotFound, text),
-            E::Throttled { retry_after } => Self::new(Kind::RateLimit, text).retry_after(*retry_after),
-            E::ShuttingDown => Self::new(Kind::Unavailable, text),
-            E::BadEvent(_) => Self::new(Kind::Invalid, text),
-            E::EventTooLarge { .. } => Self::new(Kind::TooLarge, text),
-            E::Sandbox(_) | E::Code(_) | E::Store(_) => Self::platform(&error, error.is_retryable()),
-        }
-    }
-}
-
-impl From<ControlError> for Refusal {
-    fn from(error: ControlError) -> Self {
-        use ControlError as E;
-        let text = error.to_string();
-        match &error {
-            E::Denied => Self::new(Kind::Forbidden, text),
-            E::FunctionNotFound(_)
-            | E::VersionNotFound { .. }
-            | E::AliasNotFound { .. }
-            | E::InvocationNotFound(_) => Self::new(Kind::NotFound, text),
-            E::CodeTooLarge { .. } => Self::new(Kind::TooLarge, text),
+impl<E: Into<Denial>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        let denial = error.into();
+        let kind = match &denial.situation {
             // The original answers 400 to an id that is taken.
-            E::NameTaken(_)
-            | E::NameFixed(_)
-            | E::NothingToRollBack(_)
-            | E::Runtime(_)
-            | E::Limit(_)
-            | E::Description(_)
-            | E::CodeEmpty
-            | E::NoCommand
-            | E::Alias(_)
-            | E::PageLimit { .. } => Self::new(Kind::Invalid, text),
-            E::Archive(_) => Self::new(Kind::Invalid, chain(&error)),
-            E::Contended(_) => Self::new(Kind::Conflict, text).retry_after(RETRY),
-            E::Stopping => Self::new(Kind::Unavailable, text),
-            E::Store(_) | E::Artifacts(_) | E::Damaged(_) => Self::platform(&error, error.is_retryable()),
-        }
+            Situation::BadBody | Situation::Invalid | Situation::TimedOut | Situation::NameTaken => {
+                Kind::Invalid
+            }
+            Situation::Forbidden => Kind::Forbidden,
+            Situation::NotFound { .. } => Kind::NotFound,
+            Situation::Conflict => Kind::Conflict,
+            Situation::TooLarge => Kind::TooLarge,
+            Situation::Throttled => Kind::RateLimit,
+            Situation::Unavailable => Kind::Unavailable,
+            Situation::Internal => Kind::Internal,
+        };
+        Self { kind, retry_after: denial.retry_after_header(), message: denial.message }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use impuls_control::ControlError;
+    use impuls_dispatch::DispatchError;
+
     use super::*;
 
     #[test]

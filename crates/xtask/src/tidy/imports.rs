@@ -61,7 +61,7 @@ fn row(folder: &str) -> Option<Row> {
         "bin" | "embed" | "testkit" | "e2e" => {
             Some(Row { workspace: Workspace::Everything, outside: Outside::Free })
         }
-        "ingress" => only(&["domain"], NO_SQL),
+        "ingress" => only(&["domain", "control", "dispatch"], NO_SQL),
         _ if folder.starts_with("dialect-") => only(&["domain", "control", "dispatch", "ingress"], NO_SQL),
         _ => back_end(folder),
     }
