@@ -23,6 +23,11 @@ impl Refusal {
         Denial::new(Situation::Invalid, format!("{field}: {message}")).into()
     }
 
+    /// Something that this server has nothing for; the text says what there is instead.
+    pub(crate) fn missing(message: &str) -> Self {
+        Self { status: StatusCode::NOT_IMPLEMENTED, denial: Denial::new(Situation::Invalid, message) }
+    }
+
     /// Nobody said who the caller is.
     pub(crate) fn unauthorized() -> Self {
         let denial = Denial::new(Situation::Forbidden, "the caller is not known");

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::errors::Refusal;
 use crate::router::{Authenticated, State};
+use crate::vms::newest_of;
 use crate::wire::{FunctionBody, FunctionItem};
 
 /// The most bytes of a body: 50 MiB of source, with every character escaped at worst once, and room for the rest.
@@ -105,5 +106,6 @@ async fn item(state: &State, caller: &Caller, snapshot: &FunctionSnapshot) -> Re
     let code = state.control.read_source(caller, snapshot).await?;
     let newest = InvocationPage { status: None, offset: 0, limit: 1 };
     let records = state.control.list_invocations(caller, &snapshot.function.id.into(), newest).await?;
-    Ok(FunctionItem::new(snapshot, code, records.first().map(|record| record.started_at)))
+    let vm_id = newest_of(state, caller, snapshot.function.id)?;
+    Ok(FunctionItem::new(snapshot, code, records.first().map(|record| record.started_at), vm_id))
 }

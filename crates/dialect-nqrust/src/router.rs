@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use http::request::Parts;
 use impuls_control::Control;
 use impuls_dispatch::Dispatch;
@@ -12,7 +12,8 @@ use impuls_domain::Caller;
 use impuls_ingress::BodyRoom;
 
 use crate::errors::Refusal;
-use crate::{functions, invoke};
+use crate::vms::Seats;
+use crate::{functions, invoke, vms};
 
 /// What handlers work with; cheap to clone.
 #[derive(Clone)]
@@ -20,13 +21,14 @@ pub struct State {
     pub(crate) control: Arc<Control>,
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) bodies: BodyRoom,
+    pub(crate) seats: Seats,
 }
 
 impl State {
     /// The dialect over these use cases.
     #[must_use]
     pub fn new(control: Arc<Control>, dispatch: Arc<Dispatch>) -> Self {
-        Self { control, dispatch, bodies: BodyRoom::default() }
+        Self { control, dispatch, bodies: BodyRoom::default(), seats: Seats::default() }
     }
 }
 
@@ -53,6 +55,11 @@ pub fn router(state: State) -> Router {
         )
         .route("/v1/functions/{id}/invoke", post(invoke::invoke_function))
         .route("/v1/functions/{id}/logs", get(invoke::list_logs))
+        .route("/v1/vms", get(vms::list_vms))
+        .route("/v1/vms/{id}", get(vms::get_vm))
+        .route("/v1/vms/{id}/shell", any(vms::shell))
+        .route("/v1/vms/{id}/shell/ws", any(vms::shell))
+        .route("/v1/vms/{id}/metrics/ws", get(vms::watch_metrics))
         // Bodies are read by `BodyRoom`, which has bounds of its own.
         .layer(DefaultBodyLimit::disable())
         .with_state(state)

@@ -156,11 +156,12 @@ pub(crate) struct FunctionItem {
 }
 
 impl FunctionItem {
-    /// The function as it is; `code` is the text of its one source file.
+    /// The function as it is; `code` is the text of its one source file, `vm_id` its newest live sandbox.
     pub(crate) fn new(
         snapshot: &FunctionSnapshot,
         code: Option<String>,
         last_invoked_at: Option<OffsetDateTime>,
+        vm_id: Option<Uuid>,
     ) -> Self {
         let (function, config) = (&snapshot.function, &snapshot.latest.config);
         let limits = &config.limits;
@@ -178,7 +179,7 @@ impl FunctionItem {
             memory_mb: limits.memory_mib(),
             vcpu: f64::from(limits.milli_vcpu()) / 1_000.0,
             env_vars: config.environment.variables().clone(),
-            vm_id: None,
+            vm_id,
             guest_ip: None,
             port: None,
             state,

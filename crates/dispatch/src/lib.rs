@@ -11,6 +11,7 @@ pub mod execute;
 pub mod image;
 pub mod invoke;
 pub mod recorder;
+pub mod sandboxes;
 pub mod table;
 pub mod worker;
 
@@ -20,4 +21,5 @@ pub use error::DispatchError;
 pub use execute::{CommandPool, ExecuteRequest, Executed, ExecutionConfig, OnOutput, OutputStream};
 pub use invoke::{Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
 pub use recorder::{Recorder, RecorderConfig};
+pub use sandboxes::{LiveSandbox, SandboxUsage};
 pub use worker::{RunError, RunRequest, Target, Worker};

@@ -9,6 +9,7 @@ use impuls_domain::{Deadline, FunctionName, InvocationId, Outcome, Revision, Ver
 use impuls_sandbox::SandboxError;
 
 use crate::execute::{CommandPool, ExecuteRequest, Executed};
+use crate::sandboxes::LiveSandbox;
 
 /// What a worker keeps sandboxes for: one revision and what it needs to tell it apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,9 @@ pub trait Worker: Send + Sync + 'static {
 
     /// The sandboxes for commands.
     fn command_pool(&self) -> CommandPool;
+
+    /// Every live sandbox that has a function's code.
+    fn sandboxes(&self) -> Vec<LiveSandbox>;
 
     /// Gives a target at least `count` sandboxes and waits until one is ready or `by` has passed; how many there are.
     async fn warm(&self, target: &Arc<Target>, count: usize, by: Deadline) -> usize;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use impuls_dispatch::{RunError, Target};
+use impuls_dispatch::{LiveSandbox, RunError, Target};
 use impuls_domain::{Deadline, Failure, Logs};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -116,6 +116,22 @@ impl Pool {
             Err(_) if self.state.lock().core.is_starting() => Err(NoSlot::InitTimeout),
             Err(_) => Err(NoSlot::Platform(RunError::NoSandboxInTime)),
         }
+    }
+
+    /// Its live sandboxes, measured.
+    pub(crate) fn sandboxes(&self) -> Vec<LiveSandbox> {
+        let lives: Vec<Arc<Live>> = self.state.lock().lives.values().cloned().collect();
+        let (target, limits) = (&self.target, &self.target.revision.config.limits);
+        let describe = |live: Arc<Live>| LiveSandbox {
+            id: live.sandbox.id(),
+            function: target.revision.function,
+            function_name: target.function_name.clone(),
+            version: target.version,
+            memory_mib: limits.memory_mib(),
+            milli_vcpu: limits.milli_vcpu(),
+            usage: live.sandbox.usage(),
+        };
+        lives.into_iter().map(describe).collect()
     }
 
     /// Starts a sandbox for nobody in particular, to have it warm.

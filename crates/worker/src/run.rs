@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use impuls_dispatch::{CommandPool, ExecuteRequest, Executed, RunError, RunRequest, Target, Worker};
+use impuls_dispatch::{
+    CommandPool, ExecuteRequest, Executed, LiveSandbox, RunError, RunRequest, Target, Worker,
+};
 use impuls_domain::{Deadline, ErrorType, Failure, Logs, Outcome, Usage};
 use impuls_sandbox::{
     Call, CallError, CallErrorKind, Exit, Gone, Hold, LossReason, Lost, Reply, SandboxError, Waiting,
@@ -73,6 +75,10 @@ impl Worker for LocalWorker {
 
     fn command_pool(&self) -> CommandPool {
         self.command_sandboxes()
+    }
+
+    fn sandboxes(&self) -> Vec<LiveSandbox> {
+        self.pools.pin().values().flat_map(|pool| pool.sandboxes()).collect()
     }
 
     async fn warm(&self, target: &Arc<Target>, count: usize, by: Deadline) -> usize {

@@ -42,6 +42,20 @@ impl Raw {
         within("the reply is complete", PATIENCE, self.read_reply()).await
     }
 
+    /// Reads until this text has come so many times, or the server has hung up; returns all of it as text.
+    pub async fn until(&mut self, text: &str, times: usize) -> String {
+        within("the text comes", PATIENCE, async {
+            let mut bytes = Vec::new();
+            while String::from_utf8_lossy(&bytes).matches(text).count() < times {
+                if self.0.read_buf(&mut bytes).await.unwrap_or_default() == 0 {
+                    break;
+                }
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+        .await
+    }
+
     async fn read_reply(&mut self) -> String {
         let mut bytes = Vec::new();
         while !is_complete(&bytes) {

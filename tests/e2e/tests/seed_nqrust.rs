@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use impuls_e2e::{Server, Value, eventually, json};
+use impuls_e2e::{Raw, Server, Value, eventually, json};
 
 const CREATE: &str = r#"curl -X POST http://localhost:18080/v1/functions \
   -H "Content-Type: application/json" \
@@ -168,6 +168,44 @@ async fn code_that_does_not_parse_is_a_function_in_state_error() {
     let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
     assert_eq!(item["state"], "error", "{item}");
     assert!(item["error"].is_string(), "{item}");
+}
+
+#[tokio::test]
+async fn live_sandboxes_are_listed_as_machines_and_watched() {
+    let server = Server::start().await;
+    let code = "async function handler(event) { const end = Date.now() + 3000; while (event.spin && Date.now() < end) {} return 1; }";
+    let id = create(&server, "node", code).await;
+    assert_eq!(invoke(&server, &id, json!({})).await["response"], 1);
+    let vms = server.get("/v1/vms").await.with_status(200).json()["items"].clone();
+    let vm = vms[0].clone();
+    assert_eq!(
+        (&vm["name"], &vm["state"]),
+        (&json!(format!("fn-sample-{}", &id[..8])), &json!("running")),
+        "{vms}"
+    );
+    assert_eq!((&vm["guest_ip"], &vm["memory_mb"]), (&Value::Null, &json!(256)));
+    let vm_id = id_of(&vm);
+    assert_eq!(server.get(&format!("/v1/vms/{vm_id}")).await.with_status(200).json()["item"]["id"], vm["id"]);
+    assert_eq!(server.get(&format!("/v1/functions/{id}")).await.json()["item"]["vm_id"], vm["id"]);
+    server.get(&format!("/v1/vms/{vm_id}/shell")).await.with_status(501);
+    server.get("/v1/vms/01890a5d-ac96-774b-bcce-b302099a8057").await.with_status(404);
+    let spinning = tokio::spawn({
+        let (server, id) = (server.clone(), id.clone());
+        async move { invoke(&server, &id, json!({"spin": true})).await }
+    });
+    let mut socket = Raw::open(&server).await;
+    let head =
+        "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    socket.write(format!("GET /v1/vms/{vm_id}/metrics/ws HTTP/1.1\r\n{head}{key}").as_bytes()).await;
+    // The second frame is of a second in which the function did nothing but spin.
+    let text = socket.until("}", 2).await;
+    assert!(text.starts_with("HTTP/1.1 101"), "{text}");
+    let frame = text.rsplit_once('{').map(|(_, rest)| format!("{{{rest}")).unwrap_or_default();
+    let figures: Value = serde_json::from_str(&frame).unwrap_or_default();
+    assert!(figures["cpu_usage_percent"].as_f64().is_some_and(|percent| percent > 20.0), "{text}");
+    assert!(figures["memory_usage_percent"].as_f64().is_some_and(|percent| percent > 1.0), "{text}");
+    assert_eq!(spinning.await.unwrap_or_default()["response"], 1);
 }
 
 /// How many connections call while the code is replaced.

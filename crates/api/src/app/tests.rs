@@ -40,6 +40,10 @@ impl Worker for Idle {
         CommandPool::default()
     }
 
+    fn sandboxes(&self) -> Vec<impuls_dispatch::LiveSandbox> {
+        Vec::new()
+    }
+
     async fn warm(&self, _: &Arc<Target>, _: usize, _: Deadline) -> usize {
         0
     }
