@@ -324,7 +324,10 @@ async fn ordinary_clients_read_the_refusal_of_a_large_event() {
                 "{mib} MiB, {expect}: {text} {complaint}"
             );
         }
-        server.post_bytes(&format!("{}/invoke", path(&name)), event).await.problem(413);
+        // This client gives up at the first write that fails, and the server stops reading after 16 MiB.
+        if mib <= 16 {
+            server.post_bytes(&format!("{}/invoke", path(&name)), event).await.problem(413);
+        }
     }
 }
 
