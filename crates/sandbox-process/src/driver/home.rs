@@ -93,15 +93,16 @@ impl Core {
         }
     }
 
-    /// The spawner is gone, and the kernel has killed every process 1. What is left of a sandbox is tidied up.
+    /// The spawner is gone, and the kernel is killing every process 1. A sandbox's end is told when its cgroups
+    /// could be removed, which the kernel allows only once nothing runs in them.
     async fn all_gone(&self) {
         *self.station.lock() = None;
         let live: Vec<(Key, watch::Sender<Option<End>>)> =
             self.live.lock().iter().map(|(key, sender)| (*key, sender.clone())).collect();
         let end = End { signal: Some(libc::SIGKILL), ..End::default() };
         for (key, sender) in live {
-            sender.send_if_modified(|state| state.is_none() && state.replace(end).is_none());
             self.remove_leftovers(key).await;
+            sender.send_if_modified(|state| state.is_none() && state.replace(end).is_none());
         }
     }
 
