@@ -16,7 +16,7 @@ use zip::result::ZipError;
 
 use crate::path::PathError;
 
-pub(crate) use write::unpack;
+pub(crate) use write::{unpack, unpack_beside, unpack_some};
 
 /// How large an archive may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,33 @@ pub enum ArchiveError {
 pub fn validate_zip(bytes: &[u8], limits: &ArchiveLimits) -> Result<(), ArchiveError> {
     let (mut archive, entries) = plan::plan(bytes, limits)?;
     inflate::inflate_all(&mut archive, &entries, limits, |_, _| Ok(()))
+}
+
+/// The paths of the files in an archive that passes every check of its headers.
+pub fn zip_files(bytes: &[u8], limits: &ArchiveLimits) -> Result<Vec<String>, ArchiveError> {
+    let (_, entries) = plan::plan(bytes, limits)?;
+    let files = entries.into_iter().filter(|planned| planned.kind != plan::Kind::Folder);
+    Ok(files.map(|planned| planned.path).collect())
+}
+
+/// The contents of those files of an archive that have one of these names, in the archive's order. All together are
+/// held in memory, and have at most `limits.unpacked_bytes`.
+pub fn read_zip(
+    bytes: &[u8],
+    names: &[String],
+    limits: &ArchiveLimits,
+) -> Result<Vec<(String, Vec<u8>)>, ArchiveError> {
+    let (mut archive, mut entries) = plan::plan(bytes, limits)?;
+    entries.retain(|planned| names.contains(&planned.path));
+    let (mut files, mut content) = (Vec::new(), Vec::new());
+    inflate::inflate_all(&mut archive, &entries, limits, |planned, piece| {
+        if piece.is_empty() {
+            files.push((planned.path.clone(), std::mem::take(&mut content)));
+        }
+        content.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(files)
 }
 
 /// Unpacks an archive to the folder `into`, whose parent must exist and which must not exist itself, or be empty.

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::error::ArtifactError;
-use crate::extract::{ArchiveLimits, unpack};
+use crate::extract::{ArchiveLimits, unpack, unpack_beside, unpack_some};
 use crate::local::{blocking, digest_of};
 use crate::path::{PathError, check_relative_path, parents};
 use crate::store::ArtifactStore;
@@ -41,13 +41,35 @@ pub enum FolderLayout {
     },
     /// The bytes are a ZIP archive.
     Zip,
+    /// The bytes are a ZIP archive of which only these files appear.
+    Some {
+        /// Their paths.
+        names: Vec<String>,
+    },
+    /// Source with what was built from it beside it.
+    Built {
+        /// How the source is laid out; of two files of one name its counts.
+        source: Box<Self>,
+        /// A ZIP archive.
+        archive: ArtifactDigest,
+    },
 }
 
 impl FolderLayout {
+    /// The layout of the source alone.
+    fn source(&self) -> &Self {
+        match self {
+            Self::Built { source, .. } => source.source(),
+            Self::SingleFile { .. } | Self::Zip | Self::Some { .. } => self,
+        }
+    }
+
     fn key(&self) -> String {
         match self {
             Self::Zip => "zip".to_owned(),
             Self::SingleFile { names } => format!("file-{}", digest_of(names.join("\0").as_bytes())),
+            Self::Some { names } => format!("some-{}", digest_of(names.join("\0").as_bytes())),
+            Self::Built { source, archive } => format!("{}+{archive}", source.key()),
         }
     }
 }
@@ -133,14 +155,21 @@ impl CodeFolders {
         layout: FolderLayout,
         path: PathBuf,
     ) -> Result<(), ArtifactError> {
-        if let FolderLayout::SingleFile { names } = &layout {
+        if let FolderLayout::SingleFile { names } = layout.source() {
             check_names(names)?;
         }
         let bytes = self.artifacts.get(digest).await?;
+        let built = match &layout {
+            FolderLayout::Built { archive, .. } => Some(self.artifacts.get(archive).await?),
+            FolderLayout::SingleFile { .. } | FolderLayout::Zip | FolderLayout::Some { .. } => None,
+        };
         let (root, limits) = (self.root.clone(), self.limits);
         blocking("making a code folder", move || {
             let scratch = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempdir_in(&root)?;
-            let filled = fill(scratch.path(), &layout, &bytes, &limits);
+            let filled = fill(scratch.path(), layout.source(), &bytes, &limits).and_then(|()| match &built {
+                Some(built) => Ok(unpack_beside(built, scratch.path(), &limits)?),
+                None => Ok(()),
+            });
             if filled.is_ok() {
                 put_in_place(scratch, &path)?;
             }
@@ -162,6 +191,8 @@ fn fill(
 ) -> Result<(), ArtifactError> {
     match layout {
         FolderLayout::Zip => Ok(unpack(bytes, folder, limits)?),
+        FolderLayout::Some { names } => Ok(unpack_some(bytes, names, folder, limits)?),
+        FolderLayout::Built { source, .. } => fill(folder, source, bytes, limits),
         FolderLayout::SingleFile { names } => lay_out(folder, names, bytes)
             .map_err(|source| ArtifactError::Io { action: "writing a code folder", source }),
     }

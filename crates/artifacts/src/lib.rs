@@ -15,7 +15,7 @@ pub mod store;
 pub mod conformance;
 
 pub use error::ArtifactError;
-pub use extract::{ArchiveError, ArchiveLimits, extract_zip, validate_zip};
+pub use extract::{ArchiveError, ArchiveLimits, extract_zip, read_zip, validate_zip, zip_files};
 pub use folders::{CodeFolders, FolderLayout};
 pub use local::{LocalArtifacts, digest_of};
 pub use path::{PathError, check_relative_path};

@@ -20,7 +20,32 @@ pub(crate) fn unpack(bytes: &[u8], folder: &Path, limits: &ArchiveLimits) -> Res
     write(archive, &entries, folder, limits)
 }
 
-/// Makes the planned entries in an empty folder.
+/// Unpacks those files of an archive into an empty folder that have one of these names.
+pub(crate) fn unpack_some(
+    bytes: &[u8],
+    names: &[String],
+    folder: &Path,
+    limits: &ArchiveLimits,
+) -> Result<(), ArchiveError> {
+    let (archive, mut entries) = plan(bytes, limits)?;
+    entries.retain(|planned| names.contains(&planned.path));
+    write(archive, &entries, folder, limits)
+}
+
+/// Unpacks an archive beside the files and folders that another archive or a single file has put there; where both
+/// have something, what is there stays.
+pub(crate) fn unpack_beside(bytes: &[u8], folder: &Path, limits: &ArchiveLimits) -> Result<(), ArchiveError> {
+    let (archive, mut entries) = plan(bytes, limits)?;
+    let is_taken = |planned: &Planned| {
+        let path = folder.join(&planned.path);
+        let covered = parents(&planned.path).any(|parent| folder.join(parent).is_file());
+        covered || if planned.kind == Kind::Folder { path.is_file() } else { path.exists() }
+    };
+    entries.retain(|planned| !is_taken(planned));
+    write(archive, &entries, folder, limits)
+}
+
+/// Makes the planned entries in a folder where nothing has their names.
 pub(super) fn write(
     mut archive: Archive<'_>,
     entries: &[Planned],

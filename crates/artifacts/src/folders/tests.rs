@@ -93,6 +93,42 @@ async fn an_archive_is_unpacked() {
 }
 
 #[tokio::test]
+async fn what_was_built_lies_beside_the_source_which_counts() {
+    let scratch = Scratch::new();
+    let source = zip(&[Member::file("src/app.py", "ours"), Member::file("lib", "a file")]);
+    let built = zip(&[
+        Member::file("src/app.py", "x"),
+        Member::file("src/deps.py", "y"),
+        Member::file("lib/z.py", "z"),
+    ]);
+    let (source, archive) = (scratch.put(source).await, scratch.put(built).await);
+    let layout = FolderLayout::Built { source: Box::new(FolderLayout::Zip), archive };
+    let folder = scratch.folders.folder(&source, &layout).await.unwrap();
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert_eq!(
+        (read("src/app.py"), read("src/deps.py"), read("lib")),
+        ("ours".into(), "y".into(), "a file".into())
+    );
+    let alone = scratch.folders.folder(&source, &FolderLayout::Zip).await.unwrap();
+    assert!(!alone.join("src/deps.py").exists());
+    let layout = FolderLayout::Built { source: Box::new(single(&["main.go"])), archive };
+    let single = scratch.put("code").await;
+    let folder = scratch.folders.folder(&single, &layout).await.unwrap();
+    assert_eq!(fs::read_to_string(folder.join("lib/z.py")).unwrap(), "z");
+}
+
+#[tokio::test]
+async fn some_files_of_an_archive_appear_alone() {
+    let scratch = Scratch::new();
+    let archive = zip(&[Member::file("package.json", "{}"), Member::file("src/app.js", "x")]);
+    let digest = scratch.put(archive).await;
+    let layout = FolderLayout::Some { names: vec!["package.json".to_owned(), "absent".to_owned()] };
+    let folder = scratch.folders.folder(&digest, &layout).await.unwrap();
+    let names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["package.json"]);
+}
+
+#[tokio::test]
 async fn a_folder_is_made_once_also_across_restarts() {
     let scratch = Scratch::new();
     let digest = scratch.put("code").await;
