@@ -7,6 +7,9 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// The most bytes that a frame's length field may announce (8 MiB): the largest payload and room for its head.
 pub const MAX_FRAME: usize = 8 * 1024 * 1024;
+/// Bytes of a call's output that may be on their way or wait at the host, which credits what is taken. It bounds the
+/// memory that a slow reader costs.
+pub const CHUNK_WINDOW: usize = 256 * 1024;
 /// Bytes of kind and call id, which the length counts.
 const HEAD: usize = 5;
 /// Bytes of the length field, which it does not count.
@@ -25,6 +28,8 @@ pub enum FrameKind {
     /// Host to guest, right before the call's event: what else is known of the call, as a JSON object. A guest ignores
     /// what it does not know.
     Context = 4,
+    /// Host to guest: so many more bytes of a call's output may be sent, as a `u32` in little-endian order.
+    Credit = 5,
     /// Guest to host: first frame of every connection.
     Ready = 64,
     /// Guest to host: the code is loaded and the handler found.
@@ -37,6 +42,9 @@ pub enum FrameKind {
     Error = 68,
     /// Guest to host: log text of a call, always before its result.
     Log = 69,
+    /// Guest to host: a piece of a call's output, always before its result. At most [`CHUNK_WINDOW`] bytes that the
+    /// host has not credited yet.
+    Chunk = 70,
 }
 
 impl FrameKind {
@@ -48,12 +56,14 @@ impl FrameKind {
             2 => Self::Invoke,
             3 => Self::Cancel,
             4 => Self::Context,
+            5 => Self::Credit,
             64 => Self::Ready,
             65 => Self::InitOk,
             66 => Self::InitError,
             67 => Self::Result,
             68 => Self::Error,
             69 => Self::Log,
+            70 => Self::Chunk,
             _ => return None,
         })
     }

@@ -7,5 +7,5 @@
 pub mod frame;
 pub mod message;
 
-pub use frame::{Decoder, Frame, FrameError, FrameKind, MAX_FRAME, encode};
+pub use frame::{CHUNK_WINDOW, Decoder, Frame, FrameError, FrameKind, MAX_FRAME, encode};
 pub use message::{CallError, CallErrorKind, Init, InitError, InitErrorKind, LogText, Ready, encode_invoke};

@@ -84,6 +84,15 @@ pub struct Call<'a> {
     pub hold: Hold,
 }
 
+/// What a call sends before its reply.
+#[derive(Debug)]
+pub enum Part {
+    /// Log text.
+    Logs(Logs),
+    /// A piece of its output.
+    Chunk(Bytes),
+}
+
 /// What a sandbox answered.
 #[derive(Debug)]
 pub struct Reply {
@@ -96,11 +105,14 @@ pub struct Reply {
 struct Pending {
     waker: Option<Waker>,
     logs: Logs,
+    /// Output that has not been taken; at most [`CHUNK_WINDOW`] bytes.
+    chunks: VecDeque<Bytes>,
+    chunk_bytes: usize,
     reply: Option<Result<Bytes, CallError>>,
     deadline: Instant,
     expired: bool,
     abandoned: bool,
-    /// Whether somebody waits for log text before the reply; others are not woken for it.
+    /// Whether somebody waits for what comes before the reply; others are not woken for it.
     streams: bool,
     _hold: Hold,
 }
@@ -182,6 +194,8 @@ impl Connection {
         entry.insert(Pending {
             waker: None,
             logs: Logs::default(),
+            chunks: VecDeque::new(),
+            chunk_bytes: 0,
             reply: None,
             deadline: call.deadline.instant(),
             expired: false,
@@ -251,9 +265,10 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Takes the log text that has arrived so far, waiting for some; `None` once the call has its reply or will have
-    /// none: then await this itself. What is taken here is not part of the reply's logs. Safe to drop.
-    pub async fn next_logs(&mut self) -> Option<Logs> {
+    /// Takes the next piece of output, or the log text that has arrived so far, waiting for either; `None` once the call
+    /// has its reply or will have none: then await this itself. Log text that is taken here is not part of the reply's.
+    /// Output is sent no faster than it is taken. Safe to drop.
+    pub async fn next_part(&mut self) -> Option<Part> {
         std::future::poll_fn(|cx| {
             let mut guard = self.shared.state.lock();
             let state = &mut *guard;
@@ -261,7 +276,18 @@ impl Waiting {
                 return Poll::Ready(None);
             };
             if !pending.logs.is_empty() {
-                return Poll::Ready(Some(std::mem::take(&mut pending.logs)));
+                return Poll::Ready(Some(Part::Logs(std::mem::take(&mut pending.logs))));
+            }
+            if let Some(chunk) = pending.chunks.pop_front() {
+                pending.chunk_bytes -= chunk.len();
+                let id = self.key.and_then(call_id);
+                let credit = u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_le_bytes();
+                if let Some(id) = id
+                    && encode(&mut state.out, FrameKind::Credit, id, &[&credit]).is_ok()
+                {
+                    wake(state.driver.take());
+                }
+                return Poll::Ready(Some(Part::Chunk(chunk)));
             }
             if pending.reply.is_some() || pending.expired || state.gone {
                 return Poll::Ready(None);

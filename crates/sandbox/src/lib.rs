@@ -8,7 +8,7 @@ pub mod driver;
 pub mod error;
 pub mod spec;
 
-pub use connection::{Call, Connection, Gone, Hold, LossReason, Lost, OutputSource, Reply, Waiting};
+pub use connection::{Call, Connection, Gone, Hold, LossReason, Lost, OutputSource, Part, Reply, Waiting};
 pub use driver::{Exit, InitFailure, InitReport, Sandbox, SandboxDriver, SandboxUsage};
 pub use error::SandboxError;
 pub use spec::{Assignment, BindMount, RuntimeImage, SandboxLimits, SandboxSpec, StartMethod};

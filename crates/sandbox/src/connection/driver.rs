@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use impuls_domain::LogLevel;
-use impuls_guest_protocol::{CallError, Decoder, Frame, FrameKind, LogText};
+use impuls_guest_protocol::{CHUNK_WINDOW, CallError, Decoder, Frame, FrameKind, LogText};
 use tokio::net::UnixStream;
 use tokio::time::Sleep;
 
@@ -220,6 +220,7 @@ impl Frames<'_> {
                 self.complete(shared, frame.call, Err(error))
             }
             FrameKind::Log => log(shared, &frame),
+            FrameKind::Chunk => chunk(shared, frame),
             FrameKind::Ready | FrameKind::InitOk | FrameKind::InitError => {
                 let mut state = shared.state.lock();
                 if state.control.len() >= CONTROL_LIMIT {
@@ -229,7 +230,11 @@ impl Frames<'_> {
                 wake(state.control_waker.take());
                 Ok(())
             }
-            FrameKind::Init | FrameKind::Invoke | FrameKind::Cancel | FrameKind::Context => Err(Gone),
+            FrameKind::Init
+            | FrameKind::Invoke
+            | FrameKind::Cancel
+            | FrameKind::Context
+            | FrameKind::Credit => Err(Gone),
         }
     }
 
@@ -274,6 +279,26 @@ fn log(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
         LogText::Text { level, text } => logs.push(level_of(level), &text),
     }
     drop(guard);
+    wake(waker);
+    Ok(())
+}
+
+/// A guest that sends more than it was credited is at fault. Output that nobody waits for is thrown away, and its sender,
+/// having no credit, stops.
+fn chunk(shared: &Shared, frame: Frame) -> Result<(), Gone> {
+    let mut state = shared.state.lock();
+    let key = (frame.call as usize).checked_sub(1).ok_or(Gone)?;
+    let pending = state.pending.get_mut(key).filter(|pending| pending.reply.is_none()).ok_or(Gone)?;
+    pending.chunk_bytes += frame.payload.len();
+    if pending.chunk_bytes > CHUNK_WINDOW {
+        return Err(Gone);
+    }
+    if pending.abandoned {
+        return Ok(());
+    }
+    pending.chunks.push_back(frame.payload);
+    let waker = pending.waker.take_if(|_| pending.streams);
+    drop(state);
     wake(waker);
     Ok(())
 }

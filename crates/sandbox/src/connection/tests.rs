@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use impuls_guest_protocol::{CallErrorKind, Decoder};
+use impuls_guest_protocol::{CHUNK_WINDOW, CallErrorKind, Decoder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::driver::CONTROL_LIMIT;
@@ -188,19 +188,55 @@ async fn a_call_waits_no_longer_than_its_deadline_and_holds_its_slot_beyond() {
     assert_eq!(released.load(Ordering::SeqCst), 1);
 }
 
+fn texts(part: Option<Part>) -> Vec<String> {
+    match part.unwrap() {
+        Part::Logs(logs) => logs.lines().iter().map(|line| line.text.clone()).collect(),
+        Part::Chunk(chunk) => panic!("{chunk:?} is output"),
+    }
+}
+
 #[tokio::test]
 async fn log_text_can_be_taken_before_the_reply() {
     let (connection, mut guest) = pair();
     let mut waiting = connection.call(call(b"1", &Arc::default())).unwrap();
     let frame = guest.receive().await;
-    let texts = |logs: Logs| logs.lines().iter().map(|line| line.text.clone()).collect::<Vec<_>>();
     guest.send(FrameKind::Log, frame.call, b"\0early").await;
-    assert_eq!(texts(waiting.next_logs().await.unwrap()), ["early"]);
-    let (next, ()) = tokio::join!(waiting.next_logs(), guest.send(FrameKind::Log, frame.call, b"\x01later"));
-    assert_eq!(texts(next.unwrap()), ["later"]);
+    assert_eq!(texts(waiting.next_part().await), ["early"]);
+    let (next, ()) = tokio::join!(waiting.next_part(), guest.send(FrameKind::Log, frame.call, b"\x01later"));
+    assert_eq!(texts(next), ["later"]);
     guest.send(FrameKind::Result, frame.call, b"null").await;
     // What the sandbox wrote past the shim arrives with the reply.
-    assert_eq!(texts(waiting.next_logs().await.unwrap()), ["from a child"]);
-    assert!(waiting.next_logs().await.is_none());
+    assert_eq!(texts(waiting.next_part().await), ["from a child"]);
+    assert!(waiting.next_part().await.is_none());
     assert!(waiting.await.unwrap().logs.is_empty());
+}
+
+#[tokio::test]
+async fn output_is_credited_as_it_is_taken() {
+    let (connection, mut guest) = pair();
+    let mut waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    guest.send(FrameKind::Chunk, id, &vec![b'a'; CHUNK_WINDOW]).await;
+    let Some(Part::Chunk(chunk)) = waiting.next_part().await else { panic!("no output") };
+    assert_eq!(chunk.len(), CHUNK_WINDOW);
+    let credit = guest.receive().await;
+    assert_eq!((credit.kind, credit.call), (FrameKind::Credit, id));
+    assert_eq!(credit.payload[..], u32::try_from(CHUNK_WINDOW).unwrap().to_le_bytes());
+    guest.send(FrameKind::Chunk, id, b"end").await;
+    let Some(Part::Chunk(chunk)) = waiting.next_part().await else { panic!("no output") };
+    assert_eq!(chunk, "end");
+    guest.send(FrameKind::Result, id, b"null").await;
+    assert_eq!(texts(waiting.next_part().await), ["from a child"]);
+    assert!(waiting.next_part().await.is_none());
+    assert!(waiting.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_guest_that_sends_more_output_than_it_may_is_cut_off() {
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    guest.send(FrameKind::Chunk, id, &vec![b'a'; CHUNK_WINDOW]).await;
+    guest.send(FrameKind::Chunk, id, b"b").await;
+    assert_eq!(waiting.await.unwrap_err().reason, LossReason::Gone);
 }
