@@ -2,35 +2,41 @@
 
 use time::OffsetDateTime;
 
+use crate::built::LoadFailure;
 use crate::id::{FunctionId, RevisionId};
 use crate::name::{FunctionName, Scope};
 use crate::qualifier::VersionNumber;
 
-/// Why the newest revision's code cannot be loaded, as found at deploy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadFailure {
-    /// The language's own name of the error, such as `SyntaxError`.
-    pub class: String,
-    /// One sentence for a person.
-    pub message: String,
-    /// The file, relative to the code's folder, if one is to blame.
-    pub file: Option<String>,
-    /// The line in it, from 1.
-    pub line: Option<u32>,
-}
-
-/// Whether the newest revision can be called. It is decided once, when the revision is deployed:
+/// How the last deploy went. It is decided once, when it is made:
 ///
 /// ```text
-///   deploy ──> code loads, handler found ──────> Active
-///          └─> syntax error or missing handler ─> Error ──(next deploy)──> …
+///   deploy ──> code builds and loads, handler found ──────────> Active
+///          └─> compile error, syntax error, missing handler ──> Error ──(next deploy)──> …
+///                └─ a version that works was there before: it stays the newest, and serves
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FunctionState {
-    /// The code was loaded and has the handler.
+    /// The newest revision's code was loaded and has the handler.
     Active,
-    /// The code cannot be loaded; calls end in `InitError`.
-    Error(LoadFailure),
+    /// The code that was deployed last cannot be built or loaded.
+    Error {
+        /// Why.
+        failure: LoadFailure,
+        /// Whether the newest revision is one from before, which serves; else it is that code, and calls end in
+        /// `InitError`.
+        serving: bool,
+    },
+}
+
+impl FunctionState {
+    /// Whether calls of the newest revision can succeed.
+    #[must_use]
+    pub const fn is_serving(&self) -> bool {
+        match self {
+            Self::Active => true,
+            Self::Error { serving, .. } => *serving,
+        }
+    }
 }
 
 /// A function. Only its name, its newest revision and its state ever change; code and settings are the
@@ -47,7 +53,7 @@ pub struct Function {
     pub latest: RevisionId,
     /// The version that the newest published revision has.
     pub latest_version: VersionNumber,
-    /// Whether the newest revision can be called.
+    /// How the last deploy went.
     pub state: FunctionState,
     /// When it was created.
     pub created_at: OffsetDateTime,

@@ -6,6 +6,7 @@
 
 pub mod alias;
 pub mod async_invocation;
+pub mod built;
 pub mod caller;
 pub mod deadline;
 pub mod digest;
@@ -22,10 +23,11 @@ pub mod usage;
 
 pub use alias::{Alias, AliasError, AliasTarget};
 pub use async_invocation::{AsyncInvocation, AsyncStatus, Completion};
+pub use built::{Built, LoadFailure};
 pub use caller::Caller;
 pub use deadline::Deadline;
 pub use digest::{ArtifactDigest, ArtifactDigestError};
-pub use function::{Function, FunctionState, LoadFailure};
+pub use function::{Function, FunctionState};
 pub use id::{FunctionId, IdError, InvocationId, RevisionId, SandboxId};
 pub use invocation::{Invocation, InvocationStatus};
 pub use limits::{LimitError, Limits};

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use time::OffsetDateTime;
 
+use crate::built::Built;
 use crate::digest::ArtifactDigest;
 use crate::id::{FunctionId, RevisionId};
 use crate::limits::Limits;
@@ -391,6 +392,8 @@ pub struct Revision {
     pub layout: CodeLayout,
     /// How many bytes there are.
     pub code_size: u64,
+    /// What a build made of it.
+    pub built: Built,
     /// Everything else.
     pub config: RevisionConfig,
     /// When it was deployed.

@@ -1,6 +1,6 @@
 //! Queries. Each is one statement, so each sees one state of the database.
 
-use impuls_domain::{AsyncInvocation, FunctionId, Invocation, InvocationId, VersionNumber};
+use impuls_domain::{ArtifactDigest, AsyncInvocation, FunctionId, Invocation, InvocationId, VersionNumber};
 use impuls_store::{
     AsyncInvocationPage, FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError,
     VersionEntry,
@@ -8,12 +8,12 @@ use impuls_store::{
 use sqlx::SqlitePool;
 
 use crate::error::query_failed;
-use crate::rows::{Key, async_invocation, invocation, saturate, snapshot, version_entry};
+use crate::rows::{Key, async_invocation, digest, invocation, saturate, snapshot, version_entry};
 
 macro_rules! revision_columns {
     () => {
         "r.id AS r_id, r.function AS r_function, r.artifact AS r_artifact, r.layout AS r_layout, \
-         r.code_size AS r_code_size, r.runtime AS r_runtime, r.contract AS r_contract, \
+         r.code_size AS r_code_size, r.built AS r_built, r.build_failure AS r_build_failure, r.runtime AS r_runtime, r.contract AS r_contract, \
          r.handler AS r_handler, r.command AS r_command, r.description AS r_description, \
          r.metadata AS r_metadata, r.environment AS r_environment, \
          r.memory_mib AS r_memory_mib, r.timeout_ms AS r_timeout_ms, r.milli_vcpu AS r_milli_vcpu, \
@@ -67,6 +67,19 @@ const INVOCATIONS: &str = "SELECT * FROM invocations WHERE function = ?1 \
      ORDER BY started_at DESC, id DESC LIMIT ?2 OFFSET ?3";
 const INVOCATIONS_OF_STATUS: &str = "SELECT * FROM invocations WHERE function = ?1 AND status = ?4 \
      ORDER BY started_at DESC, id DESC LIMIT ?2 OFFSET ?3";
+
+/// The archive of a build.
+pub(crate) async fn find_build(
+    pool: &SqlitePool,
+    key: &ArtifactDigest,
+) -> Result<Option<ArtifactDigest>, StoreError> {
+    let found: Option<Vec<u8>> = sqlx::query_scalar("SELECT artifact FROM builds WHERE key = ?")
+        .bind(key.as_bytes().to_vec())
+        .fetch_optional(pool)
+        .await
+        .map_err(query_failed("finding a build"))?;
+    found.map(|bytes| digest(&bytes, "artifact")).transpose()
+}
 
 pub(crate) async fn find_function(
     readers: &SqlitePool,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub(crate) use async_invocation::{AsyncRow, CompletionRow, async_invocation};
 pub(crate) use function::{AliasRow, FunctionRow, snapshot};
 pub(crate) use invocation::{InvocationRow, invocation};
-pub(crate) use revision::{RevisionRow, version_entry};
+pub(crate) use revision::{RevisionRow, digest, version_entry};
 
 /// A UUID as stored.
 pub(crate) type Key = [u8; 16];

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use impuls_domain::{
-    Alias, AliasName, AsyncInvocation, Completion, Function, FunctionId, Invocation, InvocationId, Revision,
-    VersionNumber,
+    Alias, AliasName, ArtifactDigest, AsyncInvocation, Completion, Function, FunctionId, Invocation,
+    InvocationId, Revision, VersionNumber,
 };
 use impuls_store::{
-    AsyncInvocationPage, AsyncInvocationStore, Claim, FunctionKey, FunctionPage, FunctionSnapshot,
-    FunctionStore, InvocationPage, InvocationStore, StoreError, VersionEntry, VersionStore,
+    AsyncInvocationPage, AsyncInvocationStore, BuildStore, Claim, FunctionKey, FunctionPage,
+    FunctionSnapshot, FunctionStore, InvocationPage, InvocationStore, StoreError, VersionEntry, VersionStore,
 };
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -99,6 +99,23 @@ impl FunctionStore for SqliteStore {
 
     async fn delete_function(&self, id: FunctionId) -> Result<bool, StoreError> {
         self.writer.run(Work::Delete(*id.as_uuid().as_bytes()), "deleting a function").await
+    }
+}
+
+#[async_trait]
+impl BuildStore for SqliteStore {
+    async fn find_build(&self, key: &ArtifactDigest) -> Result<Option<ArtifactDigest>, StoreError> {
+        read::find_build(&self.readers, key).await
+    }
+
+    async fn put_build(
+        &self,
+        key: &ArtifactDigest,
+        archive: &ArtifactDigest,
+        at: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let work = Work::PutBuild(*key.as_bytes(), *archive.as_bytes(), micros(at));
+        self.writer.run(work, "noting a build").await.map(drop)
     }
 }
 

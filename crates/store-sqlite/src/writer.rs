@@ -40,6 +40,8 @@ pub(crate) enum Work {
     /// Records, and how many each function keeps.
     Append(Vec<InvocationRow>, u32),
     Async(Box<AsyncWork>),
+    /// Key, archive, and when it was made.
+    PutBuild([u8; 32], [u8; 32], i64),
 }
 
 #[derive(Debug)]

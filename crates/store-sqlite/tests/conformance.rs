@@ -29,6 +29,10 @@ mod version {
     impuls_store::version_store_conformance!(super::open);
 }
 
+mod builds {
+    impuls_store::build_store_conformance!(super::open);
+}
+
 mod invocation {
     impuls_store::invocation_store_conformance!(super::open);
 }

@@ -9,6 +9,7 @@
 #![expect(clippy::expect_used, reason = "these are tests, which fail by panicking")]
 
 pub mod async_invocation;
+pub mod build;
 pub mod fixture;
 pub mod function;
 pub mod invocation;
@@ -32,12 +33,24 @@ macro_rules! function_store_conformance {
             stale_deploy_is_a_conflict_and_changes_nothing,
             deploy_of_a_used_version_is_a_conflict,
             deploy_of_a_gone_function_is_not_found,
+            a_deploy_without_a_new_revision_changes_the_function_alone,
             deploy_can_rename,
             renaming_to_a_taken_name_is_refused,
             deleting_is_repeatable,
             a_deleted_name_is_free_again,
             concurrent_creates_of_a_name_have_one_winner,
             concurrent_deploys_have_one_winner,
+        );
+    };
+}
+
+/// Runs the suite of `BuildStore`.
+#[macro_export]
+macro_rules! build_store_conformance {
+    ($open:path) => {
+        $crate::conformance_cases!($open, build:
+            a_build_is_found_by_its_key,
+            a_build_replaces_the_one_before,
         );
     };
 }

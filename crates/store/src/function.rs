@@ -59,8 +59,8 @@ pub trait FunctionStore: Send + Sync + 'static {
     /// Replaces the function's row and adds a revision, published as `function.latest_version`, if the stored
     /// function's `updated_at`, `latest` and `latest_version` still are those of `expected`; else
     /// [`StoreError::Conflict`], as when the new version or revision exists already. [`StoreError::NotFound`] if
-    /// the function is gone, [`StoreError::NameTaken`] if its new name belongs to another. Aliases stay. Not
-    /// repeatable: [`StoreError::Conflict`] the second time.
+    /// the function is gone, [`StoreError::NameTaken`] if its new name belongs to another. Aliases stay. Where
+    /// `function.latest` is that of `expected` nothing is published, and `revision` does not matter. Not repeatable: [`StoreError::Conflict`] the second time.
     async fn deploy_revision(
         &self,
         expected: &Function,

@@ -3,6 +3,7 @@
 //! `conformance` (feature `conformance`).
 
 pub mod async_invocation;
+pub mod build;
 pub mod error;
 pub mod function;
 pub mod invocation;
@@ -11,6 +12,7 @@ pub mod invocation;
 pub mod conformance;
 
 pub use async_invocation::{AsyncInvocationPage, AsyncInvocationStore, Claim};
+pub use build::BuildStore;
 pub use error::StoreError;
 pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
 pub use invocation::{InvocationPage, InvocationStore};

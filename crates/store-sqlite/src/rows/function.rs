@@ -12,6 +12,7 @@ use super::{Fields, Key, damaged, instant, micros, saturate};
 
 const ACTIVE: &str = "active";
 const ERROR: &str = "error";
+const ERROR_BUT_SERVING: &str = "error-serving";
 
 /// A row of `functions`.
 #[derive(Debug)]
@@ -31,7 +32,9 @@ impl FunctionRow {
     pub(crate) fn from_domain(function: &Function) -> Self {
         let (state, failure) = match &function.state {
             FunctionState::Active => (ACTIVE, None),
-            FunctionState::Error(failure) => (ERROR, Some(failure.clone())),
+            FunctionState::Error { failure, serving } => {
+                (if *serving { ERROR_BUT_SERVING } else { ERROR }, Some(failure.clone()))
+            }
         };
         Self {
             id: *function.id.as_uuid().as_bytes(),
@@ -94,12 +97,15 @@ pub(super) fn version(fields: &Fields<'_>, column: &str) -> Result<VersionNumber
 fn state(fields: &Fields<'_>) -> Result<FunctionState, StoreError> {
     match fields.plain("f_state")? {
         ACTIVE => Ok(FunctionState::Active),
-        ERROR => Ok(FunctionState::Error(LoadFailure {
-            class: fields.text("f_failure_class")?,
-            message: fields.text("f_failure_message")?,
-            file: fields.plain("f_failure_file")?,
-            line: fields.optional_number("f_failure_line")?,
-        })),
+        state @ (ERROR | ERROR_BUT_SERVING) => {
+            let failure = LoadFailure {
+                class: fields.text("f_failure_class")?,
+                message: fields.text("f_failure_message")?,
+                file: fields.plain("f_failure_file")?,
+                line: fields.optional_number("f_failure_line")?,
+            };
+            Ok(FunctionState::Error { failure, serving: state == ERROR_BUT_SERVING })
+        }
         other => Err(damaged("f_state", format_args!("{other:?} is not known"))),
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use impuls_domain::{
-    ArtifactDigest, CodeLayout, CommandLine, Contract, DriverChoice, Environment, FunctionId, Limits,
-    Metadata, NetworkPolicy, Revision, RevisionConfig, RevisionId,
+    ArtifactDigest, Built, CodeLayout, CommandLine, Contract, DriverChoice, Environment, FunctionId, Limits,
+    LoadFailure, Metadata, NetworkPolicy, Revision, RevisionConfig, RevisionId,
 };
 use impuls_store::{StoreError, VersionEntry};
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
 use super::function::version;
@@ -30,7 +31,18 @@ pub(crate) struct RevisionRow {
     pub(crate) limits: Limits,
     pub(crate) driver: &'static str,
     pub(crate) network: &'static str,
+    pub(crate) built: Option<[u8; 32]>,
+    pub(crate) build_failure: Option<String>,
     pub(crate) created_at: i64,
+}
+
+/// Why a build failed, as stored.
+#[derive(Serialize, Deserialize)]
+struct FailureJson {
+    class: String,
+    message: String,
+    file: Option<String>,
+    line: Option<u32>,
 }
 
 impl RevisionRow {
@@ -40,7 +52,18 @@ impl RevisionRow {
         let environment = serde_json::to_string(config.environment.variables()).map_err(encoding)?;
         let command = serde_json::to_string(config.command.words()).map_err(encoding)?;
         let metadata = serde_json::to_string(config.metadata.labels()).map_err(encoding)?;
+        let (built, build_failure) = match &revision.built {
+            Built::AsIs => (None, None),
+            Built::Archive(digest) => (Some(*digest.as_bytes()), None),
+            Built::Failed(LoadFailure { class, message, file, line }) => {
+                let (class, message) = (class.clone(), message.clone());
+                let failure = FailureJson { class, message, file: file.clone(), line: *line };
+                (None, Some(serde_json::to_string(&failure).map_err(encoding)?))
+            }
+        };
         Ok(Self {
+            built,
+            build_failure,
             id: *revision.id.as_uuid().as_bytes(),
             function: *revision.function.as_uuid().as_bytes(),
             artifact: *revision.artifact.as_bytes(),
@@ -64,15 +87,13 @@ impl RevisionRow {
 /// A revision, from a row that has the columns of `revision_columns!`.
 pub(super) fn revision(row: &SqliteRow) -> Result<Revision, StoreError> {
     let fields = Fields(row);
-    let artifact: &[u8] = fields.plain("r_artifact")?;
     Ok(Revision {
         id: RevisionId::from_uuid(fields.uuid("r_id")?),
         function: FunctionId::from_uuid(fields.uuid("r_function")?),
-        artifact: ArtifactDigest::from_bytes(
-            artifact.try_into().map_err(|error| damaged("r_artifact", error))?,
-        ),
+        artifact: digest(fields.plain("r_artifact")?, "r_artifact")?,
         layout: fields.one_of("r_layout", CodeLayout::parse)?,
         code_size: fields.number("r_code_size")?,
+        built: built(&fields)?,
         config: RevisionConfig {
             runtime: fields.parse("r_runtime")?,
             contract: fields.one_of("r_contract", Contract::parse)?,
@@ -97,6 +118,22 @@ pub(crate) fn version_entry(row: &SqliteRow) -> Result<VersionEntry, StoreError>
         revision: revision(row)?,
         published_at: fields.instant("v_published_at")?,
     })
+}
+
+/// A digest from its bytes.
+pub(crate) fn digest(bytes: &[u8], column: &str) -> Result<ArtifactDigest, StoreError> {
+    bytes.try_into().map(ArtifactDigest::from_bytes).map_err(|error| damaged(column, error))
+}
+
+fn built(fields: &Fields<'_>) -> Result<Built, StoreError> {
+    if let Some(bytes) = fields.plain("r_built")? {
+        return digest(bytes, "r_built").map(Built::Archive);
+    }
+    let column = "r_build_failure";
+    let Some(failure) = fields.plain::<Option<&str>>(column)? else { return Ok(Built::AsIs) };
+    let FailureJson { class, message, file, line } =
+        serde_json::from_str(failure).map_err(|error| damaged(column, error))?;
+    Ok(Built::Failed(LoadFailure { class, message, file, line }))
 }
 
 fn environment(fields: &Fields<'_>) -> Result<Environment, StoreError> {

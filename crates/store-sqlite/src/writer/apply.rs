@@ -16,6 +16,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Res
         Work::Delete(function) => delete(connection, function).await,
         Work::PutAlias(function, alias) => put_alias(connection, function, alias).await.map(|()| true),
         Work::DeleteAlias(function, name) => delete_alias(connection, function, name).await,
+        Work::PutBuild(key, archive, at) => put_build(connection, key, archive, *at).await.map(|()| true),
         Work::Async(work) => async_invocations::apply(connection, work).await,
         Work::Append(rows, keep) => append::append(connection, rows, *keep).await.map(|()| true),
     }
@@ -91,6 +92,9 @@ async fn deploy(
     .execute(&mut *connection)
     .await
     .map_err(unless_unique(StoreError::NameTaken))?;
+    if function.latest == expected.latest {
+        return Ok(());
+    }
     publish(connection, function, revision).await
 }
 
@@ -111,8 +115,8 @@ async fn publish(
     sqlx::query(
         "INSERT INTO revisions (id, function, artifact, layout, code_size, runtime, contract, handler, command, \
          description, metadata, environment, memory_mib, timeout_ms, milli_vcpu, concurrency, max_concurrency, \
-         idle_timeout_sec, min_warm, driver, network, created_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         idle_timeout_sec, min_warm, driver, network, built, build_failure, created_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(revision.id.to_vec())
     .bind(revision.function.to_vec())
@@ -135,6 +139,8 @@ async fn publish(
     .bind(limits.min_warm())
     .bind(revision.driver)
     .bind(revision.network)
+    .bind(revision.built.map(|built| built.to_vec()))
+    .bind(&revision.build_failure)
     .bind(revision.created_at)
     .execute(&mut *connection)
     .await
@@ -147,6 +153,21 @@ async fn publish(
         .execute(connection)
         .await
         .map_err(unless_unique(StoreError::Conflict))?;
+    Ok(())
+}
+
+async fn put_build(
+    connection: &mut SqliteConnection,
+    key: &[u8; 32],
+    archive: &[u8; 32],
+    at: i64,
+) -> Result<(), Refusal> {
+    sqlx::query("INSERT OR REPLACE INTO builds (key, artifact, created_at) VALUES (?, ?, ?)")
+        .bind(key.to_vec())
+        .bind(archive.to_vec())
+        .bind(at)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

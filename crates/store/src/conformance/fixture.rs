@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use impuls_domain::{
-    Alias, AliasTarget, ArtifactDigest, CodeLayout, CommandLine, Contract, DriverChoice, Environment,
-    Function, FunctionId, FunctionState, Invocation, InvocationId, InvocationStatus, Limits, Logs, Metadata,
-    NetworkPolicy, Revision, RevisionConfig, RevisionId, Scope, Usage, VersionNumber,
+    Alias, AliasTarget, ArtifactDigest, Built, CodeLayout, CommandLine, Contract, DriverChoice, Environment,
+    Function, FunctionId, FunctionState, Invocation, InvocationId, InvocationStatus, Limits, LoadFailure,
+    Logs, Metadata, NetworkPolicy, Revision, RevisionConfig, RevisionId, Scope, Usage, VersionNumber,
 };
 use time::OffsetDateTime;
 
@@ -61,6 +61,16 @@ pub fn revision(function: FunctionId, seed: u8) -> Revision {
         artifact: ArtifactDigest::from_bytes([seed; 32]),
         layout: if seed.is_multiple_of(2) { CodeLayout::SingleFile } else { CodeLayout::Zip },
         code_size: 1_000 + u64::from(seed),
+        built: match seed % 3 {
+            0 => Built::AsIs,
+            1 => Built::Archive(ArtifactDigest::from_bytes([seed; 32])),
+            _ => Built::Failed(LoadFailure {
+                class: "BuildError".to_owned(),
+                message: format!("‘{seed}’ undefined"),
+                file: Some("main.go".to_owned()),
+                line: Some(u32::from(seed)),
+            }),
+        },
         config: RevisionConfig {
             runtime: "nodejs20".parse().expect("a runtime name"),
             contract: if seed.is_multiple_of(2) { Contract::Module } else { Contract::Scoped },

@@ -3,7 +3,17 @@
 use impuls_domain::{Environment, FunctionId, FunctionState, LoadFailure, Scope};
 
 use super::fixture::{create, deploy, deployed, function, number, revision, snapshot};
-use crate::{FunctionKey, FunctionPage, FunctionStore, StoreError};
+use crate::{FunctionKey, FunctionPage, FunctionStore, StoreError, VersionStore};
+
+fn failed(serving: bool) -> FunctionState {
+    let failure = LoadFailure {
+        class: "ImportError".to_owned(),
+        message: "no module".to_owned(),
+        file: None,
+        line: Some(1),
+    };
+    FunctionState::Error { failure, serving }
+}
 
 /// No function, no answer, and no error.
 pub async fn unknown_function_is_none(store: &impl FunctionStore) {
@@ -35,12 +45,15 @@ pub async fn every_field_survives(store: &impl FunctionStore) {
         function.latest = revision.id;
         function.latest_version = number(41);
         function.scope = Scope::new("gofaas/v1 ‘x’");
-        function.state = FunctionState::Error(LoadFailure {
-            class: "SyntaxError".to_owned(),
-            message: "Unexpected token '}'\n\u{1f4a5}".to_owned(),
-            file,
-            line,
-        });
+        function.state = FunctionState::Error {
+            failure: LoadFailure {
+                class: "SyntaxError".to_owned(),
+                message: "Unexpected token '}'\n\u{1f4a5}".to_owned(),
+                file,
+                line,
+            },
+            serving: seed == 3,
+        };
         if seed == 3 {
             revision.config.environment = Environment::default();
         }
@@ -117,12 +130,7 @@ pub async fn deploy_replaces_the_newest_revision(store: &impl FunctionStore) {
     let first = create(store, "deployed").await;
     let revision = revision(first.id, 1);
     let mut second = deployed(&first, &revision);
-    second.state = FunctionState::Error(LoadFailure {
-        class: "ImportError".to_owned(),
-        message: "no module".to_owned(),
-        file: None,
-        line: Some(1),
-    });
+    second.state = failed(false);
     store.deploy_revision(&first, &second, &revision).await.expect("deployed");
     let found = snapshot(store, first.id).await;
     assert_eq!((&found.function, &found.latest), (&second, &revision));
@@ -172,6 +180,22 @@ pub async fn deploy_of_a_gone_function_is_not_found(store: &impl FunctionStore) 
     let refused = store.deploy_revision(&function, &deployed(&function, &revision), &revision).await;
     assert!(matches!(refused, Err(StoreError::NotFound)), "{refused:?}");
     assert_eq!(store.count_functions().await.expect("the store answers"), 0);
+}
+
+/// A deploy that failed leaves the newest revision as it was, and publishes nothing.
+pub async fn a_deploy_without_a_new_revision_changes_the_function_alone(
+    store: &(impl FunctionStore + VersionStore),
+) {
+    let before = create(store, "kept").await;
+    let found = snapshot(store, before.id).await;
+    let mut after = before.clone();
+    after.state = failed(true);
+    after.updated_at += time::Duration::seconds(1);
+    store.deploy_revision(&before, &after, &found.latest).await.expect("the state is changed");
+    let now = snapshot(store, before.id).await;
+    assert_eq!((&now.function, &now.latest), (&after, &found.latest));
+    assert_eq!(store.list_versions(before.id, None, 10).await.expect("the store answers").len(), 1);
+    deploy(store, &after, 1).await;
 }
 
 /// A deploy may change the name, which frees the old one.
