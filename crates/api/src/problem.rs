@@ -213,7 +213,9 @@ impl From<ControlError> for Problem {
                 Self::invalid("limit", format_args!("{limit} is not possible; 1 to {max} are allowed"))
             }
             E::Stopping => Self::platform(ProblemKind::ShuttingDown, &error),
-            E::Store(_) | E::Artifacts(_) | E::Damaged(_) => unable(error.is_retryable(), &error),
+            E::Store(_) | E::Artifacts(_) | E::Damaged(_) | E::Build(_) => {
+                unable(error.is_retryable(), &error)
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! together is in the other crates, of which this one alone names the concrete back ends.
 
 mod authenticate;
+mod builds;
 mod dialects;
 mod doctor;
 mod fronts;

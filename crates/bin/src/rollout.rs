@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use impuls_control::{Rollout, RuntimeRefusal};
+use impuls_control::{BuildLog, BuildUnavailable, Rollout, RuntimeRefusal};
 use impuls_dispatch::{Dispatch, Target};
-use impuls_domain::{Contract, Deadline, FunctionId, FunctionName, FunctionState, Revision, RuntimeName};
+use impuls_domain::{
+    Built, Contract, Deadline, FunctionId, FunctionName, LoadFailure, Revision, RuntimeName,
+};
 use impuls_runtimes::{Catalogue, RuntimeError};
 use impuls_store::FunctionSnapshot;
 use impuls_worker::LocalWorker;
 use tokio::time::{Duration, Instant};
+
+use crate::builds::Builds;
 
 /// How long a deploy waits for the new revision to be warm before calls take it anyway.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,6 +23,7 @@ pub(crate) struct LocalRollout {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) worker: Arc<LocalWorker>,
     pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) builds: Arc<Builds>,
 }
 
 /// What calls of a function's newest revision run.
@@ -51,7 +56,17 @@ impl Rollout for LocalRollout {
         self.catalogue.contracts(runtime)
     }
 
-    async fn check(&self, function: &FunctionName, revision: &Revision) -> FunctionState {
+    async fn build(
+        &self,
+        function: &FunctionName,
+        revision: &Revision,
+        log: &BuildLog,
+    ) -> Result<Built, BuildUnavailable> {
+        tracing::debug!(%function, revision = %revision.id, "building");
+        self.builds.build(revision, log).await
+    }
+
+    async fn check(&self, function: &FunctionName, revision: &Revision) -> Result<(), LoadFailure> {
         let target = Target {
             function_name: function.clone(),
             version: impuls_domain::VersionNumber::FIRST,

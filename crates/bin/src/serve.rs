@@ -18,11 +18,12 @@ use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::ProcessDriver;
 use impuls_store::{FunctionPage, FunctionStore};
 use impuls_store_sqlite::SqliteStore;
-use impuls_worker::LocalWorker;
+use impuls_worker::{BuildSettings, LocalWorker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::authenticate::LocalUsers;
+use crate::builds::Builds;
 use crate::fronts::{self, Fronts};
 use crate::rollout::{LocalRollout, newest};
 
@@ -230,6 +231,8 @@ impl Server {
                 driver: driver.clone(),
                 catalogue: catalogue.clone(),
                 folders,
+                artifacts: artifacts.clone(),
+                builds: BuildSettings::default(),
                 background: tokio::runtime::Handle::current(),
             },
         );
@@ -245,10 +248,14 @@ impl Server {
             functions: shared.clone(),
             versions: shared.clone(),
             invocations: shared.clone(),
-            queue: shared,
+            queue: shared.clone(),
         };
-        let rollout =
-            LocalRollout { catalogue: catalogue.clone(), worker: worker.clone(), dispatch: dispatch.clone() };
+        let rollout = LocalRollout {
+            catalogue: catalogue.clone(),
+            worker: worker.clone(),
+            dispatch: dispatch.clone(),
+            builds: Builds::new(worker.clone(), shared),
+        };
         let control = Arc::new(Control::new(stores, artifacts, Arc::new(rollout)));
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
         let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);

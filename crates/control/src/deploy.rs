@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use impuls_artifacts::{ArchiveLimits, validate_zip};
 use impuls_domain::{
-    ArtifactDigest, Caller, CodeLayout, Contract, Function, FunctionId, FunctionName, FunctionState,
-    Revision, RevisionConfig, RevisionId, VersionNumber,
+    ArtifactDigest, Built, Caller, CodeLayout, Contract, Function, FunctionId, FunctionName, FunctionState,
+    LoadFailure, Revision, RevisionConfig, RevisionId, VersionNumber,
 };
 use impuls_store::{FunctionKey, FunctionSnapshot, StoreError};
 
@@ -12,7 +12,7 @@ use crate::control::{Control, authorise, now, to_the_end};
 use crate::error::ControlError;
 use crate::input::{CODE_LIMIT, Code, FunctionChange, FunctionRef, NewFunction};
 use crate::lock::FunctionGuard;
-use crate::rollout::RuntimeRefusal;
+use crate::rollout::{BuildLog, RuntimeRefusal};
 
 /// How often a deploy begins again because another server deployed the same function in between.
 const ATTEMPTS: usize = 4;
@@ -48,6 +48,15 @@ impl Source {
         };
         renamed.unwrap_or_else(|| current.function.name.clone())
     }
+
+    /// Who is told what a build writes.
+    fn build_log(&self) -> &BuildLog {
+        static NOBODY: BuildLog = BuildLog::nobody();
+        match self {
+            Self::Change(change, _) => &change.build_log,
+            Self::Version(_) => &NOBODY,
+        }
+    }
 }
 
 impl Control {
@@ -71,7 +80,9 @@ impl Control {
         }
         let code = self.keep(code).await?;
         let revision = revision(FunctionId::new(), config, code);
-        let state = self.rollout.check(&new.name, &revision).await;
+        let (revision, failure) = self.prepare(&new.name, revision, &new.build_log).await?;
+        let state =
+            failure.map_or(FunctionState::Active, |failure| FunctionState::Error { failure, serving: false });
         let function = Function {
             id: revision.function,
             scope: new.scope,
@@ -158,12 +169,11 @@ impl Control {
         for _ in 0..ATTEMPTS {
             let current = self.find(&id.into()).await?;
             let (config, code) = self.plan(&current, source).await?;
-            let name = source.name(&current);
-            let same = name == current.function.name && is_same(&current, &config, &code);
+            let same = source.name(&current) == current.function.name && is_same(&current, &config, &code);
             if matches!(source, Source::Change(..)) && same {
                 return Ok(current);
             }
-            let next = self.succeed(&current, name, config, code).await;
+            let next = self.succeed(&current, revision(id, config, code), source).await?;
             match self.commit(guard.clone(), Some(current.function), next).await {
                 Err(ControlError::Store(StoreError::Conflict)) => {}
                 settled => return settled,
@@ -218,23 +228,50 @@ impl Control {
         Ok(previous.ok_or_else(nothing)?.revision)
     }
 
+    /// Builds and loads a revision as far as that shows whether it can be called, and says why not.
+    async fn prepare(
+        &self,
+        name: &FunctionName,
+        revision: Revision,
+        log: &BuildLog,
+    ) -> Result<(Revision, Option<LoadFailure>), ControlError> {
+        let built = self.rollout.build(name, &revision, log).await?;
+        let revision = Revision { built, ..revision };
+        let failure = match &revision.built {
+            Built::Failed(failure) => Some(failure.clone()),
+            Built::AsIs | Built::Archive(_) => self.rollout.check(name, &revision).await.err(),
+        };
+        Ok((revision, failure))
+    }
+
+    /// What `current` becomes. Code that cannot be called does not replace code that can.
     async fn succeed(
         &self,
         current: &FunctionSnapshot,
-        name: FunctionName,
-        config: RevisionConfig,
-        code: KeptCode,
-    ) -> FunctionSnapshot {
-        let latest = revision(current.function.id, config, code);
+        next: Revision,
+        source: &Source,
+    ) -> Result<FunctionSnapshot, ControlError> {
+        let name = source.name(current);
+        let (latest, failure) = self.prepare(&name, next, source.build_log()).await?;
+        let updated_at = latest.created_at;
+        let was_serving = current.function.state.is_serving();
+        let (latest, latest_version) = match &failure {
+            Some(_) if was_serving => (current.latest.clone(), current.function.latest_version),
+            _ => (latest, current.function.latest_version.next()),
+        };
+        let state = match failure {
+            Some(failure) => FunctionState::Error { failure, serving: was_serving },
+            None => FunctionState::Active,
+        };
         let function = Function {
             latest: latest.id,
-            latest_version: current.function.latest_version.next(),
-            state: self.rollout.check(&name, &latest).await,
+            latest_version,
+            state,
             name,
-            updated_at: latest.created_at,
+            updated_at,
             ..current.function.clone()
         };
-        FunctionSnapshot { function, latest, aliases: current.aliases.clone() }
+        Ok(FunctionSnapshot { function, latest, aliases: current.aliases.clone() })
     }
 
     /// Writes the store (over `expected`, or as a new function) and switches calls over.
@@ -289,6 +326,7 @@ fn revision(function: FunctionId, config: RevisionConfig, code: KeptCode) -> Rev
         artifact: code.digest,
         layout: code.layout,
         code_size: code.size,
+        built: Built::AsIs,
         config,
         created_at: now(),
     }

@@ -4,7 +4,7 @@ use impuls_artifacts::{ArchiveError, ArtifactError};
 use impuls_domain::{AliasError, AliasName, FunctionName, InvocationId, LimitError, VersionNumber};
 use impuls_store::StoreError;
 
-use crate::rollout::RuntimeRefusal;
+use crate::rollout::{BuildUnavailable, RuntimeRefusal};
 
 /// Why a use case did not happen. After every error but [`ControlError::Stopping`] nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,9 @@ pub enum ControlError {
     /// The server stopped in the middle; the change may or may not have been made.
     #[error("the server is shutting down")]
     Stopping,
+    /// The code has to be built and cannot be now.
+    #[error(transparent)]
+    Build(#[from] BuildUnavailable),
     /// The metadata store failed.
     #[error("metadata cannot be read or written")]
     Store(#[source] StoreError),
@@ -102,7 +105,7 @@ impl ControlError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Contended(_) | Self::Stopping => true,
+            Self::Contended(_) | Self::Stopping | Self::Build(_) => true,
             Self::Store(error) => error.is_retryable(),
             Self::Denied
             | Self::FunctionNotFound(_)

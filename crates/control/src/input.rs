@@ -11,6 +11,7 @@ use impuls_domain::{
 use impuls_store::{FunctionKey, FunctionSnapshot};
 
 use crate::error::ControlError;
+use crate::rollout::BuildLog;
 
 /// The most characters of a description.
 pub const DESCRIPTION_LIMIT: usize = 1_024;
@@ -192,6 +193,8 @@ pub struct NewFunction {
     pub code: Code,
     /// Everything else.
     pub settings: Settings,
+    /// Who is told what a build writes.
+    pub build_log: BuildLog,
 }
 
 impl NewFunction {
@@ -226,6 +229,8 @@ pub struct FunctionChange {
     pub code: Option<Code>,
     /// Everything else.
     pub settings: Settings,
+    /// Who is told what a build writes.
+    pub build_log: BuildLog,
 }
 
 impl FunctionChange {

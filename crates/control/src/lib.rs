@@ -4,7 +4,7 @@
 //! so that calls see the change. How a function is run is not decided here; see `dispatch`. A deploy goes:
 //!
 //! ```text
-//!   settings valid ─> runtime resolved ─> artifact kept ─> code checked ─> store written ─> calls switched
+//!   settings valid ─> runtime resolved ─> artifact kept ─> code built ─> code checked ─> store written ─> calls switched
 //! ```
 //!
 //! Whoever leaves before the store is written has changed nothing that anybody sees; from then on the rest
@@ -25,7 +25,7 @@ pub use input::{
     Code, CodeFile, FunctionChange, FunctionList, FunctionListQuery, FunctionRef, LimitSettings, NewAlias,
     NewFunction, Settings,
 };
-pub use rollout::{Rollout, RuntimeRefusal};
+pub use rollout::{BuildLog, BuildUnavailable, Rollout, RuntimeRefusal};
 
 /// What use cases return as the store has it.
 pub use impuls_store::{AsyncInvocationPage, FunctionSnapshot, InvocationPage, VersionEntry};

@@ -1,7 +1,10 @@
 //! How a change becomes effective for calls; implemented where dispatch and worker are wired together.
 
+use std::fmt;
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use impuls_domain::{Contract, FunctionId, FunctionName, FunctionState, Revision, RuntimeName};
+use impuls_domain::{Built, Contract, FunctionId, FunctionName, LoadFailure, Revision, RuntimeName};
 use impuls_store::FunctionSnapshot;
 
 /// Why a runtime cannot be used here.
@@ -39,6 +42,56 @@ fn names(contracts: &[Contract]) -> String {
     contracts.iter().map(|contract| contract.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// No build could be made, through no fault of the source.
+#[derive(Debug, thiserror::Error)]
+#[error("the code cannot be built now")]
+pub struct BuildUnavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+type Listener = dyn Fn(&str) + Send + Sync;
+
+/// Is given what a build writes, as it comes: pieces of text that may end within a line. Called on the thread that waits for the
+/// build, so it must not block. By default nobody listens. Two are equal if they are the same listener.
+#[derive(Clone, Default)]
+pub struct BuildLog(Option<Arc<Listener>>);
+
+impl BuildLog {
+    /// Calls this function.
+    pub fn new(function: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(function)))
+    }
+
+    /// Nobody listens.
+    #[must_use]
+    pub const fn nobody() -> Self {
+        Self(None)
+    }
+
+    /// Passes a piece of text on.
+    pub fn write(&self, text: &str) {
+        if let Some(listener) = &self.0 {
+            listener(text);
+        }
+    }
+}
+
+impl PartialEq for BuildLog {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(another)) => Arc::ptr_eq(one, another),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for BuildLog {}
+
+impl fmt::Debug for BuildLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BuildLog")
+    }
+}
+
 /// What makes changes effective.
 #[async_trait]
 pub trait Rollout: Send + Sync + 'static {
@@ -52,9 +105,18 @@ pub trait Rollout: Send + Sync + 'static {
     /// as `index.js`; the first is the one to show.
     fn source_file_names(&self, revision: &Revision) -> Vec<String>;
 
-    /// Loads the revision's code in a sandbox that is thrown away and says whether it parses and has the
-    /// handler. An error that the top level throws is not found here: it belongs to the call.
-    async fn check(&self, function: &FunctionName, revision: &Revision) -> FunctionState;
+    /// Builds the revision's source if it has to be, unless the same was built before, and says what came out. What
+    /// the build writes goes to `log`.
+    async fn build(
+        &self,
+        function: &FunctionName,
+        revision: &Revision,
+        log: &BuildLog,
+    ) -> Result<Built, BuildUnavailable>;
+
+    /// Loads the revision's code in a sandbox that is thrown away and says why it cannot be called: it does not parse,
+    /// or has no such handler. An error that the top level throws is not found here: it belongs to the call.
+    async fn check(&self, function: &FunctionName, revision: &Revision) -> Result<(), LoadFailure>;
 
     /// Makes calls see the function as it now is: warms the new revision if the old one was warm, then switches,
     /// then drains the old one. Returns once new calls take the new revision.

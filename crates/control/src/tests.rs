@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use impuls_artifacts::LocalArtifacts;
 use impuls_domain::{
-    AliasTarget, Caller, CommandLine, Contract, FunctionId, FunctionName, FunctionState, LoadFailure,
+    AliasTarget, Built, Caller, CommandLine, Contract, FunctionId, FunctionName, FunctionState, LoadFailure,
     Qualifier, Revision, RuntimeName, Scope, VersionNumber,
 };
 use impuls_store_sqlite::SqliteStore;
@@ -18,11 +18,17 @@ use crate::*;
 
 const CALLER: &Caller = &Caller::LocalUser;
 
+fn failure(class: &str) -> LoadFailure {
+    LoadFailure { class: class.to_owned(), message: "no".to_owned(), file: None, line: None }
+}
+
 #[derive(Default)]
 struct Notes {
     activated: Mutex<Vec<(String, u64)>>,
     removed: Mutex<Vec<FunctionId>>,
     is_broken: AtomicBool,
+    is_unbuildable: AtomicBool,
+    cannot_build: AtomicBool,
 }
 
 #[async_trait]
@@ -47,13 +53,27 @@ impl Rollout for Notes {
         vec!["src/index.js".into(), "src/index.mjs".into()]
     }
 
-    async fn check(&self, _: &FunctionName, _: &Revision) -> FunctionState {
-        tokio::task::yield_now().await;
-        if self.is_broken.load(Ordering::Relaxed) {
-            let (class, message) = ("SyntaxError".to_owned(), "no".to_owned());
-            return FunctionState::Error(LoadFailure { class, message, file: None, line: None });
+    async fn build(
+        &self,
+        _: &FunctionName,
+        revision: &Revision,
+        log: &BuildLog,
+    ) -> Result<Built, BuildUnavailable> {
+        log.write("building\n");
+        if self.cannot_build.load(Ordering::Relaxed) {
+            return Err(BuildUnavailable("no sandbox".into()));
         }
-        FunctionState::Active
+        Ok(if self.is_unbuildable.load(Ordering::Relaxed) {
+            Built::Failed(failure("BuildError"))
+        } else {
+            Built::Archive(revision.artifact)
+        })
+    }
+
+    async fn check(&self, _: &FunctionName, revision: &Revision) -> Result<(), LoadFailure> {
+        assert!(matches!(revision.built, Built::Archive(_)), "only what was built is loaded");
+        tokio::task::yield_now().await;
+        if self.is_broken.load(Ordering::Relaxed) { Err(failure("SyntaxError")) } else { Ok(()) }
     }
 
     async fn activate(&self, snapshot: &FunctionSnapshot) {
@@ -95,6 +115,7 @@ fn new(name: &str, code: &str) -> NewFunction {
         handler: "index.handler".parse().unwrap(),
         code: Code::Source(code.to_owned()),
         settings: Settings::default(),
+        build_log: BuildLog::nobody(),
     }
 }
 
@@ -171,11 +192,57 @@ async fn code_that_does_not_load_is_stored_in_state_error() {
     let bench = bench().await;
     bench.notes.is_broken.store(true, Ordering::Relaxed);
     let created = bench.control.create_function(CALLER, new("f", "(")).await.unwrap();
-    assert!(matches!(created.function.state, FunctionState::Error(_)));
+    assert!(!created.function.state.is_serving());
     bench.notes.is_broken.store(false, Ordering::Relaxed);
     let again = bench.update(code("(")).await.unwrap();
     assert_eq!(again.function.latest_version, version(2), "the same code is tried again");
     assert_eq!(again.function.state, FunctionState::Active);
+}
+
+#[tokio::test]
+async fn code_that_cannot_be_called_does_not_replace_code_that_can() {
+    let bench = Bench::with_versions(&["1"]).await;
+    let good = bench.update(code("2")).await.unwrap();
+    for (flag, class) in
+        [(&bench.notes.is_unbuildable, "BuildError"), (&bench.notes.is_broken, "SyntaxError")]
+    {
+        flag.store(true, Ordering::Relaxed);
+        let failed = bench.update(code(class)).await.unwrap();
+        flag.store(false, Ordering::Relaxed);
+        let expected = FunctionState::Error { failure: failure(class), serving: true };
+        assert_eq!(failed.function.state, expected);
+        assert_eq!(failed.latest, good.latest, "the version before serves");
+    }
+    let fixed = bench.update(code("2")).await.unwrap();
+    assert_eq!((fixed.function.state, fixed.function.latest_version), (FunctionState::Active, version(3)));
+}
+
+#[tokio::test]
+async fn code_that_was_never_built_is_replaced() {
+    let bench = bench().await;
+    bench.notes.is_unbuildable.store(true, Ordering::Relaxed);
+    let first = bench.control.create_function(CALLER, new("f", "(")).await.unwrap();
+    assert_eq!(first.latest.built, Built::Failed(failure("BuildError")));
+    let second = bench.update(code("((")).await.unwrap();
+    assert_eq!(
+        second.function.state,
+        FunctionState::Error { failure: failure("BuildError"), serving: false }
+    );
+    assert_eq!(second.function.latest_version, version(2));
+}
+
+#[tokio::test]
+async fn a_build_that_cannot_be_made_changes_nothing() {
+    let bench = Bench::with_versions(&["1"]).await;
+    bench.notes.cannot_build.store(true, Ordering::Relaxed);
+    assert!(matches!(bench.update(code("2")).await, Err(ControlError::Build(_))));
+    let heard = Arc::new(Mutex::new(String::new()));
+    let ear = heard.clone();
+    let build_log = BuildLog::new(move |text| ear.lock().push_str(text));
+    bench.notes.cannot_build.store(false, Ordering::Relaxed);
+    let updated = bench.update(FunctionChange { build_log, ..code("2") }).await.unwrap();
+    assert_eq!(updated.function.latest_version, version(2));
+    assert_eq!(*heard.lock(), "building\n");
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use impuls_control::{Code, FunctionChange, FunctionSnapshot, LimitSettings, NewFunction, Settings};
+use impuls_control::{
+    BuildLog, Code, FunctionChange, FunctionSnapshot, LimitSettings, NewFunction, Settings,
+};
 use impuls_domain::{
     AsyncInvocation, AsyncStatus, CodeLayout, Contract, Environment, FunctionState, Metadata, RuntimeName,
     Scope,
@@ -109,6 +111,7 @@ impl NewBody {
                 .map_err(|error| Refusal::invalid(format_args!("handler: {error}")))?,
             code: code(&self.code)?,
             settings,
+            build_log: BuildLog::nobody(),
         })
     }
 }
@@ -222,7 +225,7 @@ impl From<&FunctionSnapshot> for FunctionObject {
         let own_version = function.scope.as_str().strip_prefix(SCOPE).map(str::to_owned);
         let (state, error) = match &function.state {
             FunctionState::Active => ("active", None),
-            FunctionState::Error(failure) => ("error", Some(failure.message.clone())),
+            FunctionState::Error { failure, .. } => ("error", Some(failure.message.clone())),
         };
         let kind = match latest.layout {
             CodeLayout::SingleFile => "source",

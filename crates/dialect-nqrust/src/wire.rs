@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use impuls_control::{Code, FunctionChange, FunctionSnapshot, LimitSettings, NewFunction, Settings};
+use impuls_control::{
+    BuildLog, Code, FunctionChange, FunctionSnapshot, LimitSettings, NewFunction, Settings,
+};
 use impuls_domain::{
     Contract, Environment, FunctionState, Handler, LogLevel, Logs, RuntimeName, Scope, limits,
 };
@@ -48,7 +50,8 @@ impl FunctionBody {
         let environment = environment(self.env_vars)?;
         let settings = Settings { contract, environment, limits, ..Settings::default() };
         let scope = Scope::new(format!("nqrust/{}", Uuid::now_v7()));
-        Ok(NewFunction { scope, name, runtime, handler, code: Code::Source(code), settings })
+        let (code, build_log) = (Code::Source(code), BuildLog::nobody());
+        Ok(NewFunction { scope, name, runtime, handler, code, settings, build_log })
     }
 
     pub(crate) fn into_change(self) -> Result<FunctionChange, Refusal> {
@@ -79,6 +82,7 @@ impl FunctionBody {
                 limits,
                 ..Settings::default()
             },
+            build_log: BuildLog::nobody(),
         })
     }
 }
@@ -167,7 +171,7 @@ impl FunctionItem {
         let limits = &config.limits;
         let (state, error) = match &function.state {
             FunctionState::Active => ("ready", None),
-            FunctionState::Error(failure) => ("error", Some(failure.message.clone())),
+            FunctionState::Error { failure, .. } => ("error", Some(failure.message.clone())),
         };
         Self {
             id: function.id.as_uuid(),

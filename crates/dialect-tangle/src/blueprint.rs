@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, StatusCode, header};
 use impuls_control::{
-    Code, ControlError, FunctionRef, FunctionSnapshot, LimitSettings, NewFunction, Settings,
+    BuildLog, Code, ControlError, FunctionRef, FunctionSnapshot, LimitSettings, NewFunction, Settings,
 };
 use impuls_dispatch::{InvokeOptions, InvokeRequest};
 use impuls_domain::{
@@ -142,6 +142,7 @@ fn new_function(id: &str, config: &Config, archive: bytes::Bytes) -> Result<NewF
             },
             ..Settings::default()
         },
+        build_log: BuildLog::nobody(),
     })
 }
 
@@ -159,7 +160,7 @@ pub(crate) async fn put_function(
     let new = new_function(&id, &config, package.bytes.clone())?;
     let begun = Instant::now();
     let snapshot = state.control.create_function(&caller, new).await?;
-    if let FunctionState::Error(failure) = &snapshot.function.state {
+    if let FunctionState::Error { failure, .. } = &snapshot.function.state {
         // The original has no function that cannot be called.
         let refusal = Refusal::invalid("package", &failure.message);
         state.control.delete_function(&caller, &snapshot.function.id.into()).await?;
@@ -204,7 +205,7 @@ pub(crate) async fn get_function(
 const fn status(snapshot: &FunctionSnapshot) -> &'static str {
     match snapshot.function.state {
         FunctionState::Active => "deployed",
-        FunctionState::Error(_) => "error",
+        FunctionState::Error { .. } => "error",
     }
 }
 
@@ -297,7 +298,7 @@ pub(crate) async fn health(
     let calls = state.calls.of(snapshot.function.id);
     let status = match snapshot.function.state {
         FunctionState::Active => "healthy",
-        FunctionState::Error(_) => "error",
+        FunctionState::Error { .. } => "error",
     };
     Ok(Json(json!({
         "function_id": id,

@@ -13,7 +13,7 @@ use impuls_domain::{Deadline, Environment, Limits};
 use impuls_runtimes::{Catalogue, SearchPath};
 use impuls_sandbox::SandboxDriver as _;
 use impuls_sandbox_process::ProcessDriver;
-use impuls_worker::{LocalWorker, Parts};
+use impuls_worker::{BuildSettings, LocalWorker, Parts};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -66,12 +66,15 @@ impl ProcessExecutor {
         });
         let driver = driver.await.map_err(ExecutorError::Setup)?;
         driver.reap_orphans().await.map_err(ExecutorError::Setup)?;
+        let (artifacts, folders) = folders(folder.path())?;
         let worker = LocalWorker::new(
             impuls_worker::Config { prewarm: options.prewarm, ..impuls_worker::Config::default() },
             Parts {
                 driver: driver.clone(),
                 catalogue: Arc::new(catalogue(&helper)),
-                folders: Arc::new(folders(folder.path())?),
+                folders: Arc::new(folders),
+                artifacts,
+                builds: BuildSettings::default(),
                 background: tokio::runtime::Handle::current(),
             },
         );
@@ -156,7 +159,7 @@ fn catalogue(helper: &Path) -> Catalogue {
     Catalogue::commands_only(&SearchPath { agent: helper.to_owned(), ..SearchPath::default() })
 }
 
-fn folders(folder: &Path) -> Result<CodeFolders, ExecutorError> {
+fn folders(folder: &Path) -> Result<(Arc<LocalArtifacts>, CodeFolders), ExecutorError> {
     let artifacts = Arc::new(LocalArtifacts::open(&folder.join("artifacts"))?);
-    Ok(CodeFolders::open(folder.join("code"), artifacts)?)
+    Ok((artifacts.clone(), CodeFolders::open(folder.join("code"), artifacts)?))
 }

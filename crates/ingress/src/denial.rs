@@ -142,7 +142,9 @@ impl From<ControlError> for Denial {
             E::Archive(_) => Self::new(Situation::Invalid, chain(&error)),
             E::Contended(_) => Self::later(Situation::Conflict, text, RETRY),
             E::Stopping => Self::later(Situation::Unavailable, text, RETRY),
-            E::Store(_) | E::Artifacts(_) | E::Damaged(_) => Self::platform(&error, error.is_retryable()),
+            E::Store(_) | E::Artifacts(_) | E::Damaged(_) | E::Build(_) => {
+                Self::platform(&error, error.is_retryable())
+            }
         }
     }
 }

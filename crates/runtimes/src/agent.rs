@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use impuls_domain::RuntimeName;
+use impuls_domain::{RuntimeName, limits};
 use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 
 use crate::closure;
@@ -21,6 +21,11 @@ pub(crate) fn beside(shim: &RuntimeImage, agent: &Path) -> RuntimeImage {
     let libraries = closure::libraries(&[agent.to_owned()]);
     mounts.extend(libraries.into_iter().filter(|new| shim.mounts.iter().all(|old| old.guest != new.guest)));
     image(&shim.name, mounts, agent)
+}
+
+/// Nothing but the agent, for programs that need nothing of the machine.
+pub(crate) fn bare(name: &RuntimeName, agent: &Path) -> RuntimeImage {
+    image(name, closure::libraries(&[agent.to_owned()]), agent)
 }
 
 /// The machine's own programs and libraries, read-only, with the agent; `further` are folders that are shown
@@ -57,6 +62,7 @@ fn image(name: &RuntimeName, mut mounts: Vec<BindMount>, agent: &Path) -> Runtim
         argv,
         warm_argument: "",
         start: StartMethod::Exec,
+        tmp_mib: limits::TMP_MIB,
         idle_memory_mib: 4,
     }
 }

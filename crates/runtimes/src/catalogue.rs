@@ -2,6 +2,8 @@
 
 use impuls_domain::{Contract, Handler, RevisionConfig, RuntimeName};
 
+use crate::build::{Build, Source};
+use crate::go::Go;
 use crate::language::{Installed, Language, SearchPath};
 use crate::node::Node;
 use crate::python::Python;
@@ -12,6 +14,7 @@ fn languages() -> Vec<Box<dyn Language>> {
     vec![
         Box::new(Node),
         Box::new(Python),
+        Box::new(Go),
         Box::new(script::RUBY),
         Box::new(script::PHP),
         Box::new(script::PERL),
@@ -57,6 +60,15 @@ impl Entry {
         installed.sort_by_key(|version| version.order);
         Self { language, installed }
     }
+}
+
+/// How code is run inside a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The contract as the program inside the sandbox knows it.
+    pub contract: &'static str,
+    /// The command line that the agent runs; empty where a shim loads the code.
+    pub command: Vec<String>,
 }
 
 /// Every runtime of this machine; made once.
@@ -121,23 +133,41 @@ impl Catalogue {
         self.entry(runtime).map(|entry| entry.language.contracts()).unwrap_or_default()
     }
 
-    /// The command line that the agent runs for a revision; empty where a shim loads the code.
+    /// How code is run. The runtime must be a version name.
     #[must_use]
-    pub fn command(&self, config: &RevisionConfig, code_dir: &str) -> Vec<String> {
+    pub fn launch(&self, config: &RevisionConfig, code_dir: &str) -> Launch {
         let own = config.command.words().to_vec();
-        match config.contract {
-            Contract::Module | Contract::Scoped => Vec::new(),
+        let Some(entry) = self.entry(&config.runtime) else {
+            return Launch { contract: config.contract.as_str(), command: own };
+        };
+        let contract = entry.language.serves(config.contract);
+        let command = match config.contract {
+            Contract::Module | Contract::Scoped if contract == config.contract.as_str() => Vec::new(),
             Contract::Command => own,
             Contract::Http if !own.is_empty() => own,
             Contract::Bootstrap => vec![format!("{code_dir}/bootstrap")],
-            Contract::Program | Contract::Http => {
-                let Some(entry) = self.entry(&config.runtime) else { return own };
+            Contract::Module | Contract::Scoped | Contract::Program | Contract::Http => {
                 let installed = entry.installed.iter().find(|installed| installed.name == config.runtime);
                 let mut words = installed.map(|installed| installed.interpreter.clone()).unwrap_or_default();
                 words.push(format!("{code_dir}/{}", entry.language.program(&config.handler)));
                 words
             }
-        }
+        };
+        Launch { contract, command }
+    }
+
+    /// Files of the source whose text [`Catalogue::build`] wants to see. The runtime must be a version name.
+    #[must_use]
+    pub fn manifests(&self, runtime: &RuntimeName) -> &'static [&'static str] {
+        self.entry(runtime).map(|entry| entry.language.manifests()).unwrap_or_default()
+    }
+
+    /// How source is built; `None` if it runs as it is, or its runtime is not installed.
+    #[must_use]
+    pub fn build(&self, source: &Source<'_>) -> Option<Build> {
+        let entry = self.entry(&source.config.runtime)?;
+        let installed = entry.installed.iter().find(|installed| installed.name == source.config.runtime)?;
+        entry.language.build(installed, source)
     }
 
     fn entry(&self, runtime: &RuntimeName) -> Option<&Entry> {
@@ -232,7 +262,7 @@ mod tests {
     fn a_program_is_run_by_its_interpreter_and_a_command_as_it_is() {
         let catalogue = Catalogue::detect(&SearchPath::default());
         let check = |config: RevisionConfig, expected: &[&str]| {
-            assert_eq!(catalogue.command(&config, "/code"), expected, "{config:?}");
+            assert_eq!(catalogue.launch(&config, "/code").command, expected, "{config:?}");
         };
         check(config("command", Contract::Command, "x", &["ls", "-l"]), &["ls", "-l"]);
         check(config("executable", Contract::Program, "bin/run", &[]), &["/code/bin/run"]);
@@ -241,7 +271,8 @@ mod tests {
         check(config("python39", Contract::Module, "a.b", &[]), &[]);
         for (installed, _) in catalogue.installed().filter(|(installed, _)| installed.has_shim()) {
             let words = catalogue
-                .command(&config(installed.name.as_str(), Contract::Program, "src/app.x", &[]), "/code");
+                .launch(&config(installed.name.as_str(), Contract::Program, "src/app.x", &[]), "/code")
+                .command;
             assert_eq!(words[..words.len() - 1], installed.interpreter);
             assert!(words.last().unwrap().starts_with("/code/src/app."), "{words:?}");
         }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use impuls_domain::{Contract, Handler, RuntimeName};
 use impuls_sandbox::RuntimeImage;
 
+use crate::build::{Build, Source};
+
 /// Where interpreters are looked for.
 #[derive(Clone, Debug, Default)]
 pub struct SearchPath {
@@ -63,6 +65,17 @@ pub struct Installed {
     pub agent_image: Arc<RuntimeImage>,
     /// The words before a program's file that run it, inside a sandbox; empty if the file itself is run.
     pub interpreter: Vec<String>,
+    /// What builds code of this version, where that is not the interpreter's own image.
+    pub toolchain: Option<Toolchain>,
+}
+
+/// What builds code.
+#[derive(Clone, Debug)]
+pub struct Toolchain {
+    /// What build sandboxes are made from.
+    pub image: Arc<RuntimeImage>,
+    /// The program that builds, inside of them.
+    pub program: String,
 }
 
 impl Installed {
@@ -101,6 +114,23 @@ pub trait Language: Send + Sync {
 
     /// The file that is run as a whole program, relative to the code's folder.
     fn program(&self, handler: &Handler) -> String;
+
+    /// The word that tells the program inside a sandbox how to run code of a contract: the contract's own, unless
+    /// building the code has made something else of it. `native` is a program that speaks the guest protocol itself.
+    fn serves(&self, contract: Contract) -> &'static str {
+        contract.as_str()
+    }
+
+    /// Files of the source whose text [`Language::build`] wants to see.
+    fn manifests(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// How the source is built by this version; `None` if it runs as it is.
+    fn build(&self, installed: &Installed, source: &Source<'_>) -> Option<Build> {
+        let _runs_as_it_is = (installed, source);
+        None
+    }
 }
 
 /// The handler's file part, or the usual name of such a file.

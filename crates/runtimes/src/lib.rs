@@ -4,13 +4,16 @@
 //! answers every later question from memory. Nothing here runs a function.
 
 pub mod agent;
+pub mod build;
 pub mod catalogue;
 pub mod closure;
+pub mod go;
 pub mod language;
 pub mod node;
 pub mod python;
 pub mod script;
 pub mod system;
 
-pub use catalogue::{Catalogue, RuntimeError};
+pub use build::{Build, Inputs, Seed, Source};
+pub use catalogue::{Catalogue, Launch, RuntimeError};
 pub use language::{Installed, Language, SearchPath};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use impuls_domain::{Contract, Handler};
+use impuls_domain::{Contract, Handler, limits};
 use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 
 use crate::agent;
@@ -87,7 +87,16 @@ fn inspect(path: &Path, agent: &Path) -> Option<Installed> {
     let image = Arc::new(image(&name, &path));
     let agent_image = Arc::new(agent::beside(&image, agent));
     let interpreter = vec![GUEST_NODE.to_owned()];
-    Some(Installed { name, order: (major, minor), version, path, image, agent_image, interpreter })
+    Some(Installed {
+        name,
+        order: (major, minor),
+        version,
+        path,
+        image,
+        agent_image,
+        interpreter,
+        toolchain: None,
+    })
 }
 
 fn image(name: &impuls_domain::RuntimeName, path: &Path) -> RuntimeImage {
@@ -114,6 +123,7 @@ fn image(name: &impuls_domain::RuntimeName, path: &Path) -> RuntimeImage {
         argv,
         warm_argument: "--warm",
         start: StartMethod::Exec,
+        tmp_mib: limits::TMP_MIB,
         idle_memory_mib: 16,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use impuls_domain::{Contract, Handler};
+use impuls_domain::{Contract, Handler, limits};
 use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 
 use crate::agent;
@@ -96,7 +96,16 @@ fn inspect(path: &Path, minor: u32, agent: &Path) -> Option<Installed> {
     let agent_image = Arc::new(agent::beside(&image, agent));
     // The interpreter's own place, as the shim's command has it.
     let interpreter = image.argv.first().cloned().into_iter().collect();
-    Some(Installed { name, order: (minor, patch), version, path, image, agent_image, interpreter })
+    Some(Installed {
+        name,
+        order: (minor, patch),
+        version,
+        path,
+        image,
+        agent_image,
+        interpreter,
+        toolchain: None,
+    })
 }
 
 fn image(name: &impuls_domain::RuntimeName, path: &Path, prefix: &Path, stdlib: &Path) -> RuntimeImage {
@@ -129,6 +138,7 @@ fn image(name: &impuls_domain::RuntimeName, path: &Path, prefix: &Path, stdlib: 
         steered_argv: [&interpreter, "-s", GUEST_SHIM].map(str::to_owned).to_vec(),
         warm_argument: "--warm",
         start: StartMethod::Zygote(command(GUEST_ZYGOTE)),
+        tmp_mib: limits::TMP_MIB,
         idle_memory_mib: 4,
     }
 }

@@ -155,13 +155,22 @@ impl Script {
         let mut interpreter = vec![guest.to_string_lossy().into_owned()];
         interpreter.extend(self.arguments.iter().map(|&word| word.to_owned()));
         let order = (major, minor);
-        Some(Installed { name, order, version, path, image: image.clone(), agent_image: image, interpreter })
+        Some(Installed {
+            name,
+            order,
+            version,
+            path,
+            image: image.clone(),
+            agent_image: image,
+            interpreter,
+            toolchain: None,
+        })
     }
 }
 
 /// Where a sandbox sees an interpreter, and the mount that takes it there if it is none of the system's: the whole of an
 /// operator's toolchain, but the program alone if it lies anywhere else, where nobody knows what lies beside it.
-fn place(path: &Path, toolchain: Option<&Path>, name: &str) -> (PathBuf, Vec<BindMount>) {
+pub(crate) fn place(path: &Path, toolchain: Option<&Path>, name: &str) -> (PathBuf, Vec<BindMount>) {
     if path.starts_with("/usr") {
         return (path.to_owned(), Vec::new());
     }

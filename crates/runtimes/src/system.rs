@@ -55,6 +55,7 @@ impl Language for System {
             image: image.clone(),
             agent_image: image,
             interpreter: Vec::new(),
+            toolchain: None,
         }]
     }
 

@@ -119,6 +119,7 @@ impl ProcessDriver {
             environment: environment(&spec.interpreter_environment),
             fork: zygote && spec.interpreter_environment.is_empty(),
             limits: spec.limits.into(),
+            tmp_mib: spec.image.tmp_mib,
         };
         loop {
             let (sandbox, fds) = ProcessSandbox::prepare(&self.core, &station, &self.folder, &spec)?;

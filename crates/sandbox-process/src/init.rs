@@ -46,6 +46,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) process: Option<Process>,
     pub(crate) filters: &'a Filters,
     pub(crate) pids: u32,
+    /// How `/tmp` is mounted.
+    pub(crate) tmp: CString,
 }
 
 /// A runtime's process to be executed.
@@ -98,7 +100,7 @@ fn build(plan: &Plan<'_>) -> Result<Option<Pid>, Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("make init not dumpable")?;
     rustix::system::sethostname(b"sandbox").step("set host name")?;
     sys::loopback_up().step("bring loopback up")?;
-    mounts::mount_all()?;
+    mounts::mount_all(&plan.tmp)?;
     let rules = crate::landlock::rules()?;
     let rules = rules.as_ref().map(AsFd::as_fd);
     let mut keep = vec![channel];

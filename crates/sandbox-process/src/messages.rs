@@ -41,6 +41,8 @@ pub(crate) struct Create {
     /// Whether the image's zygote is to make the process, if it has one.
     pub(crate) fork: bool,
     pub(crate) limits: Limits,
+    /// The size of `/tmp`.
+    pub(crate) tmp_mib: u32,
 }
 
 /// [`SandboxLimits`] on the wire.

@@ -46,6 +46,8 @@ pub struct RuntimeImage {
     pub warm_argument: &'static str,
     /// How the process comes to be.
     pub start: StartMethod,
+    /// How much its sandboxes may write to `/tmp`, in MiB; their memory limit counts it too.
+    pub tmp_mib: u32,
     /// Roughly what one more idle sandbox costs the machine, in MiB; pools are sized by it.
     pub idle_memory_mib: u32,
 }

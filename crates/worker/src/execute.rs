@@ -6,22 +6,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use impuls_dispatch::{CommandPool, ExecuteRequest, Executed, OnOutput, OutputStream, RunError};
-use impuls_domain::{Contract, Deadline, InvocationId, LogLevel, Logs, SandboxId};
+use impuls_domain::{Contract, LogLevel, Logs, SandboxId};
 use impuls_sandbox::{
-    Assignment, Call, CallError, Connection, Exit, Hold, Init, InitFailure, LossReason, Lost, RuntimeImage,
-    Sandbox, SandboxError, SandboxLimits, Waiting,
+    Assignment, CallError, Connection, Init, LossReason, Lost, Part, RuntimeImage, SandboxError,
+    SandboxLimits, Waiting,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::local::LocalWorker;
-use crate::start::{self, CODE_DIR, Counted, SPAWNER_RESTART, StartContext, TRIES, unassigned};
+use crate::room::Room;
+use crate::start::{CODE_DIR, Counted, SPAWNER_RESTART, StartContext, TRIES, unassigned};
 
 /// The runtime whose sandboxes hold the machine's own programs and nothing else.
 const RUNTIME: &str = "command";
@@ -31,8 +32,6 @@ const WORKING_DIR: &str = "/tmp";
 const CAPTURE_LIMIT: usize = 1024 * 1024;
 /// How long the news of an agent's end may come after the end of its connection.
 const EXIT_NEWS: Duration = Duration::from_millis(500);
-/// How long the end of a killed sandbox is waited for.
-const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the agent is told.
 #[derive(Serialize)]
@@ -134,19 +133,6 @@ impl StartContext {
     }
 }
 
-/// The sandbox of one command; destroyed by drop, whatever runs in it.
-struct Room {
-    context: Arc<StartContext>,
-    sandbox: Arc<dyn Sandbox>,
-    prewarmed: bool,
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.context.destroy(self.sandbox.clone());
-    }
-}
-
 impl Room {
     /// Hands the command to the agent.
     async fn begin(
@@ -157,12 +143,6 @@ impl Room {
         let limits = SandboxLimits::from(&request.limits);
         let assignment =
             Assignment { code: code.to_owned(), limits, init: init(self.sandbox.id(), limits.memory_mib) };
-        match self.sandbox.assign(assignment, request.deadline).await? {
-            Ok(()) => {}
-            Err(InitFailure::DeadlineExceeded) => return Err(SandboxError::DeadlineExceeded),
-            Err(failure) => return Err(SandboxError::DiedInSetup(start::init_failure(&failure).message)),
-        }
-        let connection = self.sandbox.connect().await?;
         let command = Command {
             argv: &request.argv,
             env: request.environment.variables(),
@@ -172,23 +152,17 @@ impl Room {
         };
         let event =
             serde_json::to_vec(&command).map_err(|error| SandboxError::Protocol(error.to_string()))?;
-        let call = Call {
-            request: InvocationId::new(),
-            deadline: request.deadline,
-            deadline_unix_ms: unix_ms(request.deadline),
-            event: &event,
-            context: &[],
-            hold: Hold::new(()),
-        };
-        let waiting = connection.call(call).map_err(SandboxError::Gone)?;
-        Ok((connection, waiting))
+        self.call(assignment, &event, request.deadline).await
     }
 
     async fn finish(&self, mut waiting: Waiting, on_output: Option<&OnOutput>) -> Result<Executed, RunError> {
         let begun = Instant::now();
         let mut captured = Captured::default();
-        while let Some(logs) = waiting.next_logs().await {
-            captured.add(&logs, on_output);
+        while let Some(part) = waiting.next_part().await {
+            // A command sends no output but as log text and with its result.
+            if let Part::Logs(logs) = part {
+                captured.add(&logs, on_output);
+            }
         }
         let ended = waiting.await;
         let duration = begun.elapsed();
@@ -216,21 +190,6 @@ impl Room {
         }
         Ok(Executed { duration, prewarmed: self.prewarmed, ..executed })
     }
-
-    /// Kills what is left, waits until it is gone, and says how the agent ended.
-    async fn killed(&self) -> Exit {
-        let killed = tokio::time::timeout(KILL_TIMEOUT, async {
-            let destroyed = self.sandbox.destroy().await;
-            (destroyed, self.sandbox.exited().await)
-        });
-        match killed.await {
-            Ok((Ok(()), exit)) => exit,
-            failed => {
-                tracing::error!(sandbox = %self.sandbox.id(), ?failed, "a command's sandbox is not known to be gone");
-                Exit { code: None, signal: None, out_of_memory: false }
-            }
-        }
-    }
 }
 
 /// `SIGKILL` (`signal(7)`).
@@ -250,12 +209,6 @@ fn init(id: SandboxId, memory_mb: u32) -> Init {
         check: false,
         command: Vec::new(),
     }
-}
-
-fn unix_ms(deadline: Deadline) -> u64 {
-    let left = deadline.remaining(Instant::now().into_std());
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + left;
-    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the agent says about a command that has ended.

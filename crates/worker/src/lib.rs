@@ -1,8 +1,10 @@
 //! Sandboxes on one machine: which are kept, which are made and which call gets which.
 //!
 //! [`LocalWorker`] implements `dispatch::Worker`. [`pool_core`] decides for one revision and is pure; [`pool`] is
-//! its shell; [`start`] makes a sandbox of a revision, from [`prewarm`] if it can; [`run`] is the path of a call.
+//! its shell; [`start`] makes a sandbox of a revision, from [`prewarm`] if it can; [`run`] is the path of a
+//! call. [`execute`] and [`build`] run one thing in a sandbox of its own.
 
+pub mod build;
 pub mod config;
 pub mod execute;
 pub mod front;
@@ -12,8 +14,10 @@ pub mod memory;
 pub mod pool;
 pub mod pool_core;
 pub mod prewarm;
+mod room;
 pub mod run;
 pub mod start;
 
+pub use build::{BuildPlan, BuildSettings};
 pub use config::Config;
 pub use local::{LocalWorker, Parts};

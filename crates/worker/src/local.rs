@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use impuls_artifacts::CodeFolders;
+use impuls_artifacts::{ArtifactStore, CodeFolders};
 use impuls_dispatch::Target;
-use impuls_domain::{Contract, Deadline, FunctionState, LoadFailure, RevisionId, RuntimeName};
+use impuls_domain::{Contract, Deadline, LoadFailure, RevisionId, RuntimeName};
 use impuls_runtimes::Catalogue;
 use impuls_sandbox::{InitErrorKind, InitFailure, SandboxDriver};
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::build::{BuildSettings, Builder};
 use crate::config::Config;
 use crate::memory::MemoryGauge;
 use crate::pool::Pool;
@@ -32,6 +33,7 @@ pub struct LocalWorker {
     pub(crate) pools: Arc<Pools>,
     /// Serialises making and forgetting pools; never taken on the path of a warm call.
     making: Mutex<()>,
+    pub(crate) builder: Builder,
 }
 
 /// What a worker is made from.
@@ -42,6 +44,10 @@ pub struct Parts {
     pub catalogue: Arc<Catalogue>,
     /// Where code is unpacked.
     pub folders: Arc<CodeFolders>,
+    /// Where code is kept, and what builds make of it.
+    pub artifacts: Arc<dyn ArtifactStore>,
+    /// Bounds of builds.
+    pub builds: BuildSettings,
     /// Runs everything that nobody waits for.
     pub background: Handle,
 }
@@ -69,7 +75,8 @@ impl LocalWorker {
             executing: AtomicUsize::new(0),
             evict,
         };
-        Arc::new(Self { context: Arc::new(context), pools, making: Mutex::default() })
+        let builder = Builder::new(parts.builds, parts.artifacts);
+        Arc::new(Self { context: Arc::new(context), pools, making: Mutex::default(), builder })
     }
 
     pub(crate) fn pool(&self, target: &Arc<Target>) -> Arc<Pool> {
@@ -92,15 +99,15 @@ impl LocalWorker {
 
     /// Loads a target's code in a sandbox that is thrown away, and gone before this returns. Only what makes every call fail before the top
     /// level runs to its end is an error: code that does not parse, and a missing file or handler.
-    pub async fn check(&self, target: &Target) -> FunctionState {
+    pub async fn check(&self, target: &Target) -> Result<(), LoadFailure> {
         let by = Deadline::at((Instant::now() + self.context.config.init_timeout).into_std());
         match self.context.start(target, true, by).await {
             Ok((sandbox, _logs)) => {
                 drop(self.context.destroy(sandbox).await);
-                FunctionState::Active
+                Ok(())
             }
             Err(StartError::Init(InitFailure::Reported(error), _)) if error.kind != InitErrorKind::Init => {
-                FunctionState::Error(LoadFailure {
+                Err(LoadFailure {
                     class: error.class,
                     message: error.message,
                     file: error.file,
@@ -110,7 +117,7 @@ impl LocalWorker {
             Err(error) => {
                 // The call will say the same if it lasts; a deploy is not refused for it.
                 tracing::info!(?error, function = %target.function_name, "the check at deploy came to no end");
-                FunctionState::Active
+                Ok(())
             }
         }
     }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use impuls_artifacts::{CodeFolders, FolderLayout};
 use impuls_dispatch::{RunError, Target};
-use impuls_domain::{CodeLayout, Deadline, ErrorType, Failure, Limits, Logs, RevisionConfig, SandboxId};
-use impuls_runtimes::Catalogue;
+use impuls_domain::{
+    Built, CodeLayout, Deadline, ErrorType, Failure, Limits, LoadFailure, Logs, Revision, SandboxId,
+};
+use impuls_runtimes::{Catalogue, Launch};
 use impuls_sandbox::{
-    Assignment, Exit, Init, InitFailure, RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxLimits,
-    SandboxSpec,
+    Assignment, Exit, Init, InitError, InitErrorKind, InitFailure, RuntimeImage, Sandbox, SandboxDriver,
+    SandboxError, SandboxLimits, SandboxSpec,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -135,17 +137,23 @@ impl StartContext {
         let config = &target.revision.config;
         let installed =
             self.catalogue.resolve(&config.runtime).map_err(|error| StartError::Code(error.to_string()))?;
-        let command = self.catalogue.command(config, CODE_DIR);
+        if let Built::Failed(failure) = &target.revision.built {
+            return Err(StartError::Init(InitFailure::Reported(never_built(failure)), Logs::default()));
+        }
+        let launch = self.catalogue.launch(config, CODE_DIR);
+        // The agent itself needs no such variable: the programs that it runs get them all.
+        let steers = launch.command.is_empty() && config.environment.steers_the_interpreter();
         let assignment = Assignment {
             code,
             limits: SandboxLimits::from(&config.limits),
-            init: init(target, command, check),
+            init: init(target, launch, check),
         };
+        let image = installed.image_for(config.contract);
         let mut tries = TRIES;
         loop {
             tries -= 1;
             let code_ready = begun.elapsed();
-            let sandbox = match self.sandbox(installed.image_for(config.contract), target, by).await {
+            let sandbox = match self.sandbox(image, target, steers, by).await {
                 Err(SandboxError::SpawnerGone) if tries > 0 => {
                     tokio::time::sleep(SPAWNER_RESTART).await;
                     continue;
@@ -180,29 +188,34 @@ impl StartContext {
 
     async fn code(&self, target: &Target) -> Result<std::path::PathBuf, StartError> {
         let revision = &target.revision;
-        let layout = match revision.layout {
-            CodeLayout::Zip => FolderLayout::Zip,
-            CodeLayout::SingleFile => FolderLayout::SingleFile { names: self.source_files(&revision.config) },
+        let source = self.source_layout(revision);
+        let layout = match &revision.built {
+            Built::Archive(archive) => FolderLayout::Built { source: Box::new(source), archive: *archive },
+            Built::AsIs | Built::Failed(_) => source,
         };
         let folder = self.folders.folder(&revision.artifact, &layout).await;
         folder.map_err(|error| StartError::Code(chain(&error)))
     }
 
-    fn source_files(&self, config: &RevisionConfig) -> Vec<String> {
-        self.catalogue.source_files(&config.runtime, config.contract, &config.handler)
+    /// How a revision's source becomes files.
+    pub(crate) fn source_layout(&self, revision: &Revision) -> FolderLayout {
+        let config = &revision.config;
+        match revision.layout {
+            CodeLayout::Zip => FolderLayout::Zip,
+            CodeLayout::SingleFile => FolderLayout::SingleFile {
+                names: self.catalogue.source_files(&config.runtime, config.contract, &config.handler),
+            },
+        }
     }
 
-    /// A prewarmed sandbox, or a new one.
+    /// A prewarmed sandbox, or a new one; always a new one if the function's environment `steers` the interpreter.
     async fn sandbox(
         &self,
         image: &Arc<RuntimeImage>,
         target: &Target,
+        steers: bool,
         by: Deadline,
     ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        let config = &target.revision.config;
-        let environment = &config.environment;
-        // The agent itself needs no such variable: the programs that it runs get them all.
-        let steers = config.contract.needs_shim() && environment.steers_the_interpreter();
         if !steers && let Some(sandbox) = self.prewarm.take(image) {
             return Ok(self.counted(sandbox));
         }
@@ -210,7 +223,7 @@ impl StartContext {
         let limits = SandboxLimits::from(&target.revision.config.limits);
         let mut spec = unassigned(image, limits);
         if steers {
-            spec.interpreter_environment = environment.variables().clone();
+            spec.interpreter_environment = target.revision.config.environment.variables().clone();
         }
         self.driver.create(spec, by).await.map(|sandbox| self.counted(sandbox))
     }
@@ -265,17 +278,29 @@ impl StartContext {
     }
 }
 
-fn init(target: &Target, command: Vec<String>, check: bool) -> Init {
+/// What calls of a revision are told whose build failed.
+fn never_built(failure: &LoadFailure) -> InitError {
+    InitError {
+        kind: InitErrorKind::Syntax,
+        class: failure.class.clone(),
+        message: failure.message.clone(),
+        stack: None,
+        file: failure.file.clone(),
+        line: failure.line,
+    }
+}
+
+fn init(target: &Target, launch: Launch, check: bool) -> Init {
     let config = &target.revision.config;
     let mut environment = config.environment.variables().clone();
     environment.insert(FUNCTION_NAME.to_owned(), target.function_name.to_string());
     Init {
-        command,
+        command: launch.command,
         function_name: target.function_name.to_string(),
         function_version: target.version.to_string(),
         function_id: target.revision.function.to_string(),
         handler: config.handler.to_string(),
-        contract: config.contract.as_str().to_owned(),
+        contract: launch.contract.to_owned(),
         memory_mb: config.limits.memory_mib(),
         concurrency: config.limits.concurrency(),
         environment,

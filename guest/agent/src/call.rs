@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use impuls_guest_protocol::{CallError, CallErrorKind, FrameKind, encode};
+use impuls_guest_protocol::{CHUNK_WINDOW, CallError, CallErrorKind, FrameKind, encode};
 use tokio::sync::Notify;
 
 /// Most log text of one call, in bytes; what is beyond is counted.
@@ -13,6 +13,8 @@ const LOG_LIMIT: usize = 1024 * 1024;
 pub(crate) const RESULT_LIMIT: usize = 6 * 1024 * 1024;
 /// Longest piece of log text in one frame.
 const LOG_PIECE: usize = 64 * 1024;
+/// Longest piece of output in one frame.
+const OUTPUT_PIECE: usize = 64 * 1024;
 /// What the payload of a log frame begins with when text was left out.
 const DROPPED: u8 = 6;
 
@@ -39,11 +41,22 @@ pub(crate) struct Reply {
     written: Cell<usize>,
     dropped: Cell<usize>,
     done: Cell<bool>,
+    /// Bytes of output that may still be sent.
+    window: Cell<usize>,
+    credited: Notify,
 }
 
 impl Reply {
     pub(crate) fn new(outbox: Rc<Outbox>, call: u32) -> Rc<Self> {
-        Rc::new(Self { outbox, call, written: Cell::new(0), dropped: Cell::new(0), done: Cell::new(false) })
+        Rc::new(Self {
+            outbox,
+            call,
+            written: Cell::new(0),
+            dropped: Cell::new(0),
+            done: Cell::new(false),
+            window: Cell::new(CHUNK_WINDOW),
+            credited: Notify::new(),
+        })
     }
 
     /// Sends log text, without its last newline. Level 0 is standard output, 1 standard error.
@@ -60,6 +73,26 @@ impl Reply {
         for piece in kept.chunks(LOG_PIECE) {
             self.outbox.send(FrameKind::Log, self.call, &[&[level], piece]);
         }
+    }
+
+    /// Sends output, no faster than the host takes it.
+    pub(crate) async fn stream(&self, mut output: Bytes) {
+        while !output.is_empty() {
+            let room = self.window.get();
+            if room == 0 {
+                self.credited.notified().await;
+                continue;
+            }
+            let piece = output.split_to(room.min(OUTPUT_PIECE).min(output.len()));
+            self.window.set(room - piece.len());
+            self.outbox.send(FrameKind::Chunk, self.call, &[&piece]);
+        }
+    }
+
+    /// The host has taken so many bytes of output.
+    pub(crate) fn credit(&self, bytes: usize) {
+        self.window.set((self.window.get() + bytes).min(CHUNK_WINDOW));
+        self.credited.notify_one();
     }
 
     /// Whether the call has its reply.

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //!   host ── frames ── serve ─┬─ program:   a process for each call (contracts `program` and `command`)
+//!                            ├─ build:     commands that make code out of source
+//!                            ├─ native:    one process that takes the socket over
 //!                            ├─ bootstrap: one process that asks the AWS Lambda Runtime API for events
 //!                            └─ web:       one process that listens on $PORT
 //! ```
@@ -12,10 +14,12 @@
 //! from outside.
 
 mod bootstrap;
+mod build;
 mod call;
 mod code;
 mod command;
 mod event;
+mod native;
 mod process;
 mod program;
 mod runtime_api;

@@ -22,7 +22,7 @@ use crate::bootstrap::Bootstrap;
 use crate::call::{Invocation, Outbox, Reply, error};
 use crate::code::Code;
 use crate::web::Web;
-use crate::{command, program};
+use crate::{build, command, native, program};
 
 /// Bytes of the request id and the deadline before the event.
 const INVOKE_HEAD: usize = 24;
@@ -55,19 +55,34 @@ enum Mode {
     Program(Rc<Code>),
     /// Each call brings its command.
     Command(Rc<Code>),
+    /// Each call brings a build of the code.
+    Build(Rc<Code>),
     Bootstrap(Rc<Bootstrap>),
     Web(Rc<Web>),
+    /// A program that has taken over the socket.
+    Native,
 }
 
 /// What all connections share.
 pub(crate) struct Agent {
     mode: RefCell<Option<Mode>>,
     outboxes: RefCell<Vec<Rc<Outbox>>>,
+    /// The listening socket.
+    pub(crate) listener: UnixListener,
+    /// Whether somebody else accepts connections now.
+    handed_over: watch::Sender<bool>,
     /// The exit code of the function's own process, once it has ended.
     ended: watch::Sender<Option<u8>>,
 }
 
 impl Agent {
+    /// Accepts no more connections, because another process will.
+    pub(crate) async fn stop_listening(&self) {
+        self.handed_over.send_replace(true);
+        // The loop that accepts takes notice before this goes on.
+        tokio::task::yield_now().await;
+    }
+
     /// The function's own process has ended, and with it this sandbox.
     pub(crate) fn end(&self, code: u8) {
         self.ended.send_replace(Some(code));
@@ -76,17 +91,23 @@ impl Agent {
 
 /// Serves the socket until the function's own process ends.
 async fn serve(listener: OwnedFd) -> io::Result<ExitCode> {
+    // Programs that are run here have no business with it.
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)?;
     let listener = std::os::unix::net::UnixListener::from(listener);
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let (ended, mut end) = watch::channel(None);
-    let agent = Rc::new(Agent { mode: RefCell::default(), outboxes: RefCell::default(), ended });
+    let (handed_over, mut taken) = watch::channel(false);
+    let (mode, outboxes) = Default::default();
+    let agent = Rc::new(Agent { mode, outboxes, listener, handed_over, ended });
     loop {
+        let listens = !*taken.borrow_and_update();
         tokio::select! {
-            accepted = listener.accept() => {
+            accepted = agent.listener.accept(), if listens => {
                 let (stream, _) = accepted?;
                 spawn_local(connection(agent.clone(), stream));
             }
+            Ok(()) = taken.changed() => {}
             // Its sender lives in the agent.
             Ok(()) = end.changed() => {
                 let outboxes = agent.outboxes.borrow().clone();
@@ -185,6 +206,7 @@ impl Calls {
             }
             FrameKind::Invoke => self.invoke(frame)?,
             FrameKind::Cancel => self.cancel(frame.call),
+            FrameKind::Credit => self.credit(&frame)?,
             // Nothing else comes from the host: it is out of step.
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
@@ -235,6 +257,10 @@ impl Calls {
                 command::call(&code, invocation, code.init.concurrency <= 1).await;
                 running.borrow_mut().remove(&call);
             }),
+            Some(Mode::Build(code)) => spawn_local(async move {
+                build::call(&code, invocation).await;
+                running.borrow_mut().remove(&call);
+            }),
             Some(Mode::Web(web)) => spawn_local(async move {
                 web.call(invocation).await;
                 running.borrow_mut().remove(&call);
@@ -243,11 +269,20 @@ impl Calls {
                 bootstrap.push(invocation);
                 return Ok(());
             }
-            None => return Err(io::ErrorKind::InvalidData.into()),
+            Some(Mode::Native) | None => return Err(io::ErrorKind::InvalidData.into()),
         };
         if !reply.is_done() {
             let task = task.abort_handle();
             self.running.borrow_mut().insert(frame.call, Running { reply, task });
+        }
+        Ok(())
+    }
+
+    /// Output of a call was taken; one that has ended needs no credit.
+    fn credit(&self, frame: &Frame) -> io::Result<()> {
+        let bytes = frame.payload.as_ref().try_into().map_err(|_| io::ErrorKind::InvalidData)?;
+        if let Some(running) = self.running.borrow().get(&frame.call) {
+            running.reply.credit(u32::from_le_bytes(bytes) as usize);
         }
         Ok(())
     }
@@ -278,6 +313,11 @@ async fn assign(agent: &Rc<Agent>, outbox: &Rc<Outbox>, code: Rc<Code>) -> Resul
         "program" => Mode::Program(code),
         "command" if code.init.command.is_empty() => Mode::Command(code),
         "command" => Mode::Program(code),
+        "native" => {
+            native::start(agent, &code).await?;
+            Mode::Native
+        }
+        "build" => Mode::Build(code),
         "bootstrap" => Mode::Bootstrap(Bootstrap::start(agent, &code, loose).await?),
         "http" => Mode::Web(Web::start(agent, &code, loose).await?),
         other => {

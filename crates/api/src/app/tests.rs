@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use impuls_artifacts::LocalArtifacts;
-use impuls_control::{FunctionSnapshot, Rollout, RuntimeRefusal, Stores};
+use impuls_control::{BuildLog, BuildUnavailable, FunctionSnapshot, Rollout, RuntimeRefusal, Stores};
 use impuls_dispatch::{
     CommandPool, Config, ExecuteRequest, Executed, Recorder, RecorderConfig, RunError, RunRequest, Target,
     Worker,
 };
 use impuls_domain::{
-    Caller, Contract, Deadline, FunctionId, FunctionName, FunctionState, Outcome, Revision, RuntimeName,
+    Built, Caller, Contract, Deadline, FunctionId, FunctionName, LoadFailure, Outcome, Revision, RuntimeName,
 };
 use impuls_store_sqlite::SqliteStore;
 use serde_json::{Value, json};
@@ -66,8 +66,13 @@ impl Rollout for Idle {
         vec!["index.js".into()]
     }
 
-    async fn check(&self, _: &FunctionName, _: &Revision) -> FunctionState {
-        FunctionState::Active
+    async fn build(&self, _: &FunctionName, _: &Revision, log: &BuildLog) -> Result<Built, BuildUnavailable> {
+        log.write("building\n");
+        Ok(Built::AsIs)
+    }
+
+    async fn check(&self, _: &FunctionName, _: &Revision) -> Result<(), LoadFailure> {
+        Ok(())
     }
 
     async fn activate(&self, _: &FunctionSnapshot) {}

@@ -192,7 +192,7 @@ impl FunctionObject {
         let function = &snapshot.function;
         let (status, error) = match &function.state {
             FunctionState::Active => ("active", None),
-            FunctionState::Error(failure) => ("error", Some(failure.into())),
+            FunctionState::Error { failure, .. } => ("error", Some(failure.into())),
         };
         Self {
             id: function.id.as_uuid(),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use impuls_control::{Code, ControlError, FunctionChange, LimitSettings, NewFunction, Settings};
+use impuls_control::{BuildLog, Code, ControlError, FunctionChange, LimitSettings, NewFunction, Settings};
 use impuls_domain::limits;
 use impuls_domain::{
     CommandLine, Contract, DriverChoice, Environment, FunctionName, Handler, Metadata, NetworkPolicy,
@@ -129,7 +129,8 @@ impl FunctionRequest {
         let code = code(self.code.filter(|code| !code.is_empty()), self.zip, archive)?;
         let code = code.or(is_command.then(Code::nothing));
         let code = code.ok_or_else(|| Problem::invalid("code", "code is required (or zip, an archive)"))?;
-        Ok(NewFunction { scope: Scope::default(), name, runtime, handler, code, settings: settings? })
+        let (scope, build_log) = (Scope::default(), BuildLog::nobody());
+        Ok(NewFunction { scope, name, runtime, handler, code, settings: settings?, build_log })
     }
 
     /// The change that is asked for; `archive` is a body that is an archive.
@@ -139,7 +140,8 @@ impl FunctionRequest {
         let handler: Option<Handler> = optional("handler", self.handler.as_deref())?;
         let settings = self.settings();
         let code = code(self.code, self.zip, archive)?;
-        Ok(FunctionChange { name, runtime, handler, code, settings: settings?, rename: None })
+        let (rename, build_log) = (None, BuildLog::nobody());
+        Ok(FunctionChange { name, rename, runtime, handler, code, settings: settings?, build_log })
     }
 
     fn settings(&self) -> Result<Settings, Problem> {

@@ -1,6 +1,6 @@
 //! The mounts that every sandbox has of its own.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use rustix::mount::{
 use crate::failure::{Failure, Step};
 use crate::sys;
 
-/// As much as `impuls_domain::limits::TMP_MIB`; the memory limit counts it too.
-const TMP: &CStr = c"size=64m,nr_inodes=16k,mode=1777";
+/// Files and folders that each MiB of `/tmp` may consist of.
+const INODES_PER_MIB: u32 = 256;
 const SHM: &CStr = c"size=64m,nr_inodes=1k,mode=1777";
 /// Files of `/proc` about the machine or with side effects. Most are root's anyway: a second lock.
 const HIDDEN_FILES: [&str; 8] = [
@@ -31,8 +31,14 @@ const HIDDEN_FILES: [&str; 8] = [
 const HIDDEN_FOLDERS: [&str; 7] =
     ["/proc/acpi", "/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi", "/proc/tty"];
 
+/// How `/tmp` of this size is mounted. The memory limit counts what is in it, too.
+pub(crate) fn tmp_options(mib: u32) -> Result<CString, Failure> {
+    let text = format!("size={mib}m,nr_inodes={},mode=1777", mib.saturating_mul(INODES_PER_MIB));
+    CString::new(text).map_err(std::io::Error::from).step("describe /tmp")
+}
+
 /// Mounts `/proc`, `/tmp` and `/dev/shm`. `/var/empty` and the device nodes of the template must be there.
-pub(super) fn mount_all() -> Result<(), Failure> {
+pub(super) fn mount_all(tmp: &CStr) -> Result<(), Failure> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let proc_flags = flags | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", proc_flags, c"hidepid=invisible").step("mount /proc")?;
@@ -48,7 +54,7 @@ pub(super) fn mount_all() -> Result<(), Failure> {
         .step("make /proc/sys read-only")?;
     move_mount(&settings, "", CWD, "/proc/sys", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .step("mount /proc/sys")?;
-    mount("tmpfs", "/tmp", "tmpfs", flags, TMP).step("mount /tmp")?;
+    mount("tmpfs", "/tmp", "tmpfs", flags, tmp).step("mount /tmp")?;
     mount("tmpfs", "/dev/shm", "tmpfs", flags | MountFlags::NOEXEC, SHM).step("mount /dev/shm")
 }
 

@@ -21,6 +21,7 @@ use super::events::{Source, Spawner};
 use super::privilege::Identity;
 use crate::cgroup::Group;
 use crate::failure::{Failure, Step};
+use crate::init::mounts::tmp_options;
 use crate::init::{self, GUEST_ID, Plan, Process};
 use crate::messages::{Create, End, Event, Key, Limits, Refusal, RequestId};
 use crate::sys::{self, CloneArgs};
@@ -161,6 +162,7 @@ impl Spawner {
             process,
             filters: &self.filters,
             pids: create.limits.pids,
+            tmp: tmp_options(create.tmp_mib)?,
         };
         let init = self.clone_init(create.image, &plan)?;
         drop(plan);

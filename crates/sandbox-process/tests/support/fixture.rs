@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use impuls_domain::{Deadline, InvocationId, SandboxId};
+use impuls_domain::{Deadline, InvocationId, SandboxId, limits};
 use impuls_guest_protocol::Init;
 use impuls_sandbox::{
     Assignment, BindMount, Call, Connection, Hold, InitReport, Reply, RuntimeImage, Sandbox, SandboxDriver,
@@ -67,6 +67,7 @@ pub static NODE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| {
         steered_argv: vec!["/usr/bin/node".into(), "/opt/impuls/node/shim.js".into()],
         warm_argument: "--warm",
         start: StartMethod::Exec,
+        tmp_mib: limits::TMP_MIB,
         idle_memory_mib: 8,
     })
 });
@@ -98,6 +99,7 @@ fn python(start: StartMethod) -> Arc<RuntimeImage> {
             StartMethod::Exec => StartMethod::Exec,
             StartMethod::Zygote(_) => StartMethod::Zygote(shim("zygote.py")),
         },
+        tmp_mib: limits::TMP_MIB,
         idle_memory_mib: 2,
     })
 }

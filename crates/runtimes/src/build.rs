@@ -1,0 +1,134 @@
+//! What a language does to source before it can run: commands for a build sandbox.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use impuls_domain::{LoadFailure, RevisionConfig};
+use impuls_sandbox::RuntimeImage;
+
+/// Where a build's commands run, inside its sandbox: a copy of the source.
+pub const WORKPLACE: &str = "/tmp/build";
+/// The most bytes of a build's output in the message of a failure.
+const MESSAGE_LIMIT: usize = 4 * 1024;
+
+/// Source that is to be built.
+pub struct Source<'a> {
+    /// What was deployed with it.
+    pub config: &'a RevisionConfig,
+    /// The paths of its files.
+    pub files: &'a [String],
+    /// The texts of those files that [`Language::manifests`](crate::Language::manifests) names.
+    pub manifests: &'a BTreeMap<String, String>,
+}
+
+/// Which files of the source a build sees. Builds that see the same are made once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// All.
+    All,
+    /// These; what else there is changes nothing.
+    Files(Vec<String>),
+}
+
+/// One build.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// Everything that decides what comes out besides the inputs, the files and the commands: the toolchain's version.
+    pub recipe: String,
+    /// What its sandbox is made from.
+    pub image: Arc<RuntimeImage>,
+    /// What it sees of the source.
+    pub inputs: Inputs,
+    /// Files that are added to the source: path and text.
+    pub files: BTreeMap<String, String>,
+    /// Commands, each an argument vector; they run in [`WORKPLACE`] one after the other until one fails.
+    pub steps: Vec<Vec<String>>,
+    /// Their environment.
+    pub environment: BTreeMap<String, String>,
+    /// The folder whose contents come out.
+    pub output: String,
+    /// Whether it fetches something.
+    pub network: bool,
+    /// What it finds prepared, if anything.
+    pub seed: Option<Seed>,
+}
+
+/// Something that every build of a language needs and none can change: made once, kept by the server, and shown to builds
+/// read-only.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    /// Its name in the server's cache, which changes with whatever decides its contents.
+    pub name: String,
+    /// Where builds see it.
+    pub guest: PathBuf,
+    /// What builds get in their environment while it has not been made yet.
+    pub without: BTreeMap<String, String>,
+    /// What makes it, out of nothing.
+    pub build: Box<Build>,
+}
+
+/// The failure that a build's output tells of. The first line that names a place in the source says which file and line.
+#[must_use]
+pub fn diagnose(output: &str) -> LoadFailure {
+    let text = output.replace(&format!("{WORKPLACE}/"), "");
+    let text = text.trim();
+    let place = text.lines().find_map(place);
+    let end = text.floor_char_boundary(MESSAGE_LIMIT);
+    let message = text.get(..end).unwrap_or_default().to_owned();
+    let message = if message.is_empty() { "the build failed and said nothing".to_owned() } else { message };
+    LoadFailure {
+        class: "BuildError".to_owned(),
+        message,
+        file: place.as_ref().map(|(file, _)| file.clone()),
+        line: place.map(|(_, line)| line),
+    }
+}
+
+/// The file and line that a compiler's message begins with: `file:line:…` of Go and others, `file(line,…` of C#, `-->
+/// file:line:…` of Rust.
+fn place(line: &str) -> Option<(String, u32)> {
+    let line = line.trim_start();
+    let line = line.strip_prefix("--> ").unwrap_or(line);
+    let line = line.strip_prefix("./").unwrap_or(line);
+    let end = line.find([':', '('])?;
+    let (file, rest) = line.split_at_checked(end)?;
+    let is_file = !file.is_empty() && !file.contains(char::is_whitespace) && file.contains('.');
+    let digits = rest.get(1..)?.split(|c: char| !c.is_ascii_digit()).next()?;
+    let number = digits.parse().ok()?;
+    let after = rest.get(1 + digits.len()..)?.chars().next();
+    (is_file && matches!(after, Some(':' | ',' | ')'))).then(|| (file.to_owned(), number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compilers_name_the_place() {
+        for (output, file, line) in [
+            ("# function\n./main.go:3:26: undefined: x\n", "main.go", 3),
+            ("index.cs(12,5): error CS0103: The name `x'", "index.cs", 12),
+            ("error[E0425]: cannot find value\n  --> src/main.rs:7:5\n", "src/main.rs", 7),
+            ("/tmp/build/app.ts:4:1: error: unexpected token", "app.ts", 4),
+        ] {
+            let failure = diagnose(output);
+            assert_eq!((failure.file.as_deref(), failure.line), (Some(file), Some(line)), "{output}");
+            assert!(!failure.message.contains("/tmp/build"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn other_messages_name_no_place() {
+        for output in ["go: downloading x v1.2.3:", "at 12:30:05 it failed", "error: no space left", ""] {
+            let failure = diagnose(output);
+            assert_eq!((failure.file, failure.line), (None, None), "{output}");
+            assert!(!failure.message.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_message_is_bounded() {
+        assert!(diagnose(&"é".repeat(10_000)).message.len() <= MESSAGE_LIMIT);
+    }
+}
