@@ -1,0 +1,45 @@
+# frozen_string_literal: true
+
+# The Ruby adapter: serves Impuls' guest protocol for one function, over the listening Unix socket at
+# descriptor 3. `../README.md` describes the protocol. This file only ties the parts together.
+#
+# What the shim itself needs is loaded before RubyGems, so that no gem is activated by it: a function's Gemfile
+# may ask for any version of any gem.
+
+require 'json'
+require 'socket'
+%w[describe output load slots server].each { |part| require_relative part }
+%w[rubygems error_highlight did_you_mean].each do |library|
+  require library
+rescue LoadError
+  nil # older versions have not all of them
+end
+
+module ImpulsShim
+  LISTEN_FD = 3
+
+  # Nothing of ours is found by user code that looks around: not on the list of loaded files, not as a constant.
+  def self.hide
+    $LOADED_FEATURES.reject! { |file| file.start_with?(HERE) }
+    ARGV.clear
+    # Not the function's file: `if __FILE__ == $0` shall not start it as a program.
+    $0 = 'ruby'
+    Object.send(:remove_const, :ImpulsShim)
+  end
+
+  def self.main
+    if ARGV.include?('--warm')
+      require_relative 'rehearse'
+      Rehearsal.run
+    end
+    hide
+    # As for any program: the default action, not an exception in the middle of a call.
+    %w[INT TERM].each { |signal| trap(signal, 'SYSTEM_DEFAULT') }
+    server = Server.new(LISTEN_FD)
+    # Registered first, so it runs after everything that the function has registered.
+    at_exit { server.leave_process }
+    server.run
+  end
+end
+
+ImpulsShim.main
