@@ -9,6 +9,7 @@ pub mod closure;
 pub mod language;
 pub mod node;
 pub mod python;
+pub mod ruby;
 pub mod script;
 pub mod system;
 

@@ -225,11 +225,15 @@ module ImpulsShim
         memory_limit_in_mb: settings['memory_mb'].to_s,
         invoked_function_arn: "arn:aws:lambda:local:000000000000:function:#{name}#{suffix}",
         log_group_name: "/impuls/#{name}",
-        log_stream_name: "#{Time.now.utc.strftime('%Y/%m/%d')}/[#{version}]#{settings['function_id'].to_s.delete('-')}",
+        log_stream_name: "#{today}/[#{version}]#{settings['function_id'].to_s.delete('-')}",
         identity: nil,
         client_context: nil
       }
       Class.new(self) { members.each { |member, value| define_method(member) { value } } }
+    end
+
+    def self.today
+      Time.at(CLOCK.call(Process::CLOCK_REALTIME)).utc.strftime('%Y/%m/%d')
     end
 
     def initialize(request_id, deadline_ms)

@@ -2,18 +2,23 @@
 
 # The Ruby adapter: serves Impuls' guest protocol for one function, over the listening Unix socket at
 # descriptor 3. `../README.md` describes the protocol. This file only ties the parts together.
-#
-# What the shim itself needs is loaded before RubyGems, so that no gem is activated by it: a function's Gemfile
-# may ask for any version of any gem.
 
-require 'json'
-require 'socket'
-%w[describe output load slots server].each { |part| require_relative part }
-%w[rubygems error_highlight did_you_mean].each do |library|
-  require library
-rescue LoadError
-  nil # older versions have not all of them
+module ImpulsShim
+  # A function's Gemfile may ask for any version of any gem: those that the shim alone has loaded count as not activated.
+  def self.require_quietly(*libraries)
+    activated = Gem.loaded_specs.keys
+    libraries.each { |library| require library }
+    own = Gem.loaded_specs.reject { |name, _| activated.include?(name) }
+    own.each do |name, gem|
+      gem.activated = false
+      Gem.loaded_specs.delete(name)
+    end
+  end
+
+  require_quietly('json', 'socket')
 end
+
+%w[describe output load slots server].each { |part| require_relative part }
 
 module ImpulsShim
   LISTEN_FD = 3

@@ -144,7 +144,7 @@ class Sandbox
     listener = UNIXServer.new(@path)
     @output, input = IO.pipe
     environment = { 'PATH' => '/usr/local/bin:/usr/bin:/bin', 'HOME' => '/tmp', 'LANG' => 'C.UTF-8', 'TMPDIR' => '/tmp' }
-    command = [RbConfig.ruby, '--disable=gems', SHIM] + (warm ? ['--warm'] : [])
+    command = [RbConfig.ruby, SHIM] + (warm ? ['--warm'] : [])
     @pid = spawn(environment, *command, unsetenv_others: true, chdir: '/', in: File::NULL, out: input, err: input, 3 => listener)
     listener.close
     input.close
