@@ -218,7 +218,7 @@ fn image(name: &RuntimeName, path: &Path, mut mounts: Vec<BindMount>) -> Runtime
         argv,
         warm_argument: "--warm",
         start: StartMethod::Exec,
-        idle_memory_mib: 12,
+        idle_memory_mib: 10,
     }
 }
 

@@ -59,7 +59,7 @@ module ImpulsShim
       # Where `bundle install --deployment` puts gems, and where AWS Lambda looks for them.
       bundle = File.join(@code_dir, 'vendor/bundle/ruby', RbConfig::CONFIG['ruby_version'])
       ENV['GEM_PATH'] = bundle if !ENV.key?('GEM_PATH') && File.directory?(bundle)
-      Gem.clear_paths if ENV.key?('GEM_PATH') || ENV.key?('GEM_HOME')
+      Gem.clear_paths if defined?(Gem) && (ENV.key?('GEM_PATH') || ENV.key?('GEM_HOME'))
     end
 
     # Splits the handler string at its last dot, and a class or module off what is before: the file, the constant's

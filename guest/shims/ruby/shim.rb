@@ -6,6 +6,8 @@
 module ImpulsShim
   # A function's Gemfile may ask for any version of any gem: those that the shim alone has loaded count as not activated.
   def self.require_quietly(*libraries)
+    return libraries.each { |library| require library } unless defined?(Gem)
+
     activated = Gem.loaded_specs.keys
     libraries.each { |library| require library }
     own = Gem.loaded_specs.reject { |name, _| activated.include?(name) }
@@ -15,7 +17,7 @@ module ImpulsShim
     end
   end
 
-  require_quietly('json', 'socket')
+  require_quietly('json', 'rbconfig', 'socket')
 end
 
 %w[describe output load slots server].each { |part| require_relative part }

@@ -113,7 +113,7 @@ def handler(event:, context:)
   $stderr.puts 'three'
   LOGGER.warn('four')
   $stdout.write('five, without an end')
-  system('echo six')
+  system(RbConfig.ruby, '-e', 'puts :six')
   { answer: 42 }
 end
 ";
@@ -270,7 +270,7 @@ require 'date'
 require 'digest'
 require 'net/http'
 require 'openssl'
-require 'psych'
+require 'yaml'
 require 'rbconfig'
 require 'set'
 require 'zlib'

@@ -124,7 +124,7 @@ end
 class Sandbox
   attr_reader :main, :code_dir, :ready, :pid
 
-  def initialize(files, warm: false)
+  def initialize(files, warm: false, options: [])
     @folder = File.realpath(Dir.mktmpdir('shim-'))
     @code_dir = File.join(@folder, 'task')
     Dir.mkdir(@code_dir)
@@ -134,17 +134,17 @@ class Sandbox
       File.binwrite(path, text)
     end
     @path = File.join(@folder, 'guest.sock')
-    start(warm)
+    start(options, warm)
     @connections = []
     @main = connect
     @main.sandbox = self
   end
 
-  def start(warm)
+  def start(options, warm)
     listener = UNIXServer.new(@path)
     @output, input = IO.pipe
     environment = { 'PATH' => '/usr/local/bin:/usr/bin:/bin', 'HOME' => '/tmp', 'LANG' => 'C.UTF-8', 'TMPDIR' => '/tmp' }
-    command = [RbConfig.ruby, SHIM] + (warm ? ['--warm'] : [])
+    command = [RbConfig.ruby, *options, SHIM] + (warm ? ['--warm'] : [])
     @pid = spawn(environment, *command, unsetenv_others: true, chdir: '/', in: File::NULL, out: input, err: input, 3 => listener)
     listener.close
     input.close
@@ -195,8 +195,8 @@ class ShimTest < Minitest::Test
     (@sandboxes || []).each(&:close)
   end
 
-  def sandbox(source, warm: false)
-    sandbox = Sandbox.new(source.is_a?(Hash) ? source : { 'index.rb' => source }, warm: warm)
+  def sandbox(source, **options)
+    sandbox = Sandbox.new(source.is_a?(Hash) ? source : { 'index.rb' => source }, **options)
     (@sandboxes ||= []) << sandbox
     sandbox
   end

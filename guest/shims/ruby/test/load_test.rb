@@ -150,6 +150,12 @@ class LoadTest < ShimTest
     refute_match(/socket/, load(source).invoke.json)
   end
 
+  def test_a_function_may_do_without_gems
+    made = sandbox("def handler(event:, context:)\n  defined?(Gem).inspect\nend", options: ['--disable=gems'])
+    assert_equal(INIT_OK, made.init.kind)
+    assert_equal('nil', made.main.invoke.json)
+  end
+
   def test_gems_of_a_bundle_are_found
     folder = "vendor/bundle/ruby/#{RbConfig::CONFIG['ruby_version']}"
     specification = "Gem::Specification.new do |s|\n  s.name = 'greeting'\n  s.version = '1.2'\n  s.summary = 'x'\n" \
