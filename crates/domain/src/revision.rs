@@ -236,9 +236,10 @@ impl Environment {
     /// it and no prewarmed one will do.
     #[must_use]
     pub fn steers_the_interpreter(&self) -> bool {
-        self.0
-            .keys()
-            .any(|name| name == "NODE_OPTIONS" || name.starts_with("PYTHON") || name.starts_with("LD_"))
+        let families = ["PYTHON", "RUBY", "LD_"];
+        let steers =
+            |name: &String| name == "NODE_OPTIONS" || families.iter().any(|begin| name.starts_with(begin));
+        self.0.keys().any(steers)
     }
 }
 
@@ -455,7 +456,7 @@ mod tests {
 
     #[test]
     fn interpreter_variables_are_recognised() {
-        for name in ["NODE_OPTIONS", "PYTHONPATH", "LD_PRELOAD"] {
+        for name in ["NODE_OPTIONS", "PYTHONPATH", "RUBYLIB", "LD_PRELOAD"] {
             assert!(environment(name, "x").unwrap().steers_the_interpreter(), "{name}");
         }
         assert!(!environment("NODE_ENV", "production").unwrap().steers_the_interpreter());

@@ -7,6 +7,7 @@ use crate::go::Go;
 use crate::language::{Installed, Language, SearchPath};
 use crate::node::Node;
 use crate::python::Python;
+use crate::ruby::Ruby;
 use crate::{script, system};
 
 /// Every language that Impuls knows. Adding one is a file and a line here.
@@ -15,7 +16,7 @@ fn languages() -> Vec<Box<dyn Language>> {
         Box::new(Node),
         Box::new(Python),
         Box::new(Go),
-        Box::new(script::RUBY),
+        Box::new(Ruby),
         Box::new(script::PHP),
         Box::new(script::PERL),
         Box::new(script::JAVA),
@@ -303,5 +304,6 @@ mod tests {
         };
         assert_eq!(files("nodejs20", "src/app.handler"), ["src/app.js", "src/app.mjs"]);
         assert_eq!(files("python311", "handler"), ["index.py"]);
+        assert_eq!(files("ruby31", "app.Shop::Api.call"), ["app.rb"]);
     }
 }

@@ -11,6 +11,7 @@ pub mod go;
 pub mod language;
 pub mod node;
 pub mod python;
+pub mod ruby;
 pub mod script;
 pub mod system;
 

@@ -1,5 +1,5 @@
-//! Languages whose programs are scripts that an interpreter of the machine runs: Ruby, PHP, Perl, Java, Bun and Deno. A
-//! further one is a constant here and a line in [`crate::catalogue`].
+//! Languages whose programs are scripts that an interpreter of the machine runs: PHP, Perl, Java, Bun and Deno. A further
+//! one is a constant here and a line in [`crate::catalogue`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,16 +31,6 @@ pub struct Script {
     hint: &'static str,
 }
 
-/// Ruby.
-pub const RUBY: Script = Script {
-    name: &["ruby"],
-    binary: "ruby",
-    version: (&["--version"], "ruby "),
-    arguments: &[],
-    stem: "main",
-    extension: "rb",
-    hint: "install Ruby (Debian package `ruby`)",
-};
 /// PHP.
 pub const PHP: Script = Script {
     name: &["php"],
@@ -192,8 +182,8 @@ mod tests {
         let check = |script: &Script, handler: &str, expected: &str| {
             assert_eq!(script.program(&handler.parse().unwrap()), expected);
         };
-        check(&RUBY, "src/app.run", "src/app.rb");
-        check(&RUBY, "run", "main.rb");
+        check(&PERL, "src/app.run", "src/app.pl");
+        check(&PERL, "run", "main.pl");
         check(&PHP, "index.php", "index.php");
         check(&JAVA, "run", "Main.java");
     }
@@ -202,10 +192,10 @@ mod tests {
     fn a_toolchain_is_shown_whole_and_a_stray_program_alone() {
         let at = |text: &str| PathBuf::from(text);
         let mount = |host: &str, guest: &str| vec![BindMount { host: at(host), guest: at(guest) }];
-        assert_eq!(place(Path::new("/usr/bin/ruby"), None, "ruby"), (at("/usr/bin/ruby"), Vec::new()));
+        assert_eq!(place(Path::new("/usr/bin/perl"), None, "perl"), (at("/usr/bin/perl"), Vec::new()));
         assert_eq!(
-            place(Path::new("/srv/ruby-3/bin/ruby"), Some(Path::new("/srv/ruby-3")), "ruby"),
-            (at("/opt/toolchains/ruby/bin/ruby"), mount("/srv/ruby-3", "/opt/toolchains/ruby"))
+            place(Path::new("/srv/perl-5/bin/perl"), Some(Path::new("/srv/perl-5")), "perl"),
+            (at("/opt/toolchains/perl/bin/perl"), mount("/srv/perl-5", "/opt/toolchains/perl"))
         );
         assert_eq!(
             place(Path::new("/home/me/bin/deno"), None, "deno"),

@@ -13,14 +13,15 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
         purpose: "Python 3.9 or later, for Python functions",
         is_met: tools::has_python,
     },
-    Need { package: "ruby", purpose: "Ruby, for Ruby functions", is_met: || tools::has("ruby") },
+    Need { package: "ruby", purpose: "Ruby 2.7 or later, for Ruby functions", is_met: tools::has_ruby },
+    Need { package: "ruby-minitest", purpose: "minitest, for the Ruby shim", is_met: tools::has_minitest },
     Need { package: "php-cli", purpose: "PHP, for PHP functions", is_met: || tools::has("php") },
     Need { package: "python3-pip", purpose: "pip, for the Lambda client for Python", is_met: tools::has_pip },
     Need { package: "autoconf", purpose: LAMBDA_CLIENT, is_met: || tools::has("autoreconf") },

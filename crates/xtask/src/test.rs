@@ -51,6 +51,7 @@ pub fn run(root: &Path, only: Option<Part>) -> anyhow::Result<bool> {
     if wanted(Part::Shims) {
         node_shim(root, &mut tally)?;
         python_shim(root, &mut tally)?;
+        ruby_shim(root, &mut tally)?;
     }
     if wanted(Part::E2e) {
         end_to_end(root, &mut tally)?;
@@ -204,6 +205,25 @@ fn python_shim(root: &Path, tally: &mut Tally) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn ruby_shim(root: &Path, tally: &mut Tally) -> anyhow::Result<()> {
+    let folder = "guest/shims/ruby/test";
+    if fs::read_dir(root.join(folder)).is_ok_and(|mut entries| entries.next().is_none()) {
+        tally.left_out.push(format!("Ruby shim: there are no tests in {folder}"));
+        return Ok(());
+    }
+    let interpreters = tools::rubies();
+    if interpreters.is_empty() {
+        tally.left_out.push("Ruby shim: no Ruby 2.7 or later here (Debian package ruby)".to_owned());
+    }
+    for ruby in interpreters {
+        let every_file = format!("Dir['./{folder}/*_test.rb'].sort.each {{ |file| require file }}");
+        let mut command = process::command(root, &ruby.path, &["-e", &every_file]);
+        command.env_remove("RUBYOPT").env_remove("RUBYLIB");
+        foreign(&title("Ruby shim", &ruby), &mut command, RUBY, tally)?;
+    }
+    Ok(())
+}
+
 fn title(what: &str, interpreter: &Interpreter) -> String {
     let (major, minor) = interpreter.version;
     format!("{what}: {major}.{minor} ({})", interpreter.path.display())
@@ -216,6 +236,8 @@ struct Reader {
 }
 
 const NODE: Reader = Reader { counts: results::tap, failures: results::tap_failures };
+/// minitest says nothing about tests that passed.
+const RUBY: Reader = Reader { counts: results::minitest, failures: str::to_owned };
 /// unittest says nothing about tests that passed.
 const PYTHON: Reader = Reader { counts: results::unittest, failures: str::to_owned };
 

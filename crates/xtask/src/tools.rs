@@ -11,6 +11,9 @@ pub const OLDEST_NODE: (u32, u32) = (18, 0);
 /// The oldest Python that the shim supports.
 pub const OLDEST_PYTHON: (u32, u32) = (3, 9);
 
+/// The oldest Ruby that the shim supports.
+pub const OLDEST_RUBY: (u32, u32) = (2, 7);
+
 /// An interpreter of a language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
@@ -35,6 +38,16 @@ pub fn has_python() -> bool {
     all_pythons().any(|python| python.version >= OLDEST_PYTHON)
 }
 
+/// Whether there is a Ruby that the shim supports; stops at the first.
+pub fn has_ruby() -> bool {
+    all_rubies().any(|ruby| ruby.version >= OLDEST_RUBY)
+}
+
+/// Whether some Ruby here can run tests.
+pub fn has_minitest() -> bool {
+    all_rubies().any(|ruby| process::output_of(&ruby.path, &["-e", "require 'minitest'"]).is_some())
+}
+
 /// Whether a program of this name is on the PATH.
 pub fn has(program: &str) -> bool {
     process::output_of("which", &[program]).is_some()
@@ -55,6 +68,11 @@ pub fn pythons() -> Vec<Interpreter> {
     one_of_each(all_pythons(), OLDEST_PYTHON, |version| version)
 }
 
+/// One Ruby of every supported minor version, oldest first.
+pub fn rubies() -> Vec<Interpreter> {
+    one_of_each(all_rubies(), OLDEST_RUBY, |version| version)
+}
+
 /// Every Node.js, asked one after another for its version and its real path.
 fn all_nodes() -> impl Iterator<Item = Interpreter> {
     let script = "process.versions.node.split('.').slice(0, 2).join('.') + ' ' + process.execPath";
@@ -69,6 +87,20 @@ fn all_pythons() -> impl Iterator<Item = Interpreter> {
     candidates(".pyenv/versions", is_python_name)
         .into_iter()
         .filter_map(move |program| parse(&process::output_of(program, &["-c", script])?))
+}
+
+/// Every Ruby, asked one after another for its version and its real path.
+fn all_rubies() -> impl Iterator<Item = Interpreter> {
+    let script = "puts RUBY_VERSION.split('.').first(2).join('.') + ' ' + RbConfig.ruby";
+    candidates(".rbenv/versions", is_ruby_name)
+        .into_iter()
+        .filter_map(move |program| parse(&process::output_of(program, &["-e", script])?))
+}
+
+/// `ruby` or `rubyN.N`.
+fn is_ruby_name(name: &str) -> bool {
+    name.strip_prefix("ruby")
+        .is_some_and(|rest| rest.is_empty() || rest.split('.').all(|number| number.parse::<u32>().is_ok()))
 }
 
 /// `python3` or `python3.N`.
@@ -139,6 +171,13 @@ mod tests {
         let found = found.into_iter().map(|(path, version)| interpreter(path, version));
         let kept = one_of_each(found, OLDEST_PYTHON, |version| version);
         assert_eq!(kept, [interpreter("d", (3, 10)), interpreter("a", (3, 11))]);
+    }
+
+    #[test]
+    fn ruby_names_have_at_most_a_version() {
+        for (name, expected) in [("ruby", true), ("ruby3.1", true), ("ruby-build", false), ("rubyw", false)] {
+            assert_eq!(is_ruby_name(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -74,6 +74,18 @@ impl Server {
         self.create_active(&merged(base, fields)).await
     }
 
+    /// Deploys Ruby code whose handler is `index.handler`; returns the name.
+    pub async fn ruby(&self, code: &str) -> String {
+        self.ruby_with(code, &json!({})).await
+    }
+
+    /// As [`Server::ruby`], with further fields.
+    pub async fn ruby_with(&self, code: &str, fields: &Value) -> String {
+        let name = unique("ruby");
+        let base = json!({"name": name, "runtime": "ruby", "handler": "index.handler", "code": code});
+        self.create_active(&merged(base, fields)).await
+    }
+
     /// Deploys code that cannot be loaded; returns the name and the error.
     pub async fn broken(&self, fields: &Value) -> (String, Value) {
         let created = self.create(&merged(json!({"name": unique("broken")}), fields)).await;

@@ -246,7 +246,7 @@ async fn echoes(runtime: &str, handler: &str, code: &str) {
 }
 
 async fn echoes_on(server: &Server, runtime: &str, handler: &str, code: &str) {
-    let fields = json!({"runtime": runtime, "handler": handler, "code": code, "memory_mb": 512});
+    let fields = json!({"runtime": runtime, "contract": "program", "handler": handler, "code": code, "memory_mb": 512});
     let name = deploy(server, fields).await;
     for event in [json!({"a": [1, "ü"]}), json!(2)] {
         assert_eq!(server.call(&name, &event).await, json!([event, event]), "{runtime}");

@@ -37,10 +37,11 @@ impl Machine {
         note("node", node);
         note("node.js", node);
         note("python", tools::has_python());
+        note("ruby", tools::has_ruby());
         note("kvm", Path::new("/dev/kvm").exists());
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
-        for program in ["ruby", "php", "perl", "java", "npm", "autoconf", "cmake"] {
+        for program in ["php", "perl", "java", "npm", "autoconf", "cmake"] {
             note(program, tools::has(program));
         }
         note("wrk", process::output_of("which", &["wrk"]).is_some());

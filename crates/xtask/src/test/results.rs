@@ -67,6 +67,18 @@ pub fn unittest(text: &str) -> Option<Counts> {
     Some(Counts { passed: ran.saturating_sub(failed + count("skipped")), failed })
 }
 
+/// Reads the summary of Ruby's minitest: `12 runs, 34 assertions, 1 failures, 0 errors, 2 skips`.
+pub fn minitest(text: &str) -> Option<Counts> {
+    let summary =
+        text.lines().rev().find(|line| line.contains(" runs, ") && line.contains(" assertions, "))?;
+    let count = |name: &str| -> Option<u64> {
+        let part = summary.split(", ").find_map(|part| part.trim().strip_suffix(name))?;
+        part.trim().parse().ok()
+    };
+    let failed = count(" failures")? + count(" errors")?;
+    Some(Counts { passed: count(" runs")?.saturating_sub(failed + count(" skips")?), failed })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +112,13 @@ mod tests {
             tap_failures(&format!("{passed}# Subtest: b\n{failed}{passed}# fail 1\n")),
             format!("{failed}# fail 1\n")
         );
+    }
+
+    #[test]
+    fn a_ruby_test_with_an_error_is_a_failed_one() {
+        let text = "Finished in 1.9s\n9 runs, 40 assertions, 1 failures, 2 errors, 3 skips\n";
+        assert_eq!(minitest(text), counts(3, 3));
+        assert_eq!(minitest("cannot load such file -- minitest (LoadError)"), None);
     }
 
     #[test]
