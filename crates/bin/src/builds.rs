@@ -7,7 +7,7 @@ use impuls_control::{BuildLog, BuildUnavailable};
 use impuls_dispatch::{OnOutput, RunError};
 use impuls_domain::{ArtifactDigest, Built, Revision};
 use impuls_store::{BuildStore, StoreError};
-use impuls_worker::{BuildPlan, LocalWorker};
+use impuls_worker::{BuildPlan, LocalWorker, Planned};
 use parking_lot::Mutex;
 use time::OffsetDateTime;
 
@@ -33,8 +33,10 @@ impl Builds {
         revision: &Revision,
         log: &BuildLog,
     ) -> Result<Built, BuildUnavailable> {
-        let Some(plan) = self.worker.plan_build(revision).await.map_err(failed)? else {
-            return Ok(Built::AsIs);
+        let plan = match self.worker.plan_build(revision).await.map_err(failed)? {
+            Planned::Nothing => return Ok(Built::AsIs),
+            Planned::Impossible(failure) => return Ok(Built::Failed(failure)),
+            Planned::Build(plan) => plan,
         };
         let seed = match &plan.seed {
             Some(seed) => self.seed(seed).await?,

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         return impuls_sandbox_process::spawner_main();
     }
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "agent") {
-        return impuls_agent::main();
+        return impuls_agent::main(&std::env::args_os().skip(2).collect::<Vec<_>>());
     }
     let cli = match impuls_cli::parse_from(std::env::args_os()) {
         Ok(cli) => cli,

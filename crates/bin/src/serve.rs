@@ -31,6 +31,9 @@ use crate::rollout::{LocalRollout, newest};
 pub(crate) const SPAWNER: &str = "/proc/self/exe";
 /// Threads for everything that no caller waits for.
 const BACKGROUND_THREADS: usize = 2;
+/// The languages, by alias, whose sandboxes are kept ready before the first function: those that a new user is likely to
+/// begin with.
+const PREWARMED: [&str; 2] = ["nodejs", "python"];
 /// Functions that are read at once when the server starts.
 const LOAD_PAGE: u32 = 200;
 /// How long connections may take to be closed once no call is in flight; a client in the middle of a request may
@@ -263,7 +266,7 @@ impl Server {
         let authenticate = Arc::new(LocalUsers { loopback_only });
         let front = Arc::new(Front::new(FrontConfig::default(), dispatch.clone(), router, authenticate));
         for (installed, aliases) in catalogue.installed() {
-            if !aliases.is_empty() && installed.has_shim() {
+            if aliases.iter().any(|alias| PREWARMED.contains(alias)) {
                 worker.prewarm(&installed.name, Contract::default());
             }
         }

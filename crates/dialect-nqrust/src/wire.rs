@@ -102,7 +102,7 @@ fn runtime(word: &str) -> Result<(RuntimeName, Option<Contract>), Refusal> {
         "node" | "nodejs" | "javascript" => "nodejs",
         other => other,
     };
-    let is_scoped = name.starts_with("nodejs") || name.starts_with("python");
+    let is_scoped = ["nodejs", "python", "typescript"].iter().any(|language| name.starts_with(language));
     Ok((parse(name, "runtime")?, is_scoped.then_some(Contract::Scoped)))
 }
 

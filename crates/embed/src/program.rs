@@ -22,7 +22,7 @@ static INITIALISED: AtomicBool = AtomicBool::new(false);
 pub fn init() {
     match std::env::args().next().as_deref() {
         Some(SPAWNER) => leave(impuls_sandbox_process::spawner_main()),
-        Some(AGENT) => leave(impuls_agent::main()),
+        Some(AGENT) => leave(impuls_agent::main(&[])),
         _ => INITIALISED.store(true, Ordering::SeqCst),
     }
 }

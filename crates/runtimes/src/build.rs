@@ -101,8 +101,40 @@ fn place(line: &str) -> Option<(String, u32)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use impuls_domain::{CommandLine, Contract, DriverChoice, Environment, Limits, Metadata, NetworkPolicy};
+
     use super::*;
+
+    /// Settings of a function, for the tests of languages.
+    pub(crate) fn config(runtime: &str, contract: Contract, handler: &str) -> RevisionConfig {
+        RevisionConfig {
+            runtime: runtime.parse().unwrap(),
+            contract,
+            handler: handler.parse().unwrap(),
+            command: CommandLine::default(),
+            description: String::new(),
+            metadata: Metadata::default(),
+            environment: Environment::default(),
+            limits: Limits::default(),
+            driver: DriverChoice::default(),
+            network: NetworkPolicy::default(),
+        }
+    }
+
+    /// Hands over source with these files and manifests.
+    pub(crate) fn source<T>(
+        runtime: &str,
+        files: &[&str],
+        manifests: &[(&str, &str)],
+        look: impl FnOnce(&Source<'_>) -> T,
+    ) -> T {
+        let config = config(runtime, Contract::Module, "index.handler");
+        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
+        let text = |&(name, text): &(&str, &str)| (name.to_owned(), text.to_owned());
+        let manifests = manifests.iter().map(text).collect();
+        look(&Source { config: &config, files: &files, manifests: &manifests })
+    }
 
     #[test]
     fn compilers_name_the_place() {

@@ -8,12 +8,14 @@ use crate::language::{Installed, Language, SearchPath};
 use crate::node::Node;
 use crate::python::Python;
 use crate::ruby::Ruby;
+use crate::typescript::TypeScript;
 use crate::{script, system};
 
 /// Every language that Impuls knows. Adding one is a file and a line here.
 fn languages() -> Vec<Box<dyn Language>> {
     vec![
         Box::new(Node),
+        Box::new(TypeScript),
         Box::new(Python),
         Box::new(Go),
         Box::new(Ruby),
@@ -163,12 +165,23 @@ impl Catalogue {
         self.entry(runtime).map(|entry| entry.language.manifests()).unwrap_or_default()
     }
 
+    /// What this machine lacks to build source, and what to do about it; `None` if nothing.
+    #[must_use]
+    pub fn lacks(&self, source: &Source<'_>) -> Option<String> {
+        let (entry, installed) = self.version(&source.config.runtime)?;
+        entry.language.lacks(installed, source)
+    }
+
     /// How source is built; `None` if it runs as it is, or its runtime is not installed.
     #[must_use]
     pub fn build(&self, source: &Source<'_>) -> Option<Build> {
-        let entry = self.entry(&source.config.runtime)?;
-        let installed = entry.installed.iter().find(|installed| installed.name == source.config.runtime)?;
+        let (entry, installed) = self.version(&source.config.runtime)?;
         entry.language.build(installed, source)
+    }
+
+    fn version(&self, runtime: &RuntimeName) -> Option<(&Entry, &Installed)> {
+        let entry = self.entry(runtime)?;
+        Some((entry, entry.installed.iter().find(|installed| installed.name == *runtime)?))
     }
 
     fn entry(&self, runtime: &RuntimeName) -> Option<&Entry> {
@@ -221,9 +234,10 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
-    use impuls_domain::{CommandLine, DriverChoice, Environment, Limits, Metadata, NetworkPolicy};
+    use impuls_domain::CommandLine;
 
     use super::*;
+    use crate::build;
 
     fn nothing_installed() -> Catalogue {
         let entries = languages().into_iter().map(|language| Entry { language, installed: Vec::new() });
@@ -245,17 +259,10 @@ mod tests {
     }
 
     fn config(runtime: &str, contract: Contract, handler: &str, command: &[&str]) -> RevisionConfig {
+        let command = command.iter().map(|&word| word.to_owned()).collect();
         RevisionConfig {
-            runtime: runtime.parse().unwrap(),
-            contract,
-            handler: handler.parse().unwrap(),
-            command: CommandLine::new(command.iter().map(|&word| word.to_owned()).collect()).unwrap(),
-            description: String::new(),
-            metadata: Metadata::default(),
-            environment: Environment::default(),
-            limits: Limits::default(),
-            driver: DriverChoice::default(),
-            network: NetworkPolicy::default(),
+            command: CommandLine::new(command).unwrap(),
+            ..build::tests::config(runtime, contract, handler)
         }
     }
 

@@ -37,6 +37,21 @@ pub fn libraries(binaries: &[PathBuf]) -> Vec<BindMount> {
     found.into_iter().map(|(guest, host)| BindMount { host, guest }).collect()
 }
 
+/// The libraries of these names that the system has.
+pub(crate) fn find(names: &[&str]) -> Vec<PathBuf> {
+    let folders = system_folders();
+    let find = |name: &&str| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    names.iter().filter_map(find).collect()
+}
+
+/// Read-only mounts of the libraries of these names that the system has, where the loader finds them.
+pub(crate) fn shown(names: &[&str]) -> Vec<BindMount> {
+    let found = find(names).into_iter();
+    let mount =
+        |path: PathBuf| path.canonicalize().ok().map(|host| BindMount { host, guest: guest_path(&path) });
+    found.filter_map(mount).collect()
+}
+
 /// What one binary asks the loader for.
 #[derive(Default)]
 struct Needs {

@@ -109,13 +109,13 @@ impl Language for Go {
         let network = !is_vendored && module.is_some_and(|text| text.contains("require"));
         let program = if source.config.contract == Contract::Bootstrap { "bootstrap" } else { PROGRAM };
         let output = format!("{OUTPUT}/{program}");
-        let step = [&toolchain.program, "build", "-trimpath", "-ldflags=-s -w", "-o", &output, "."];
+        let words = ["build", "-trimpath", "-ldflags=-s -w", "-o", &output, "."].map(str::to_owned);
         Some(Build {
             recipe: format!("go {}", installed.version),
             image: toolchain.image.clone(),
             inputs: Inputs::All,
             files,
-            steps: vec![step.map(str::to_owned).to_vec()],
+            steps: vec![toolchain.program.iter().cloned().chain(words).collect()],
             environment: environment(CACHE, !is_vendored),
             output: OUTPUT.to_owned(),
             network,
@@ -149,7 +149,7 @@ fn environment(cache: &str, resolves: bool) -> BTreeMap<String, String> {
 
 /// The standard library, compiled: most of the time that a small function's first build would take.
 fn seed(installed: &Installed, toolchain: &Toolchain) -> Seed {
-    let words = [&toolchain.program, "build", "-trimpath"].into_iter().chain(STANDARD_LIBRARY);
+    let words = ["build", "-trimpath"].into_iter().chain(STANDARD_LIBRARY).map(str::to_owned);
     let build = Build {
         recipe: String::new(),
         image: toolchain.image.clone(),
@@ -158,7 +158,7 @@ fn seed(installed: &Installed, toolchain: &Toolchain) -> Seed {
             "go.mod".to_owned(),
             format!("module seed\n\ngo {}\n", language(installed)),
         )]),
-        steps: vec![words.map(str::to_owned).collect()],
+        steps: vec![toolchain.program.iter().cloned().chain(words).collect()],
         environment: environment(SEED_OUTPUT, true),
         output: SEED_OUTPUT.to_owned(),
         network: false,
@@ -193,7 +193,7 @@ fn inspect(path: PathBuf, search: &SearchPath) -> Option<Installed> {
         interpreter: Vec::new(),
         toolchain: Some(Toolchain {
             image: Arc::new(build_image),
-            program: guest.to_string_lossy().into_owned(),
+            program: vec![guest.to_string_lossy().into_owned()],
         }),
         path,
     })

@@ -74,8 +74,8 @@ pub struct Installed {
 pub struct Toolchain {
     /// What build sandboxes are made from.
     pub image: Arc<RuntimeImage>,
-    /// The program that builds, inside of them.
-    pub program: String,
+    /// The words that begin the command of whatever builds, inside of them.
+    pub program: Vec<String>,
 }
 
 impl Installed {
@@ -124,6 +124,12 @@ pub trait Language: Send + Sync {
     /// Files of the source whose text [`Language::build`] wants to see.
     fn manifests(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// What this machine lacks to build the source, and what to do about it; `None` if nothing.
+    fn lacks(&self, installed: &Installed, source: &Source<'_>) -> Option<String> {
+        let _has_all = (installed, source);
+        None
     }
 
     /// How the source is built by this version; `None` if it runs as it is.

@@ -10,10 +10,13 @@ pub mod closure;
 pub mod go;
 pub mod language;
 pub mod node;
+mod npm;
+mod pip;
 pub mod python;
 pub mod ruby;
 pub mod script;
 pub mod system;
+pub mod typescript;
 
 pub use build::{Build, Inputs, Seed, Source};
 pub use catalogue::{Catalogue, Launch, RuntimeError};

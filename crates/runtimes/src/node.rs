@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use impuls_domain::{Contract, Handler, limits};
+use impuls_domain::{Contract, Handler, RuntimeName, limits};
 use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 
 use crate::agent;
+use crate::build::{Build, Source};
 use crate::closure;
 use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
+use crate::npm;
 
 /// Oldest major version that the shim runs on.
 const OLDEST: u32 = 18;
@@ -50,7 +52,7 @@ impl Language for Node {
     fn detect(&self, search: &SearchPath) -> Vec<Installed> {
         let mut found: Vec<Installed> = Vec::new();
         for folder in search.folders() {
-            let Some(installed) = inspect(&folder.join("node"), &search.agent) else { continue };
+            let Some(installed) = inspect(&folder.join("node"), &folder, search) else { continue };
             if found.iter().all(|other| other.name != installed.name) {
                 found.push(installed);
             }
@@ -73,9 +75,30 @@ impl Language for Node {
     fn program(&self, handler: &Handler) -> String {
         format!("{}.js", source_stem(Contract::Program, handler))
     }
+
+    fn manifests(&self) -> &'static [&'static str] {
+        npm::MANIFESTS
+    }
+
+    fn lacks(&self, installed: &Installed, source: &Source<'_>) -> Option<String> {
+        npm::lacks(installed, source)
+    }
+
+    fn build(&self, installed: &Installed, source: &Source<'_>) -> Option<Build> {
+        npm::build(installed, source, is_typescript(source))
+    }
 }
 
-fn inspect(path: &Path, agent: &Path) -> Option<Installed> {
+/// Whether the file of the handler is there in TypeScript only.
+fn is_typescript(source: &Source<'_>) -> bool {
+    let stem = source_stem(source.config.contract, &source.config.handler);
+    let has = |suffixes: &[&str]| {
+        suffixes.iter().any(|suffix| source.files.iter().any(|file| *file == format!("{stem}.{suffix}")))
+    };
+    has(&["ts", "mts", "cts"]) && !has(&["js", "mjs", "cjs"])
+}
+
+fn inspect(path: &Path, folder: &Path, search: &SearchPath) -> Option<Installed> {
     let path = path.canonicalize().ok().filter(|path| is_program(path))?;
     let version = output(&path, &["--version"])?.trim_start_matches('v').to_owned();
     let mut numbers = version.split('.').map(|part| part.parse().ok());
@@ -83,23 +106,15 @@ fn inspect(path: &Path, agent: &Path) -> Option<Installed> {
     if major < OLDEST {
         return None;
     }
-    let name = format!("nodejs{major}").parse().ok()?;
+    let name: RuntimeName = format!("nodejs{major}").parse().ok()?;
     let image = Arc::new(image(&name, &path));
-    let agent_image = Arc::new(agent::beside(&image, agent));
+    let agent_image = Arc::new(agent::beside(&image, &search.agent));
+    let toolchain = npm::toolchain(&name, &path, folder, search);
     let interpreter = vec![GUEST_NODE.to_owned()];
-    Some(Installed {
-        name,
-        order: (major, minor),
-        version,
-        path,
-        image,
-        agent_image,
-        interpreter,
-        toolchain: None,
-    })
+    Some(Installed { name, order: (major, minor), version, path, image, agent_image, interpreter, toolchain })
 }
 
-fn image(name: &impuls_domain::RuntimeName, path: &Path) -> RuntimeImage {
+fn image(name: &RuntimeName, path: &Path) -> RuntimeImage {
     let mut mounts = closure::libraries(&[path.to_owned()]);
     mounts.push(BindMount { host: path.to_owned(), guest: PathBuf::from(GUEST_NODE) });
     mounts.extend(closure::shared_data());

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use impuls_domain::{Contract, Handler, limits};
+use impuls_domain::{Contract, Handler, RuntimeName, limits};
 use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 
 use crate::agent;
+use crate::build::{Build, Source};
 use crate::closure;
 use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
+use crate::pip;
 
 /// Minor versions of Python 3 that the shim runs on.
 const MINORS: std::ops::RangeInclusive<u32> = 9..=14;
@@ -25,6 +27,19 @@ const FILES: &[(&str, &str)] = &[
     ("slots.py", include_str!("../../../guest/shims/python/slots.py")),
     ("warm.py", include_str!("../../../guest/shims/python/warm.py")),
     ("zygote.py", include_str!("../../../guest/shims/python/zygote.py")),
+];
+
+/// What native modules of packages expect of every machine (PEP 599), as far as the interpreter does not load it
+/// itself.
+const PACKAGE_LIBRARIES: [&str; 8] = [
+    "libdl.so.2",
+    "libgcc_s.so.1",
+    "libm.so.6",
+    "libpthread.so.0",
+    "libresolv.so.2",
+    "librt.so.1",
+    "libstdc++.so.6",
+    "libutil.so.1",
 ];
 
 /// CPython.
@@ -51,10 +66,7 @@ impl Language for Python {
         let managed = managed_folders(search);
         let find = |minor: u32| {
             let name = format!("python3.{minor}");
-            folders
-                .iter()
-                .chain(&managed)
-                .find_map(|folder| inspect(&folder.join(&name), minor, &search.agent))
+            folders.iter().chain(&managed).find_map(|folder| inspect(&folder.join(&name), minor, search))
         };
         MINORS.filter_map(find).collect()
     }
@@ -69,6 +81,18 @@ impl Language for Python {
 
     fn program(&self, handler: &Handler) -> String {
         format!("{}.py", source_stem(Contract::Program, handler))
+    }
+
+    fn manifests(&self) -> &'static [&'static str] {
+        pip::MANIFESTS
+    }
+
+    fn lacks(&self, installed: &Installed, source: &Source<'_>) -> Option<String> {
+        pip::lacks(installed, source)
+    }
+
+    fn build(&self, installed: &Installed, source: &Source<'_>) -> Option<Build> {
+        pip::build(installed, source)
     }
 }
 
@@ -85,33 +109,28 @@ fn managed_folders(search: &SearchPath) -> Vec<PathBuf> {
 const QUESTION: &str = "import sys, sysconfig, platform; \
     print(platform.python_version()); print(sys.base_prefix); print(sysconfig.get_path('stdlib'))";
 
-fn inspect(path: &Path, minor: u32, agent: &Path) -> Option<Installed> {
+fn inspect(path: &Path, minor: u32, search: &SearchPath) -> Option<Installed> {
     let path = path.canonicalize().ok().filter(|path| is_program(path))?;
     let answer = output(&path, &["-I", "-S", "-c", QUESTION])?;
     let mut lines = answer.lines();
     let (version, prefix, stdlib) = (lines.next()?.to_owned(), lines.next()?, lines.next()?);
     let patch = version.rsplit('.').next()?.parse().unwrap_or(0);
-    let name = format!("python3{minor}").parse().ok()?;
+    let name: RuntimeName = format!("python3{minor}").parse().ok()?;
     let image = Arc::new(image(&name, &path, Path::new(prefix), Path::new(stdlib)));
-    let agent_image = Arc::new(agent::beside(&image, agent));
+    let agent_image = Arc::new(agent::beside(&image, &search.agent));
     // The interpreter's own place, as the shim's command has it.
-    let interpreter = image.argv.first().cloned().into_iter().collect();
-    Some(Installed {
-        name,
-        order: (minor, patch),
-        version,
-        path,
-        image,
-        agent_image,
-        interpreter,
-        toolchain: None,
-    })
+    let interpreter: Vec<String> = image.argv.first().cloned().into_iter().collect();
+    let toolchain = pip::toolchain(&name, (Path::new(prefix), Path::new(stdlib)), &interpreter, search);
+    Some(Installed { name, order: (minor, patch), version, path, image, agent_image, interpreter, toolchain })
 }
 
-fn image(name: &impuls_domain::RuntimeName, path: &Path, prefix: &Path, stdlib: &Path) -> RuntimeImage {
-    // An interpreter from a home folder is shown below /opt; it finds its library relative to itself.
-    let guest_prefix =
-        if prefix.starts_with("/usr") { prefix.to_owned() } else { Path::new("/opt").join(name.as_str()) };
+/// Where an interpreter's folder is shown: one from a home folder below /opt. It finds its library relative to itself.
+pub(crate) fn guest_prefix(name: &RuntimeName, prefix: &Path) -> PathBuf {
+    if prefix.starts_with("/usr") { prefix.to_owned() } else { Path::new("/opt").join(name.as_str()) }
+}
+
+fn image(name: &RuntimeName, path: &Path, prefix: &Path, stdlib: &Path) -> RuntimeImage {
+    let guest_prefix = guest_prefix(name, prefix);
     let guest = |host: &Path| {
         host.strip_prefix(prefix).map_or_else(|_| host.to_owned(), |rest| guest_prefix.join(rest))
     };
@@ -122,7 +141,11 @@ fn image(name: &impuls_domain::RuntimeName, path: &Path, prefix: &Path, stdlib: 
         .filter(|path| path.extension().is_some_and(|e| e == "so"))
         .collect();
     binaries.extend(modules);
+    binaries.extend(closure::find(&PACKAGE_LIBRARIES));
     let mut mounts = closure::libraries(&binaries);
+    let mut shown = closure::shown(&PACKAGE_LIBRARIES);
+    shown.retain(|new| mounts.iter().all(|old| old.guest != new.guest));
+    mounts.extend(shown);
     let interpreter = guest(path).to_string_lossy().into_owned();
     mounts.push(BindMount { host: path.to_owned(), guest: guest(path) });
     mounts.push(BindMount { host: stdlib.to_owned(), guest: guest(stdlib) });

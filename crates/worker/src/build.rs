@@ -84,6 +84,17 @@ pub struct BuildPlan {
     source: Option<(ArtifactDigest, FolderLayout)>,
 }
 
+/// What has to be done to source before it can run.
+#[derive(Clone, Debug)]
+pub enum Planned {
+    /// Nothing.
+    Nothing,
+    /// A build.
+    Build(Box<BuildPlan>),
+    /// What this machine cannot do, and why.
+    Impossible(LoadFailure),
+}
+
 /// What the agent is told.
 #[derive(Serialize)]
 struct Order<'a> {
@@ -118,13 +129,13 @@ struct KeyParts<'a> {
 }
 
 impl LocalWorker {
-    /// How a revision's source is built; `None` if it runs as it is.
-    pub async fn plan_build(&self, revision: &Revision) -> Result<Option<BuildPlan>, RunError> {
+    /// How a revision's source is built.
+    pub async fn plan_build(&self, revision: &Revision) -> Result<Planned, RunError> {
         let catalogue = &self.context.catalogue;
         let layout = self.context.source_layout(revision);
         let (files, manifests, bytes) = match revision.layout {
             CodeLayout::SingleFile => {
-                let FolderLayout::SingleFile { names } = &layout else { return Ok(None) };
+                let FolderLayout::SingleFile { names } = &layout else { return Ok(Planned::Nothing) };
                 (names.clone(), BTreeMap::new(), None)
             }
             CodeLayout::Zip => {
@@ -140,7 +151,10 @@ impl LocalWorker {
             }
         };
         let source = Source { config: &revision.config, files: &files, manifests: &manifests };
-        let Some(build) = catalogue.build(&source) else { return Ok(None) };
+        if let Some(missing) = catalogue.lacks(&source) {
+            return Ok(Planned::Impossible(failure(missing)));
+        }
+        let Some(build) = catalogue.build(&source) else { return Ok(Planned::Nothing) };
         let (inputs, layout) = match (&build.inputs, bytes) {
             (Inputs::Files(names), Some(bytes)) => {
                 let names = names.clone();
@@ -149,7 +163,7 @@ impl LocalWorker {
             }
             _ => (vec![(files.join("\0"), revision.artifact.to_string())], layout),
         };
-        Ok(Some(BuildPlan::new(build, inputs, Some((revision.artifact, layout)))))
+        Ok(Planned::Build(Box::new(BuildPlan::new(build, inputs, Some((revision.artifact, layout))))))
     }
 
     /// Makes a build, with what its seed came to. [`Built::Failed`] is the source's fault; `Err` is not. Output goes to

@@ -18,6 +18,6 @@ mod room;
 pub mod run;
 pub mod start;
 
-pub use build::{BuildPlan, BuildSettings};
+pub use build::{BuildPlan, BuildSettings, Planned};
 pub use config::Config;
 pub use local::{LocalWorker, Parts};

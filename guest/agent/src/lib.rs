@@ -12,6 +12,8 @@
 //! It is the same executable as the server, started with the one argument `agent`, on one thread. It trusts nothing
 //! that programs write and keeps only bounded parts of it; it does not enforce deadlines or memory, which the host does
 //! from outside.
+//!
+//! Build sandboxes also run it as a tool: `agent strip-types FROM TO` makes JavaScript of TypeScript.
 
 mod bootstrap;
 mod build;
@@ -23,7 +25,9 @@ mod native;
 mod process;
 mod program;
 mod runtime_api;
-pub mod serve;
+mod serve;
+mod strip;
+pub mod tool;
 mod web;
 
-pub use serve::main;
+pub use tool::main;

@@ -32,10 +32,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The descriptor of the listening socket, as for every shim.
 const LISTENER: i32 = 3;
 
-/// The agent's whole life: serves the listening Unix socket at descriptor 3 until it is killed. To be called first in
-/// a process that was started for this, while it has one thread.
-#[must_use]
-pub fn main() -> ExitCode {
+/// The agent's whole life in a sandbox: serves the listening Unix socket at descriptor 3 until it is killed.
+pub(crate) fn run() -> ExitCode {
     // SAFETY: the protocol gives this process the descriptor, and nothing else in it knows of it.
     #[expect(unsafe_code, reason = "a descriptor that is inherited by number")]
     let listener = unsafe { OwnedFd::from_raw_fd(LISTENER) };
