@@ -1,6 +1,7 @@
 //! The handlers: each extracts, makes one call inward and converts.
 
 pub(crate) mod aliases;
+mod deploying;
 pub(crate) mod function_url;
 pub(crate) mod functions;
 pub(crate) mod logs;

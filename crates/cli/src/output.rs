@@ -89,6 +89,18 @@ impl Output {
 pub(crate) struct Progress(Option<ProgressBar>);
 
 impl Progress {
+    /// Passes on what a build writes, beside the spinner or where there is none.
+    pub(crate) fn log(&self, text: &str) {
+        let write = || {
+            // Nothing is left to do if standard error is closed.
+            let _ = io::stderr().write_all(text.as_bytes());
+        };
+        match &self.0 {
+            Some(spinner) => spinner.suspend(write),
+            None => write(),
+        }
+    }
+
     /// Says what is going on now.
     pub(crate) fn set(&self, message: String) {
         if let Some(spinner) = &self.0 {

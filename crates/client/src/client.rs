@@ -11,7 +11,7 @@ use crate::error::{ClientError, Problem};
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a call may take that runs no function. A deploy may build and check code.
+/// How long a call may take that neither runs a function nor deploys one.
 const PLAIN_CALL: Duration = Duration::from_secs(180);
 
 /// A reply that was understood, together with the bytes that the server sent.
@@ -42,6 +42,8 @@ pub(crate) struct Answer {
 pub(crate) struct Content {
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) body: Option<(&'static str, Bytes)>,
+    /// What kinds of reply are understood, if it matters.
+    pub(crate) accept: Option<&'static str>,
     /// No bound on the time until the reply: the server's own deadline decides.
     pub(crate) patient: bool,
 }
@@ -98,6 +100,19 @@ impl Client {
         parts: &[&str],
         content: Content,
     ) -> Result<Answer, ClientError> {
+        let response = self.begin(method, parts, content).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(|error| self.network(error))?;
+        Ok(Answer { status, headers, body })
+    }
+
+    /// Sends a request and waits for the head of the reply.
+    pub(crate) async fn begin(
+        &self,
+        method: Method,
+        parts: &[&str],
+        content: Content,
+    ) -> Result<reqwest::Response, ClientError> {
         let mut request = self.http.request(method, self.url(parts)?);
         if !content.query.is_empty() {
             request = request.query(&content.query);
@@ -105,13 +120,13 @@ impl Client {
         if let Some((kind, bytes)) = content.body {
             request = request.header(http::header::CONTENT_TYPE, kind).body(bytes);
         }
+        if let Some(kinds) = content.accept {
+            request = request.header(http::header::ACCEPT, kinds);
+        }
         if !content.patient {
             request = request.timeout(PLAIN_CALL);
         }
-        let response = request.send().await.map_err(|error| self.network(error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| self.network(error))?;
-        Ok(Answer { status, headers, body })
+        request.send().await.map_err(|error| self.network(error))
     }
 
     /// Sends a request whose success is JSON.
@@ -124,7 +139,7 @@ impl Client {
         self.send(method, parts, content).await?.success()?.parse()
     }
 
-    fn network(&self, source: reqwest::Error) -> ClientError {
+    pub(crate) fn network(&self, source: reqwest::Error) -> ClientError {
         let url = self.base_url().to_owned();
         if source.is_connect() {
             ClientError::Unreachable { url, source }

@@ -112,7 +112,19 @@ struct ProblemBody {
     message: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct ProblemStatus {
+    status: Option<u16>,
+}
+
 impl Problem {
+    /// The problem that an object describes which came in the body of a success, and says its status itself.
+    pub(crate) fn from_body(body: &[u8]) -> Self {
+        let status = serde_json::from_slice::<ProblemStatus>(body).ok().and_then(|body| body.status);
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        Self::parse(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &HeaderMap::new(), body)
+    }
+
     /// The problem in a reply whose status is no success. Any body gives one.
     #[must_use]
     pub fn parse(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {

@@ -1,14 +1,29 @@
 //! Functions, their code and their versions.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Method;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::client::{Client, Content, Reply};
-use crate::error::ClientError;
+use crate::client::{Answer, Client, Content, Reply};
+use crate::error::{ClientError, Problem};
 use crate::wire::{Deleted, Function, FunctionFields, FunctionList, VersionList};
 
 /// Where functions live.
 pub(crate) const FUNCTIONS: [&str; 3] = ["api", "v1", "functions"];
+
+/// The reply to a deploy that tells what its build writes.
+const LINES: &str = "application/x-ndjson";
+
+/// One line of it.
+#[derive(Deserialize)]
+struct DeployLine<'a> {
+    log: Option<String>,
+    #[serde(borrow)]
+    function: Option<&'a RawValue>,
+    #[serde(borrow)]
+    problem: Option<&'a RawValue>,
+}
 
 /// Which functions to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,20 +42,65 @@ pub(crate) fn below<'a>(name: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
 }
 
 impl Client {
-    /// Creates a function and its first version. A name in use is a problem with status 409.
+    /// Creates a function and its first version. A name in use is a problem with status 409. What a build of the code
+    /// writes goes to `log` as it comes, in pieces that may end within a line.
     ///
-    /// Code that does not load is no error here: the reply has [`Function::status`] `error` and says why.
-    pub async fn create_function(&self, fields: &FunctionFields) -> Result<Reply<Function>, ClientError> {
-        self.call(Method::POST, &FUNCTIONS, Content::json(fields)?).await
+    /// Code that cannot be built or loaded is no error here: the reply has [`Function::status`] `error` and says why.
+    pub async fn create_function(
+        &self,
+        fields: &FunctionFields,
+        log: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Reply<Function>, ClientError> {
+        self.deploy(Method::POST, &FUNCTIONS, fields, log).await
     }
 
-    /// Changes the members that are given, which publishes a new version. An unknown name is a problem with status 404.
+    /// Changes the members that are given, which publishes a new version. An unknown name is a problem with status 404. `log` is
+    /// as for creation.
     pub async fn update_function(
         &self,
         name: &str,
         fields: &FunctionFields,
+        log: &mut (dyn FnMut(&str) + Send),
     ) -> Result<Reply<Function>, ClientError> {
-        self.call(Method::PUT, &below(name, &[]), Content::json(fields)?).await
+        self.deploy(Method::PUT, &below(name, &[]), fields, log).await
+    }
+
+    async fn deploy(
+        &self,
+        method: Method,
+        parts: &[&str],
+        fields: &FunctionFields,
+        log: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Reply<Function>, ClientError> {
+        // A build may take longer than any other call.
+        let content = Content { accept: Some(LINES), patient: true, ..Content::json(fields)? };
+        let mut response = self.begin(method, parts, content).await?;
+        let kind = response.headers().get(http::header::CONTENT_TYPE);
+        if kind.is_none_or(|kind| kind != LINES) {
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = response.bytes().await.map_err(|error| self.network(error))?;
+            return Answer { status, headers, body }.success()?.parse();
+        }
+        let mut lines = BytesMut::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
+            lines.extend_from_slice(&piece);
+            while let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
+                let line = lines.split_to(end + 1);
+                let line: DeployLine<'_> = serde_json::from_slice(&line).map_err(ClientError::Reply)?;
+                if let Some(text) = line.log {
+                    log(&text);
+                }
+                if let Some(function) = line.function {
+                    let body = Bytes::copy_from_slice(function.get().as_bytes());
+                    let value = serde_json::from_slice(&body).map_err(ClientError::Reply)?;
+                    return Ok(Reply { value, body });
+                }
+                if let Some(problem) = line.problem {
+                    return Err(ClientError::Problem(Problem::from_body(problem.get().as_bytes())));
+                }
+            }
+        }
+        Err(ClientError::Reply(serde::de::Error::custom("it ended before the deploy did")))
     }
 
     /// The function as it is now.

@@ -81,7 +81,12 @@ impl Client {
             query.push(("raw", "true".to_owned()));
         }
         let body = Some(("application/json", event));
-        self.send(Method::POST, &below(name, &["invoke"]), Content { query, body, patient: true }).await
+        self.send(
+            Method::POST,
+            &below(name, &["invoke"]),
+            Content { query, body, patient: true, accept: None },
+        )
+        .await
     }
 }
 

@@ -30,8 +30,8 @@ mod tests {
         });
         let client = client(&stub);
         let fields = FunctionFields { name: Some("a".into()), code: Some("x".into()), ..Default::default() };
-        client.create_function(&fields).await.unwrap();
-        assert_eq!(client.update_function("a", &fields).await.unwrap().value.version, Some(4));
+        client.create_function(&fields, &mut |_| {}).await.unwrap();
+        assert_eq!(client.update_function("a", &fields, &mut |_| {}).await.unwrap().value.version, Some(4));
         client.function("a").await.unwrap();
         let query =
             ListQuery { limit: Some(2), cursor: Some("c d".into()), fields: Some("name,runtime".into()) };
@@ -144,5 +144,31 @@ mod tests {
     async fn another_programs_reply_is_recognised() {
         let stub = Stub::start(|_| json(200, "<html>"));
         assert!(matches!(client(&stub).health().await.unwrap_err(), ClientError::Reply(_)));
+    }
+
+    #[tokio::test]
+    async fn a_deploy_passes_on_what_its_build_writes() {
+        let stub = Stub::start(|request| {
+            let end = match request.line.as_str() {
+                "POST /api/v1/functions" => "{\"function\":{\"name\":\"a\",\"version\":4}}\n",
+                "PUT /api/v1/functions/a" => "{\"problem\":{\"status\":409,\"message\":\"no\"}}\n",
+                _ => "",
+            };
+            let body = format!("{{\"log\":\"one\\n\"}}\n{{\"log\":\"two\"}}\n{end}");
+            Response { content_type: "application/x-ndjson", ..json(200, &body) }
+        });
+        let client = client(&stub);
+        let mut log = String::new();
+        let fields = FunctionFields::default();
+        let created = client.create_function(&fields, &mut |text| log.push_str(text)).await.unwrap();
+        assert_eq!(
+            (created.value.version, &created.body[..]),
+            (Some(4), &br#"{"name":"a","version":4}"#[..])
+        );
+        let refused = client.update_function("a", &fields, &mut |text| log.push_str(text)).await;
+        assert!(matches!(refused, Err(ClientError::Problem(problem)) if problem.status == 409));
+        assert_eq!(log, "one\ntwoone\ntwo");
+        let cut = client.update_function("b", &fields, &mut |_| {}).await;
+        assert!(matches!(cut, Err(ClientError::Reply(_))), "it ended before the deploy did");
     }
 }

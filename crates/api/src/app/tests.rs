@@ -131,10 +131,36 @@ impl Server {
         self.call(Method::GET, path, "").await
     }
 
+    /// The lines of a reply that tells what a build writes.
+    async fn watch(&self, method: Method, path: &str, body: Value) -> Vec<Value> {
+        let request = Request::builder().method(method).uri(path).extension(Caller::LocalUser);
+        let request = request.header("accept", "application/x-ndjson").body(body.to_string().into());
+        let answer = self.send(request.unwrap()).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.headers["content-type"], "application/x-ndjson");
+        answer
+            .body
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect()
+    }
+
     async fn create(&self, name: &str, code: &str) -> Answer {
         let body = json!({ "name": name, "runtime": "nodejs", "handler": "index.handler", "code": code });
         self.call(Method::POST, "/api/v1/functions", body.to_string()).await
     }
+}
+
+#[tokio::test]
+async fn a_deploy_tells_what_its_build_writes_to_whoever_asks() {
+    let server = Server::start().await;
+    let body = json!({ "name": "f", "runtime": "nodejs", "handler": "index.handler", "code": "1" });
+    let lines = server.watch(Method::POST, "/api/v1/functions", body.clone()).await;
+    assert_eq!((&lines[0], &lines[1]["function"]["name"]), (&json!({"log": "building\n"}), &json!("f")));
+    let lines = server.watch(Method::POST, "/api/v1/functions", body).await;
+    assert_eq!(lines.last().unwrap()["problem"]["status"], 409);
+    let lines = server.watch(Method::PUT, "/api/v1/functions/f", json!({ "code": "2" })).await;
+    assert_eq!((lines.len(), &lines[1]["function"]["version"]), (2, &json!(2)));
 }
 
 #[tokio::test]

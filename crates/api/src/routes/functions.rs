@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
-use impuls_control::{FunctionListQuery, FunctionSnapshot};
+use impuls_control::{FunctionChange, FunctionListQuery, FunctionSnapshot, NewFunction};
 use impuls_domain::Caller;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -12,6 +13,7 @@ use crate::app::App;
 use crate::extract::{Authenticated, Path, Query, function};
 use crate::fields::Fields;
 use crate::problem::{Problem, ProblemReply};
+use crate::routes::deploying::{self, WantsLog};
 use crate::upload::Upload;
 use crate::wire::function::{Deleted, FunctionList, FunctionObject};
 use crate::wire::request::{Archive, FunctionRequest};
@@ -53,7 +55,8 @@ async fn render(
 /// Creates a function; its code becomes version 1.
 ///
 /// The body is JSON, or a ZIP archive (`application/zip`) with all other fields as query parameters. Code that
-/// cannot be loaded makes a function with the status `error`.
+/// cannot be built or loaded makes a function with the status `error`. With `Accept: application/x-ndjson` the reply is
+/// one JSON object a line: `{"log": …}` while the code is built, at the end `{"function": …}` or `{"problem": …}`.
 #[utoipa::path(
     post, path = "/api/v1/functions", tag = "functions",
     request_body(content((FunctionRequest = "application/json"), (Archive = "application/zip"))),
@@ -67,12 +70,16 @@ async fn render(
 pub(crate) async fn create_function(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
+    wants: WantsLog,
     upload: Upload,
-) -> Result<(StatusCode, Json<serde_json::Value>), Problem> {
+) -> Result<Response, Problem> {
     let check_runtime = |name: &_| app.control.resolve_runtime(&caller, name).map(drop);
     let new = upload.fields.into_new(upload.archive, check_runtime)?;
-    let created = app.control.create_function(&caller, new).await?;
-    Ok((StatusCode::CREATED, Json(render(&app, &caller, &created, &Fields::ALL).await?)))
+    deploying::answer(wants, StatusCode::CREATED, |build_log| async move {
+        let created = app.control.create_function(&caller, NewFunction { build_log, ..new }).await?;
+        render(&app, &caller, &created, &Fields::ALL).await
+    })
+    .await
 }
 
 /// Lists functions, newest first: all of them, or a page.
@@ -123,7 +130,8 @@ pub(crate) async fn get_function(
 
 /// Changes the fields that are given and publishes the result as the next version.
 ///
-/// `PATCH` does the same. The body is as for creation. A change that changes nothing publishes nothing.
+/// `PATCH` does the same. The body and the reply are as for creation. A change that changes nothing publishes nothing;
+/// code that cannot be built or loaded sets the status `error`, and the version before goes on answering.
 #[utoipa::path(
     put, path = "/api/v1/functions/{name}", tag = "functions",
     params(("name" = String, Path, description = "The function's name or id")),
@@ -139,11 +147,17 @@ pub(crate) async fn update_function(
     State(app): State<App>,
     Authenticated(caller): Authenticated,
     Path(name): Path<String>,
+    wants: WantsLog,
     upload: Upload,
-) -> Result<Json<serde_json::Value>, Problem> {
+) -> Result<Response, Problem> {
     let change = upload.fields.into_change(upload.archive)?;
-    let snapshot = app.control.update_function(&caller, &function(&name)?, change).await?;
-    Ok(Json(render(&app, &caller, &snapshot, &Fields::ALL).await?))
+    let reference = function(&name)?;
+    deploying::answer(wants, StatusCode::OK, |build_log| async move {
+        let change = FunctionChange { build_log, ..change };
+        let snapshot = app.control.update_function(&caller, &reference, change).await?;
+        render(&app, &caller, &snapshot, &Fields::ALL).await
+    })
+    .await
 }
 
 /// Deletes a function with its versions, aliases and logs.

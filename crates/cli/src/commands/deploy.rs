@@ -17,7 +17,9 @@ pub(crate) async fn deploy(client: &Client, args: DeployArgs, output: &mut Outpu
     settings.metadata.extend(args.labels);
     let package = Package::read(&args.path, settings, args.env_file.as_deref(), args.env)?;
     progress.set(format!("deploying {} ({})", package.name, text::size(package.code.size())));
-    let reply = send(client, package).await?;
+    // A build may be long, and says what it does.
+    let mut log = |text: &str| progress.log(text);
+    let reply = send(client, package, &mut log).await?;
     drop(progress);
     let function = &reply.value;
     if output.json {
@@ -27,7 +29,7 @@ pub(crate) async fn deploy(client: &Client, args: DeployArgs, output: &mut Outpu
     }
     if function.status == "error" {
         let reason = function.error.as_ref().map(text::load_error).unwrap_or_default();
-        output.note(&format!("error: the code of {} does not load: {reason}", function.name));
+        output.note(&format!("error: the code of {} cannot be used: {reason}", function.name));
         return Ok(Exit::Refused);
     }
     if output.err_is_terminal && !output.json {
@@ -42,7 +44,11 @@ fn summary(function: &Function) -> String {
     format!("{} version {version} ({}, {}, {size})", function.name, function.runtime, function.handler)
 }
 
-async fn send(client: &Client, package: Package) -> Result<Reply<Function>, CliError> {
+async fn send(
+    client: &Client,
+    package: Package,
+    log: &mut (dyn FnMut(&str) + Send),
+) -> Result<Reply<Function>, CliError> {
     let name = package.name.clone();
     let existing = match client.function(&name).await {
         Ok(reply) => Some(reply.value),
@@ -51,18 +57,25 @@ async fn send(client: &Client, package: Package) -> Result<Reply<Function>, CliE
     };
     let Some(existing) = existing else {
         let fields = create_fields(package)?;
-        return match client.create_function(&fields).await {
+        return match client.create_function(&fields, log).await {
             // Somebody else created it meanwhile.
-            Err(error) if error.status() == Some(StatusCode::CONFLICT) => update(client, &name, fields).await,
+            Err(error) if error.status() == Some(StatusCode::CONFLICT) => {
+                update(client, &name, fields, log).await
+            }
             other => Ok(other?),
         };
     };
-    update(client, &name, update_fields(package, &existing.runtime)).await
+    update(client, &name, update_fields(package, &existing.runtime), log).await
 }
 
-async fn update(client: &Client, name: &str, fields: FunctionFields) -> Result<Reply<Function>, CliError> {
+async fn update(
+    client: &Client,
+    name: &str,
+    fields: FunctionFields,
+    log: &mut (dyn FnMut(&str) + Send),
+) -> Result<Reply<Function>, CliError> {
     let fields = FunctionFields { name: None, ..fields };
-    Ok(client.update_function(name, &fields).await?)
+    Ok(client.update_function(name, &fields, log).await?)
 }
 
 /// Everything that a new function needs.
