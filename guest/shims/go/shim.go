@@ -172,7 +172,7 @@ func impulsCall(ctx context.Context, event []byte, handler impulsFunction) (resu
 		if cause := recover(); cause != nil {
 			name := "panic"
 			if err, ok := cause.(error); ok {
-				name = strings.TrimPrefix(fmt.Sprintf("%T", err), "*")
+				name = impulsName(err)
 			}
 			failure = &impulsFailure{"FunctionError", name, fmt.Sprint(cause), string(debug.Stack())}
 		}
