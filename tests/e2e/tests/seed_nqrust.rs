@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use impuls_e2e::{Data, Network, Raw, Server, Value, commands, eventually, json, within};
+use impuls_e2e::{Data, Launch, Network, Raw, Server, Value, commands, eventually, json, within};
 
 const CREATE: &str = include_str!("../fixtures/seeds/nqrust-create-function.sh");
 const GET: &str = include_str!("../fixtures/seeds/nqrust-get-function-details.sh");
@@ -96,6 +96,8 @@ async fn the_documents_commands_work_as_they_are_printed() {
     let items = eventually("both calls are in the log", SOON, logged).await;
     assert_eq!((&items[0]["status"], &items[0]["function_id"]), (&json!("success"), &json!(reader.id)));
     assert_eq!(items[0]["request_id"], reply["request_id"]);
+    assert_eq!(items[0]["event"], json!({"name": "World", "test": 123}));
+    assert_eq!(items[0]["response"], reply["response"]);
     assert!(reader.paste(&get)["item"]["last_invoked_at"].is_string());
     assert_eq!(reader.paste(DELETE), json!({"message": "Function deleted", "ok": true}));
     assert!(reader.paste(&get)["error"].is_string());
@@ -165,6 +167,60 @@ async fn variables_and_limits_reach_the_function_and_a_rename_keeps_it() {
         Some(()).filter(|()| items.as_array().is_some_and(|items| items.len() == 1))
     };
     eventually("the call under the old name is in the log", SOON, logged).await;
+}
+
+#[tokio::test]
+async fn the_log_has_events_and_responses_up_to_a_bound() {
+    let server = Server::shared().await;
+    let code =
+        "async function handler(event) { if (event.fail) throw new Error('no'); return event.text ?? null; }";
+    let id = create(&server, "node", code).await;
+    let long = "x".repeat(10_000);
+    for event in [json!({"fail": true}), json!({"text": long}), json!(0)] {
+        invoke(&server, &id, event).await;
+    }
+    // What comes through another API pays for nothing that its records do not show.
+    server.post(&format!("/api/v1/functions/{id}/invoke"), &json!({"text": "native"})).await.with_status(200);
+    let logged = async || {
+        let reply = server.get(&format!("/v1/functions/{id}/logs")).await.with_status(200).json();
+        reply["items"].as_array().filter(|items| items.len() == 4).cloned()
+    };
+    let items = eventually("all calls are in the log", SOON, logged).await;
+    assert_eq!((&items[0]["event"], items[0].get("response")), (&Value::Null, None), "{}", items[0]);
+    assert_eq!((&items[1]["event"], &items[1]["response"]), (&json!(0), &Value::Null));
+    let (event, response) = (items[2]["event"].as_str(), items[2]["response"].as_str());
+    assert!(event.is_some_and(|text| text.starts_with("{\"text\":\"xxx") && text.len() == 4096), "{event:?}");
+    assert!(response.is_some_and(|text| text.starts_with("\"xxx") && text.len() == 4096), "{response:?}");
+    assert_eq!((&items[2]["event_truncated"], &items[2]["response_truncated"]), (&json!(true), &json!(true)));
+    assert_eq!((&items[3]["event"], &items[3]["error"]), (&json!({"fail": true}), &json!("no")));
+    assert!(items[3].get("response").is_none() && items[3].get("event_truncated").is_none());
+}
+
+#[tokio::test]
+async fn the_states_of_a_deploy_are_kept_with_their_times() {
+    let data = Data::new();
+    let server = Launch::on(&data).start().await;
+    let log_of = async |server: &Server, id: &str| {
+        let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+        let log = item["state_log"].as_array().cloned().unwrap_or_default();
+        let times: Vec<String> =
+            log.iter().map(|entry| entry["at"].as_str().unwrap_or_default().to_owned()).collect();
+        assert!(times.iter().all(|at| at.ends_with('Z')) && times[0] == item["created_at"], "{item}");
+        log.iter()
+            .map(|entry| entry["state"].as_str().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let id = create(&server, "node", "async function handler(event) { return 1; }").await;
+    let broken = create(&server, "node", "async function handler(event) {").await;
+    assert_eq!(log_of(&server, &id).await, "creating booting deploying ready");
+    assert_eq!(log_of(&server, &broken).await, "creating booting deploying error");
+    let repaired = json!({"code": "async function handler(event) { return 2; }"});
+    server.put(&format!("/v1/functions/{broken}"), &repaired).await.with_status(200);
+    server.stop().await;
+    let server = Launch::on(&data).start().await;
+    let log = log_of(&server, &broken).await;
+    assert_eq!(log, "creating booting deploying error booting deploying ready");
 }
 
 #[tokio::test]
