@@ -288,6 +288,20 @@ async fn the_variables_of_the_earlier_servers_start_one() {
 }
 
 #[tokio::test]
+async fn this_servers_own_variables_beat_those_of_earlier_ones() {
+    let data = Data::new();
+    let launch = Launch::bare(&data, program()).argument("serve");
+    let launch = launch.variable("IMPULS_LISTEN", "127.0.0.1:0").variable("SERVER_ADDR", "nowhere");
+    let launch = launch.variable("IMPULS_DATA_DIR", data.folder()).variable("DATA_DIR", "/proc/nowhere");
+    let launch = launch.variable("IMPULS_STORAGE_TYPE", "sqlite").variable("STORAGE_TYPE", "bogus");
+    let launch = launch.variable("IMPULS_LOG_LEVEL", "warn").variable("RUST_LOG", "=nonsense=");
+    let launch = launch.variable("IMPULS_PREWARM", "0").variable("FAAS_DISABLE_PREWARM", "1");
+    let server = launch.start().await;
+    server.get("/health").await.with_status(200);
+    assert!(data.folder().join("impuls.db").is_file());
+}
+
+#[tokio::test]
 async fn foreign_web_pages_are_refused() {
     let server = Server::shared().await;
     let name = server.node("exports.handler = () => 1;").await;
