@@ -45,6 +45,17 @@ impl Network {
         launch.argument(program()).argument("serve").variable("DATA_DIR", data.folder())
     }
 
+    /// A command line that starts a server, as it is printed, in this namespace and in a folder with a program
+    /// `impuls-server`. The machine's `/var/lib` is not what it sees there.
+    #[must_use]
+    pub fn launch_printed(&self, command: &str, data: &Data) -> Launch {
+        let scratch = data.scratch();
+        std::os::unix::fs::symlink(program(), scratch.join("impuls-server")).expect("the folder is new");
+        let script = format!("mount -t tmpfs none /var/lib && cd '{}' && exec {command}", scratch.display());
+        let launch = Launch::bare(data, PathBuf::from("nsenter")).argument(self.enter());
+        launch.arguments(["unshare", "--mount", "bash", "-c"]).argument(script)
+    }
+
     /// Pastes commands into a shell in this namespace, in a folder, with these variables set.
     #[must_use]
     pub fn paste(&self, commands: &str, folder: &Data, variables: &[(&str, &str)]) -> Outcome {

@@ -6,6 +6,7 @@
 use impuls_e2e::{Data, Network, Server, Value, commands, json};
 
 const QUICK_START: &str = include_str!("../fixtures/seeds/impuls-create-your-first-function.sh");
+const FILE_STORAGE: &str = include_str!("../fixtures/seeds/impuls-file-storage.sh");
 const MIGRATION: &str = include_str!("../fixtures/seeds/impuls-migration.sh");
 /// What "re-import functions via API" comes to; the documents print no command for it.
 const IMPORT: &str = "jq -c '.functions[]' functions_backup.json | while read -r function; do
@@ -27,6 +28,18 @@ async fn the_quick_start_works_as_it_is_printed() {
     assert_eq!(reply["body"]["body"], "Hello from Impuls!");
     assert_eq!(reply["body"]["statusCode"], 200);
     assert!(reply["duration_ms"].is_u64(), "{reply}");
+}
+
+#[tokio::test]
+#[ignore = "needs root, ip, curl"]
+async fn the_printed_command_line_serves_from_the_printed_folder() {
+    let (network, data) = (Network::new(), Data::new());
+    let server = network.launch_printed(commands(FILE_STORAGE)[0], &data).start().await;
+    network.paste(commands(QUICK_START)[0], &data, &[]).success();
+    let reply = network.paste(commands(QUICK_START)[1], &data, &[]).json();
+    assert_eq!(reply["body"]["body"], "Hello from Impuls!", "{reply}");
+    let kept = format!("/proc/{}/root/var/lib/impuls/impuls.db", server.pid());
+    assert!(std::path::Path::new(&kept).is_file(), "{kept}");
 }
 
 #[tokio::test]
