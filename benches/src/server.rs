@@ -14,9 +14,16 @@ use crate::proc;
 use crate::processes::{Process, pause};
 
 /// Settings that a user's environment could bring; what is measured are the defaults.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 15] = [
     "DATA_DIR",
+    "FAAS_DISABLE_PREWARM",
+    "FAAS_WARM_POOL_SIZE",
     "IMPULS_CONFIG",
+    "IMPULS_DATA_DIR",
+    "IMPULS_LISTEN",
+    "IMPULS_PORT",
+    "IMPULS_STORAGE_TYPE",
+    "RUST_LOG",
     "STORAGE_TYPE",
     "IMPULS_DRIVER",
     "IMPULS_MAX_SANDBOXES",

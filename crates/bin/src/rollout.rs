@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use impuls_control::{BuildLog, BuildUnavailable, Rollout, RuntimeRefusal};
+use impuls_control::{BuildLog, BuildUnavailable, Checked, Rollout, RuntimeRefusal};
 use impuls_dispatch::{Dispatch, Target};
-use impuls_domain::{
-    Built, Contract, Deadline, FunctionId, FunctionName, LoadFailure, Revision, RuntimeName,
-};
+use impuls_domain::{Built, Contract, Deadline, FunctionId, FunctionName, Revision, RuntimeName};
 use impuls_runtimes::{Catalogue, RuntimeError};
 use impuls_store::FunctionSnapshot;
 use impuls_worker::LocalWorker;
@@ -66,13 +64,14 @@ impl Rollout for LocalRollout {
         self.builds.build(revision, log).await
     }
 
-    async fn check(&self, function: &FunctionName, revision: &Revision) -> Result<(), LoadFailure> {
+    async fn check(&self, function: &FunctionName, revision: &Revision) -> Checked {
         let target = Target {
             function_name: function.clone(),
             version: impuls_domain::VersionNumber::FIRST,
             revision: revision.clone(),
         };
-        self.worker.check(&target).await
+        let (sandbox_after, checked) = self.worker.check(&target).await;
+        Checked { sandbox_after, failure: checked.err() }
     }
 
     async fn activate(&self, snapshot: &FunctionSnapshot) {

@@ -69,6 +69,9 @@ pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
             "the setting {setting} is accepted and has no effect: functions run in the process sandbox"
         );
     }
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(BACKGROUND_THREADS)

@@ -1,6 +1,7 @@
 //! What can be typed.
 //!
-//! This is the only place that reads the environment, and it does so through `clap`.
+//! The environment is read here, through `clap`, and in `config::variables`, which knows what is no flag's own name; nowhere
+//! else.
 
 mod client;
 mod parsers;

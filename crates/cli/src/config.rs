@@ -1,10 +1,11 @@
-//! What the server was told: defaults < file < environment < flags.
+//! What the server was told: defaults < file < variables of earlier servers < `IMPULS_…` variables < flags.
 //!
 //! [`resolve`] is pure. It refuses only what no server may do; whether a storage or driver of that name exists is for
 //! the binary to say.
 
 mod data_dir;
 mod file;
+mod variables;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,11 +15,14 @@ use std::time::Duration;
 use crate::args::{LogFormat, ServeArgs};
 pub use data_dir::DataDir;
 pub use file::FileConfig;
+pub use variables::Variables;
 
 /// The port when none is given.
 const DEFAULT_PORT: u16 = 8080;
 /// A further port when none is given, which clients of NQRust expect.
 const FURTHER_PORT: u16 = 18080;
+/// The metadata store when none is given.
+const DEFAULT_STORAGE: &str = "sqlite";
 /// How long invocations in flight may take to finish at the end, when nothing is given.
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 
@@ -55,6 +59,8 @@ pub struct ServeConfig {
     pub log_level: String,
     /// Settings that were given, are accepted for compatibility and have no effect. For a line in the log.
     pub without_effect: Vec<&'static str>,
+    /// What else whoever started the server should know about the settings; sentences for the log.
+    pub notices: Vec<String>,
 }
 
 /// Why the server cannot be configured like this.
@@ -85,6 +91,14 @@ pub enum ConfigError {
          listen on 127.0.0.1, or give --insecure-no-auth"
     )]
     Exposed(SocketAddr),
+    /// A variable of the environment that does not have what it must.
+    #[error("{name} in the environment: {reason}")]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// There is no place for data.
     #[error("/var/lib/impuls is not writable and the user has no home folder; give --data-dir")]
     NoDataDir,
@@ -97,18 +111,16 @@ impl ServeArgs {
             Some(path) if !path.as_os_str().is_empty() => FileConfig::read(path)?,
             _ => FileConfig::default(),
         };
-        resolve(file, self)
+        resolve(file, &Variables::of_this_process(), self)
     }
 }
 
-/// The configuration from file, environment and flags; `clap` has already put flags before the environment.
+/// The configuration from file, variables and flags; `clap` has already put flags before their own `IMPULS_…` variables.
 /// An empty text is as good as none.
-pub fn resolve(file: FileConfig, args: ServeArgs) -> Result<ServeConfig, ConfigError> {
-    let listen = addresses(&file, &args)?;
-    let is_given =
-        !args.listen.is_empty() || args.port.is_some() || !file.listen.is_empty() || file.port.is_some();
-    let listen_if_free = if is_given { Vec::new() } else { local(FURTHER_PORT) };
+pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Result<ServeConfig, ConfigError> {
     let insecure_no_auth = args.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
+    let mut notices = notices(variables);
+    let (listen, listen_if_free) = addresses(&file, variables, (&args, insecure_no_auth), &mut notices)?;
     if let Some(exposed) = listen.iter().find(|address| !address.ip().is_loopback())
         && !insecure_no_auth
     {
@@ -116,50 +128,94 @@ pub fn resolve(file: FileConfig, args: ServeArgs) -> Result<ServeConfig, ConfigE
     }
     let without_effect = without_effect(&file, &args);
     let given = |path: &PathBuf| !path.as_os_str().is_empty();
-    let data_dir = match args.data_dir.filter(given).or(file.data_dir.filter(given)) {
+    let data_dir = args.data_dir.filter(given).or_else(|| variables.data_dir());
+    let data_dir = match data_dir.or(file.data_dir.filter(given)) {
         Some(path) => DataDir::Given(path),
         None => DataDir::default_for(args.xdg_data_home, args.home),
     };
+    let storage = text([args.storage, variables.storage(), file.storage]);
     Ok(ServeConfig {
         listen,
         listen_if_free,
         data_dir,
-        storage: text(args.storage, file.storage).unwrap_or_else(|| "sqlite".to_owned()),
-        db_conn: text(args.db_conn, file.db_conn),
-        driver: text(args.driver, file.driver).unwrap_or_else(|| "auto".to_owned()),
+        storage: storage.map_or_else(|| DEFAULT_STORAGE.to_owned(), |name| known_storage(name, &mut notices)),
+        db_conn: text([args.db_conn, variables.db_conn(), file.db_conn]),
+        driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
         shutdown_timeout: args.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),
         max_sandboxes: args.max_sandboxes.or(file.max_sandboxes.map(u32::from)),
         toolchains: args.toolchains.filter(given).or(file.toolchains.filter(given)),
-        prewarm: args.prewarm.or(file.prewarm),
+        prewarm: match args.prewarm {
+            Some(size) => Some(size),
+            None => variables.prewarm()?.or(file.prewarm),
+        },
         log_format: args.log_format.or(file.log_format).unwrap_or_default(),
-        log_level: text(args.log_level, file.log_level).unwrap_or_else(|| "info".to_owned()),
+        log_level: text([args.log_level, variables.log_level(), file.log_level])
+            .unwrap_or_else(|| "info".to_owned()),
         without_effect,
+        notices,
     })
+}
+
+/// What GoFaas and the first Impuls call storage on one machine without a database server is SQLite here.
+fn known_storage(name: String, notices: &mut Vec<String>) -> String {
+    if !["file", "local"].contains(&name.as_str()) {
+        return name;
+    }
+    notices.push(format!("storage {name:?}: functions are recorded in an SQLite file in the data folder"));
+    DEFAULT_STORAGE.to_owned()
+}
+
+fn notices(variables: &Variables) -> Vec<String> {
+    let names = variables.without_effect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let names = names.join(", ");
+    vec![format!(
+        "variables of earlier servers that are set and have no effect: {names}; see docs/compatibility.md"
+    )]
 }
 
 fn local(port: u16) -> Vec<SocketAddr> {
     vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]
 }
 
-/// A port or a list of addresses of a higher level replaces both of a lower one.
-fn addresses(file: &FileConfig, args: &ServeArgs) -> Result<Vec<SocketAddr>, ConfigError> {
+/// Where to listen, and where as well if nobody else does. A port or a list of addresses of a higher level replaces both
+/// of a lower one.
+fn addresses(
+    file: &FileConfig,
+    variables: &Variables,
+    (args, any_host): (&ServeArgs, bool),
+    notices: &mut Vec<String>,
+) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), ConfigError> {
     if !args.listen.is_empty() {
-        return Ok(args.listen.clone());
+        return Ok((args.listen.clone(), Vec::new()));
     }
     if let Some(port) = args.port {
-        return Ok(local(port));
+        return Ok((local(port), Vec::new()));
+    }
+    let told = variables.addresses(any_host)?;
+    if !told.listen.is_empty() {
+        if let Some(name) = told.narrowed {
+            notices.push(format!(
+                "{name} names no host; this server listens on 127.0.0.1 unless it is told --insecure-no-auth"
+            ));
+        }
+        return Ok((told.listen, Vec::new()));
     }
     match (file.listen.is_empty(), file.port) {
         (false, Some(_)) => Err(ConfigError::ListenAndPort),
-        (false, None) => Ok(file.listen.clone()),
-        (true, port) => Ok(local(port.unwrap_or(DEFAULT_PORT))),
+        (false, None) => Ok((file.listen.clone(), Vec::new())),
+        (true, Some(port)) => Ok((local(port), Vec::new())),
+        (true, None) => Ok((local(DEFAULT_PORT), local(FURTHER_PORT))),
     }
 }
 
-fn text(high: Option<String>, low: Option<String>) -> Option<String> {
-    high.filter(|text| !text.is_empty()).or(low.filter(|text| !text.is_empty()))
+/// The first that says something.
+fn text<const N: usize>(by_level: [Option<String>; N]) -> Option<String> {
+    by_level.into_iter().flatten().find(|text| !text.is_empty())
 }
 
 fn without_effect(file: &FileConfig, args: &ServeArgs) -> Vec<&'static str> {

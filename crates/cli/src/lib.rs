@@ -20,6 +20,6 @@ pub use args::{
     FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs, RollbackArgs, ServeArgs, Settings,
     command, parse_from,
 };
-pub use config::{ConfigError, DataDir, FileConfig, ServeConfig, resolve};
+pub use config::{ConfigError, DataDir, FileConfig, ServeConfig, Variables, resolve};
 pub use error::Exit;
 pub use run::run;

@@ -73,8 +73,12 @@ pub(crate) fn authorise(caller: &Caller) -> Result<(), ControlError> {
 
 /// The wall clock, cut to microseconds so that a value survives every store and every wire unchanged.
 pub(crate) fn now() -> OffsetDateTime {
-    let now = OffsetDateTime::now_utc();
-    now.replace_microsecond(now.microsecond()).unwrap_or(now)
+    micros(OffsetDateTime::now_utc())
+}
+
+/// An instant cut to microseconds.
+pub(crate) fn micros(at: OffsetDateTime) -> OffsetDateTime {
+    at.replace_microsecond(at.microsecond()).unwrap_or(at)
 }
 
 /// Runs to the end even when nobody waits any more: a change that is stored must also reach calls.

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use impuls_artifacts::{ArchiveLimits, validate_zip};
 use impuls_domain::{
-    ArtifactDigest, Built, Caller, CodeLayout, Contract, Function, FunctionId, FunctionName, FunctionState,
-    LoadFailure, Revision, RevisionConfig, RevisionId, VersionNumber,
+    ArtifactDigest, Built, Caller, CodeLayout, Contract, DeployStep, Function, FunctionId, FunctionName,
+    FunctionState, LoadFailure, Revision, RevisionConfig, RevisionId, StateLog, VersionNumber,
 };
 use impuls_store::{FunctionKey, FunctionSnapshot, StoreError};
+use time::OffsetDateTime;
 
-use crate::control::{Control, authorise, now, to_the_end};
+use crate::control::{Control, authorise, micros, now, to_the_end};
 use crate::error::ControlError;
 use crate::input::{CODE_LIMIT, Code, FunctionChange, FunctionRef, NewFunction};
 use crate::lock::FunctionGuard;
@@ -29,6 +30,15 @@ impl KeptCode {
     fn of(revision: &Revision) -> Self {
         Self { digest: revision.artifact, layout: revision.layout.clone(), size: revision.code_size }
     }
+}
+
+/// A revision that was built and loaded as far as that shows whether it can be called.
+struct Prepared {
+    revision: Revision,
+    /// Why it cannot.
+    failure: Option<LoadFailure>,
+    /// What happened meanwhile.
+    steps: Vec<(DeployStep, OffsetDateTime)>,
 }
 
 /// What a further deploy is made from.
@@ -80,9 +90,12 @@ impl Control {
         }
         let code = self.keep(code).await?;
         let revision = revision(FunctionId::new(), config, code);
-        let (revision, failure) = self.prepare(&new.name, revision, &new.build_log).await?;
+        let accepted = (DeployStep::Accepted, revision.created_at);
+        let Prepared { revision, failure, steps } = self.prepare(&new.name, revision, &new.build_log).await?;
         let state =
             failure.map_or(FunctionState::Active, |failure| FunctionState::Error { failure, serving: false });
+        let mut state_log = StateLog::default();
+        state_log.extend(std::iter::once(accepted).chain(steps));
         let function = Function {
             id: revision.function,
             scope: new.scope,
@@ -90,6 +103,7 @@ impl Control {
             latest: revision.id,
             latest_version: VersionNumber::FIRST,
             state,
+            state_log,
             created_at: revision.created_at,
             updated_at: revision.created_at,
         };
@@ -234,14 +248,24 @@ impl Control {
         name: &FunctionName,
         revision: Revision,
         log: &BuildLog,
-    ) -> Result<(Revision, Option<LoadFailure>), ControlError> {
+    ) -> Result<Prepared, ControlError> {
         let built = self.rollout.build(name, &revision, log).await?;
         let revision = Revision { built, ..revision };
+        let mut steps = Vec::new();
         let failure = match &revision.built {
             Built::Failed(failure) => Some(failure.clone()),
-            Built::AsIs | Built::Archive(_) => self.rollout.check(name, &revision).await.err(),
+            Built::AsIs | Built::Archive(_) => {
+                let starting = now();
+                steps.push((DeployStep::Starting, starting));
+                let checked = self.rollout.check(name, &revision).await;
+                let loading = checked.sandbox_after.map(|after| micros(starting + after));
+                steps.extend(loading.map(|at| (DeployStep::Loading, at)));
+                checked.failure
+            }
         };
-        Ok((revision, failure))
+        let end = if failure.is_some() { DeployStep::Failed } else { DeployStep::Ready };
+        steps.push((end, now()));
+        Ok(Prepared { revision, failure, steps })
     }
 
     /// What `current` becomes. Code that cannot be called does not replace code that can.
@@ -252,7 +276,10 @@ impl Control {
         source: &Source,
     ) -> Result<FunctionSnapshot, ControlError> {
         let name = source.name(current);
-        let (latest, failure) = self.prepare(&name, next, source.build_log()).await?;
+        let Prepared { revision: latest, failure, steps } =
+            self.prepare(&name, next, source.build_log()).await?;
+        let mut state_log = current.function.state_log.clone();
+        state_log.extend(steps);
         let updated_at = latest.created_at;
         let was_serving = current.function.state.is_serving();
         let (latest, latest_version) = match &failure {
@@ -267,6 +294,7 @@ impl Control {
             latest: latest.id,
             latest_version,
             state,
+            state_log,
             name,
             updated_at,
             ..current.function.clone()

@@ -25,7 +25,7 @@ pub use input::{
     Code, CodeFile, FunctionChange, FunctionList, FunctionListQuery, FunctionRef, LimitSettings, NewAlias,
     NewFunction, Settings,
 };
-pub use rollout::{BuildLog, BuildUnavailable, Rollout, RuntimeRefusal};
+pub use rollout::{BuildLog, BuildUnavailable, Checked, Rollout, RuntimeRefusal};
 
 /// What use cases return as the store has it.
 pub use impuls_store::{AsyncInvocationPage, FunctionSnapshot, InvocationPage, VersionEntry};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use impuls_domain::{Built, Contract, FunctionId, FunctionName, LoadFailure, Revision, RuntimeName};
@@ -92,6 +93,15 @@ impl fmt::Debug for BuildLog {
     }
 }
 
+/// What loading a revision once came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// After how long there was a sandbox to load it in, if there ever was.
+    pub sandbox_after: Option<Duration>,
+    /// Why the code cannot be called.
+    pub failure: Option<LoadFailure>,
+}
+
 /// What makes changes effective.
 #[async_trait]
 pub trait Rollout: Send + Sync + 'static {
@@ -116,7 +126,7 @@ pub trait Rollout: Send + Sync + 'static {
 
     /// Loads the revision's code in a sandbox that is thrown away and says why it cannot be called: it does not parse,
     /// or has no such handler. An error that the top level throws is not found here: it belongs to the call.
-    async fn check(&self, function: &FunctionName, revision: &Revision) -> Result<(), LoadFailure>;
+    async fn check(&self, function: &FunctionName, revision: &Revision) -> Checked;
 
     /// Makes calls see the function as it now is: warms the new revision if the old one was warm, then switches,
     /// then drains the old one. Returns once new calls take the new revision.

@@ -70,10 +70,11 @@ impl Rollout for Notes {
         })
     }
 
-    async fn check(&self, _: &FunctionName, revision: &Revision) -> Result<(), LoadFailure> {
+    async fn check(&self, _: &FunctionName, revision: &Revision) -> Checked {
         assert!(matches!(revision.built, Built::Archive(_)), "only what was built is loaded");
         tokio::task::yield_now().await;
-        if self.is_broken.load(Ordering::Relaxed) { Err(failure("SyntaxError")) } else { Ok(()) }
+        let failure = self.is_broken.load(Ordering::Relaxed).then(|| failure("SyntaxError"));
+        Checked { sandbox_after: Some(std::time::Duration::ZERO), failure }
     }
 
     async fn activate(&self, snapshot: &FunctionSnapshot) {
@@ -378,6 +379,27 @@ async fn pages_together_are_the_whole_list() {
     assert_eq!(list(None, Some(3)).await.2, None, "a full last page has no successor");
     let none = bench.control.list_functions(CALLER, FunctionListQuery { before: None, limit: Some(0) }).await;
     assert!(matches!(none, Err(ControlError::PageLimit { .. })));
+}
+
+#[tokio::test]
+async fn every_deploy_is_told_step_by_step() {
+    use impuls_domain::DeployStep::{Accepted, Failed, Loading, Ready, Starting};
+    let bench = Bench::with_versions(&["1"]).await;
+    let log = async || {
+        let found = bench.control.get_function(CALLER, &reference("f")).await.unwrap().function;
+        assert!(found.state_log.steps().is_sorted_by_key(|(_, at)| *at), "{:?}", found.state_log);
+        found.state_log.steps().iter().map(|(step, _)| *step).collect::<Vec<_>>()
+    };
+    let mut expected = vec![Accepted, Starting, Loading, Ready];
+    assert_eq!(log().await, expected);
+    bench.notes.is_broken.store(true, Ordering::Relaxed);
+    bench.update(code("2")).await.unwrap();
+    expected.extend([Starting, Loading, Failed]);
+    assert_eq!(log().await, expected);
+    bench.notes.is_unbuildable.store(true, Ordering::Relaxed);
+    bench.update(code("3")).await.unwrap();
+    expected.push(Failed);
+    assert_eq!(log().await, expected);
 }
 
 #[tokio::test]

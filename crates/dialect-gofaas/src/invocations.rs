@@ -48,7 +48,7 @@ pub(crate) async fn invoke(
         function: FunctionRef::Id(function),
         qualifier: Qualifier::Latest,
         event,
-        options: InvokeOptions { id: None, timeout, context: context.into() },
+        options: InvokeOptions { timeout, context: context.into(), ..InvokeOptions::default() },
     };
     let accepted = state.dispatch.submit(&caller, request).await?;
     let reply = Accepted {

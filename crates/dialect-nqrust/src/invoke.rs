@@ -8,14 +8,14 @@ use http::HeaderMap;
 use impuls_control::InvocationPage;
 use impuls_dispatch::{FunctionRef, InvokeOptions, InvokeRequest};
 use impuls_domain::limits::PAYLOAD_LIMIT;
-use impuls_domain::{ErrorType, Invocation, InvocationStatus, Qualifier};
+use impuls_domain::{ErrorType, Excerpt, Invocation, InvocationStatus, Qualifier};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::errors::Refusal;
 use crate::functions::reference;
 use crate::router::{Authenticated, State};
-use crate::wire::{InvokeBody, InvokeReply, LogItem, instant, log_lines};
+use crate::wire::{InvokeBody, InvokeReply, LogItem, instant, kept, log_lines};
 
 /// The most bytes of a body: the largest event and its wrapping.
 const BODY_LIMIT: usize = PAYLOAD_LIMIT + 1024;
@@ -35,7 +35,8 @@ pub(crate) async fn invoke_function(
 ) -> Result<Response, Refusal> {
     let body: InvokeBody = state.bodies.json(&headers, body, BODY_LIMIT).await?;
     let event = String::from(Box::<str>::from(body.event)).into();
-    let (function, options) = (FunctionRef::Text(&id), InvokeOptions::default());
+    let function = FunctionRef::Text(&id);
+    let options = InvokeOptions { keep_exchange: true, ..InvokeOptions::default() };
     let request = InvokeRequest { function, qualifier: Qualifier::Latest, event, options };
     let invoked = state.dispatch.invoke(&caller, request).await?;
     let outcome = &invoked.outcome;
@@ -120,6 +121,9 @@ fn item(record: &Invocation) -> LogItem {
         InvocationStatus::Timeout => "timeout",
         InvocationStatus::Failed | InvocationStatus::Cancelled => "error",
     };
+    let event = record.exchange.as_ref().map(|exchange| &exchange.event);
+    let response = record.exchange.as_ref().and_then(|exchange| exchange.response.as_ref());
+    let is_cut = |excerpt: &Excerpt| !excerpt.is_whole();
     LogItem {
         id: record.id.as_uuid(),
         function_id: record.function.as_uuid(),
@@ -127,6 +131,10 @@ fn item(record: &Invocation) -> LogItem {
         duration_ms: u64::try_from(record.usage.duration.as_millis()).unwrap_or(u64::MAX),
         memory_used_mb: None,
         request_id: record.id.as_uuid(),
+        event: event.and_then(kept),
+        event_truncated: event.is_some_and(is_cut),
+        response: response.and_then(kept),
+        response_truncated: response.is_some_and(is_cut),
         logs: log_lines(&record.logs),
         error: record.failure.as_ref().map(|failure| failure.message.clone()),
         invoked_at: instant(record.started_at),

@@ -6,7 +6,8 @@ use impuls_control::{
     BuildLog, Code, FunctionChange, FunctionSnapshot, LimitSettings, NewFunction, Settings,
 };
 use impuls_domain::{
-    Contract, Environment, FunctionState, Handler, LogLevel, Logs, RuntimeName, Scope, limits,
+    Contract, DeployStep, Environment, Excerpt, FunctionState, Handler, LogLevel, Logs, RuntimeName, Scope,
+    StateLog, limits,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -152,6 +153,7 @@ pub(crate) struct FunctionItem {
     guest_ip: Option<String>,
     port: Option<u16>,
     state: &'static str,
+    state_log: Vec<StateItem>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     created_at: String,
@@ -187,12 +189,31 @@ impl FunctionItem {
             guest_ip: None,
             port: None,
             state,
+            state_log: state_items(&function.state_log),
             error,
             created_at: instant(function.created_at),
             updated_at: instant(function.updated_at),
             last_invoked_at: last_invoked_at.map(instant),
         }
     }
+}
+
+/// A state that a function reached, and when.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct StateItem {
+    state: &'static str,
+    at: String,
+}
+
+fn state_items(log: &StateLog) -> Vec<StateItem> {
+    let word = |step| match step {
+        DeployStep::Accepted => "creating",
+        DeployStep::Starting => "booting",
+        DeployStep::Loading => "deploying",
+        DeployStep::Ready => "ready",
+        DeployStep::Failed => "error",
+    };
+    log.steps().iter().map(|(step, at)| StateItem { state: word(*step), at: instant(*at) }).collect()
 }
 
 /// An instant as RFC 3339 text.
@@ -228,10 +249,29 @@ pub(crate) struct LogItem {
     pub(crate) duration_ms: u64,
     pub(crate) memory_used_mb: Option<u32>,
     pub(crate) request_id: Uuid,
+    /// Null if the call came through another API.
+    pub(crate) event: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) event_truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) response_truncated: bool,
     pub(crate) logs: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
     pub(crate) invoked_at: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// What was kept of a JSON text: the value, or of a long one the beginning of its text as a string.
+pub(crate) fn kept(excerpt: &Excerpt) -> Option<Box<RawValue>> {
+    let whole = excerpt.is_whole().then(|| serde_json::from_str(excerpt.text()).ok()).flatten();
+    whole.or_else(|| serde_json::value::to_raw_value(excerpt.text()).ok())
 }
 
 /// Log text line by line, with the marks of this dialect: errors and warnings have one.
@@ -283,6 +323,15 @@ mod tests {
         let environment = environment(Some(variables)).unwrap().unwrap();
         let values: Vec<&str> = environment.variables().values().map(String::as_str).collect();
         assert_eq!(values, ["1", "x", "true"]);
+    }
+
+    #[test]
+    fn what_was_kept_is_the_value_or_the_beginning_of_its_text() {
+        let text = |bytes: &[u8]| kept(&Excerpt::of(bytes)).unwrap().get().to_owned();
+        assert_eq!(text(b"{\"a\": [1]}"), "{\"a\": [1]}");
+        let long = text(format!("[\"{}\"]", "x".repeat(9_000)).as_bytes());
+        assert!(long.starts_with("\"[\\\"xxx") && long.len() < 4_200, "{long}");
+        assert_eq!(text(b"no JSON"), "\"no JSON\"");
     }
 
     #[test]

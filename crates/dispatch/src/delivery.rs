@@ -232,6 +232,7 @@ impl Delivery {
                 id: Some(id),
                 timeout: invocation.timeout,
                 context: invocation.context.into(),
+                keep_exchange: false,
             },
         };
         let next = match self.dispatch.invoke(&Caller::System, request).await {

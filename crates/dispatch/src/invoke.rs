@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use impuls_domain::limits::{PAYLOAD_LIMIT, TIMEOUT_MS};
 use impuls_domain::{
-    Caller, Deadline, ErrorType, FunctionId, Invocation, InvocationId, InvocationStatus, Logs, Outcome,
-    Qualifier, RevisionId, Usage, VersionNumber,
+    Caller, Deadline, ErrorType, Excerpt, Exchange, Failure, FunctionId, Invocation, InvocationId,
+    InvocationStatus, Logs, Outcome, Qualifier, RevisionId, Usage, VersionNumber,
 };
 use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;
@@ -62,6 +62,8 @@ pub struct InvokeOptions {
     /// What else the function is told, as a JSON object; empty for nothing. The member `headers` reaches programs as
     /// `FUNCTION_HEADERS`.
     pub context: Bytes,
+    /// Whether event and response are kept with the record, up to a bound. An asynchronous call keeps both anyway.
+    pub keep_exchange: bool,
 }
 
 /// What became of a call.
@@ -188,11 +190,12 @@ impl Dispatch {
         let target = self.resolve(&entry, request.qualifier).await?;
         let (now, at) = (tokio::time::Instant::now().into_std(), SystemTime::now());
         let longest = Duration::from_millis(*TIMEOUT_MS.end());
-        let InvokeOptions { id, timeout, context } = request.options;
+        let InvokeOptions { id, timeout, context, keep_exchange } = request.options;
         let timeout = timeout.unwrap_or_else(|| target.revision.config.limits.timeout()).min(longest);
         let deadline = Deadline::at(now + timeout);
         let _permit = entry.admission.admit(deadline).await?;
-        let admitted = Admitted { id, event: request.event, context, deadline, timeout, now, at };
+        let asked = keep_exchange.then(|| Excerpt::of(&request.event));
+        let admitted = Admitted { id, event: request.event, asked, context, deadline, timeout, now, at };
         self.run(&entry, target, admitted).await
     }
 
@@ -215,6 +218,7 @@ impl Dispatch {
             version,
             memory_mib: target.revision.config.limits.memory_mib(),
             at: admitted.at,
+            asked: admitted.asked,
             done: false,
         };
         let Admitted { event, context, deadline, now, .. } = admitted;
@@ -280,6 +284,8 @@ impl Dispatch {
 struct Admitted {
     id: Option<InvocationId>,
     event: Bytes,
+    /// What is kept of the event.
+    asked: Option<Excerpt>,
     context: Bytes,
     deadline: Deadline,
     timeout: Duration,
@@ -318,7 +324,17 @@ struct Record<'a> {
     version: VersionNumber,
     memory_mib: u32,
     at: SystemTime,
+    asked: Option<Excerpt>,
     done: bool,
+}
+
+/// How a call ended, as its record has it.
+struct End {
+    status: InvocationStatus,
+    failure: Option<Failure>,
+    exchange: Option<Box<Exchange>>,
+    logs: Logs,
+    usage: Usage,
 }
 
 impl Record<'_> {
@@ -330,16 +346,14 @@ impl Record<'_> {
             Some(failure) if failure.error_type == ErrorType::Timeout => InvocationStatus::Timeout,
             Some(_) => InvocationStatus::Failed,
         };
-        self.push(status, failure, outcome.logs.clone(), outcome.usage);
+        let response = |outcome: &Outcome<Bytes>| outcome.result.as_ref().ok().map(|body| Excerpt::of(body));
+        let exchange =
+            self.asked.take().map(|event| Box::new(Exchange { event, response: response(outcome) }));
+        self.push(End { status, failure, exchange, logs: outcome.logs.clone(), usage: outcome.usage });
     }
 
-    fn push(
-        &self,
-        status: InvocationStatus,
-        failure: Option<impuls_domain::Failure>,
-        logs: Logs,
-        usage: Usage,
-    ) {
+    fn push(&self, end: End) {
+        let End { status, failure, exchange, logs, usage } = end;
         let record = Invocation {
             id: self.id,
             function: self.entry.id,
@@ -347,6 +361,7 @@ impl Record<'_> {
             version: self.version,
             status,
             failure,
+            exchange,
             logs,
             usage,
             started_at: self.at.into(),
@@ -359,7 +374,9 @@ impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.done {
             let usage = Usage { memory_mib: self.memory_mib, ..Usage::default() };
-            self.push(InvocationStatus::Cancelled, None, Logs::default(), usage);
+            let exchange = self.asked.take().map(|event| Box::new(Exchange { event, response: None }));
+            let (status, logs) = (InvocationStatus::Cancelled, Logs::default());
+            self.push(End { status, failure: None, exchange, logs, usage });
         }
     }
 }

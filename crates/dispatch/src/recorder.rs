@@ -26,8 +26,8 @@ pub struct RecorderConfig {
     pub keep: u32,
     /// Time between two flushes. Default 500 ms.
     pub interval: Duration,
-    /// Log text of records that wait for a flush, in bytes, over all functions; beyond it records are kept
-    /// without their text, with its length counted as dropped. Default 64 MiB.
+    /// Log text, events and responses of records that wait for a flush, in bytes, over all functions; beyond it records
+    /// are kept without, with the length of the log counted as dropped. Default 64 MiB.
     pub pending_log_bytes: usize,
 }
 
@@ -63,6 +63,14 @@ fn log_bytes(record: &Invocation) -> usize {
     record.logs.lines().iter().map(|line| line.text.len()).sum()
 }
 
+fn text_bytes(record: &Invocation) -> usize {
+    log_bytes(record) + record.exchange.as_ref().map_or(0, |exchange| exchange.kept_bytes())
+}
+
+fn has_text(record: &Invocation) -> bool {
+    !record.logs.is_empty() || record.exchange.is_some()
+}
+
 impl Recorder {
     /// A recorder over this store; somebody must [`Recorder::run`] it.
     #[must_use]
@@ -83,14 +91,15 @@ impl Recorder {
     /// Notes a record; never waits.
     pub(crate) fn push(&self, entry: &Arc<Entry>, mut record: Invocation) {
         let shared = &*self.shared;
-        if !record.logs.is_empty() {
-            let bytes = log_bytes(&record);
+        if has_text(&record) {
+            let bytes = text_bytes(&record);
             let pending = shared.log_bytes.fetch_add(bytes, Ordering::Relaxed);
             if pending + bytes > shared.config.pending_log_bytes {
                 shared.log_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 let mut none = Logs::default();
-                none.add_dropped(bytes as u64 + record.logs.dropped_bytes());
+                none.add_dropped(log_bytes(&record) as u64 + record.logs.dropped_bytes());
                 record.logs = none;
+                record.exchange = None;
             }
         }
         let (was_clean, overwritten) = {
@@ -102,9 +111,9 @@ impl Recorder {
             (was_clean, overwritten)
         };
         if let Some(record) = overwritten
-            && !record.logs.is_empty()
+            && has_text(&record)
         {
-            shared.log_bytes.fetch_sub(log_bytes(&record), Ordering::Relaxed);
+            shared.log_bytes.fetch_sub(text_bytes(&record), Ordering::Relaxed);
         }
         if was_clean {
             shared.dirty.lock().push(entry.clone());
@@ -140,7 +149,7 @@ impl Recorder {
                 );
             }
         }
-        let bytes: usize = batch.iter().map(log_bytes).sum();
+        let bytes: usize = batch.iter().map(text_bytes).sum();
         shared.log_bytes.fetch_sub(bytes, Ordering::Relaxed);
         batch.clear();
     }

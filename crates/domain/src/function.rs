@@ -6,6 +6,7 @@ use crate::built::LoadFailure;
 use crate::id::{FunctionId, RevisionId};
 use crate::name::{FunctionName, Scope};
 use crate::qualifier::VersionNumber;
+use crate::state_log::StateLog;
 
 /// How the last deploy went. It is decided once, when it is made:
 ///
@@ -55,6 +56,8 @@ pub struct Function {
     pub latest_version: VersionNumber,
     /// How the last deploy went.
     pub state: FunctionState,
+    /// How that and the deploys before went, step by step.
+    pub state_log: StateLog,
     /// When it was created.
     pub created_at: OffsetDateTime,
     /// When it was last deployed or renamed.

@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use crate::exchange::Exchange;
 use crate::id::{FunctionId, InvocationId, RevisionId};
 use crate::logs::Logs;
 use crate::outcome::Failure;
@@ -43,7 +44,7 @@ impl InvocationStatus {
     }
 }
 
-/// One call as it is kept for `GET …/logs`: everything but the event and the result.
+/// One call as it is kept for `GET …/logs`. Event and result are kept only for an API that shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
     /// The request id that the function saw.
@@ -58,6 +59,8 @@ pub struct Invocation {
     pub status: InvocationStatus,
     /// Why it failed; `None` if and only if it succeeded or was cancelled.
     pub failure: Option<Failure>,
+    /// What it was asked and what it answered, if somebody wanted that kept.
+    pub exchange: Option<Box<Exchange>>,
     /// What it wrote.
     pub logs: Logs,
     /// What it cost.

@@ -10,6 +10,7 @@ pub mod built;
 pub mod caller;
 pub mod deadline;
 pub mod digest;
+pub mod exchange;
 pub mod function;
 pub mod id;
 pub mod invocation;
@@ -19,6 +20,7 @@ pub mod name;
 pub mod outcome;
 pub mod qualifier;
 pub mod revision;
+pub mod state_log;
 pub mod usage;
 
 pub use alias::{Alias, AliasError, AliasTarget};
@@ -27,6 +29,7 @@ pub use built::{Built, LoadFailure};
 pub use caller::Caller;
 pub use deadline::Deadline;
 pub use digest::{ArtifactDigest, ArtifactDigestError};
+pub use exchange::{EXCERPT_LIMIT, Excerpt, Exchange};
 pub use function::{Function, FunctionState};
 pub use id::{FunctionId, IdError, InvocationId, RevisionId, SandboxId};
 pub use invocation::{Invocation, InvocationStatus};
@@ -39,4 +42,5 @@ pub use revision::{
     CodeLayout, CommandLine, CommandLineError, Contract, DriverChoice, Environment, EnvironmentError,
     Handler, HandlerError, Metadata, MetadataError, NetworkPolicy, Revision, RevisionConfig,
 };
+pub use state_log::{DeployStep, STATE_LOG_LIMIT, StateLog};
 pub use usage::Usage;

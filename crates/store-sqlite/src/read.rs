@@ -31,7 +31,8 @@ macro_rules! snapshot {
             "SELECT f.id AS f_id, f.scope AS f_scope, f.name AS f_name, f.latest AS f_latest, \
              f.latest_version AS f_latest_version, f.state AS f_state, f.failure_class AS f_failure_class, \
              f.failure_message AS f_failure_message, f.failure_file AS f_failure_file, \
-             f.failure_line AS f_failure_line, f.created_at AS f_created_at, f.updated_at AS f_updated_at, ",
+             f.failure_line AS f_failure_line, f.created_at AS f_created_at, f.updated_at AS f_updated_at, \
+             f.state_log AS f_state_log, ",
             revision_columns!(),
             ", (SELECT json_group_array(json_array(a.name, a.description, a.updated_at, \
                  json((SELECT json_group_array(json_array(t.version, t.weight) ORDER BY t.position) \

@@ -2,6 +2,7 @@
 //! outside: [`StoreError::Damaged`] names the column that does not hold what it must.
 
 mod async_invocation;
+mod exchange;
 mod function;
 mod invocation;
 mod logs;

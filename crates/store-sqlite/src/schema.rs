@@ -41,6 +41,7 @@ fn migrations() -> Migrator {
         simple(2, "contracts", include_str!("../migrations/0002_contracts.sql")),
         simple(3, "async invocations", include_str!("../migrations/0003_async_invocations.sql")),
         simple(4, "builds", include_str!("../migrations/0004_builds.sql")),
+        simple(5, "state log and exchange", include_str!("../migrations/0005_state_log_and_exchange.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator

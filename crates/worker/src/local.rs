@@ -1,7 +1,7 @@
 //! The worker of this machine.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use impuls_artifacts::{ArtifactStore, CodeFolders};
@@ -98,10 +98,21 @@ impl LocalWorker {
     }
 
     /// Loads a target's code in a sandbox that is thrown away, and gone before this returns. Only what makes every call fail before the top
-    /// level runs to its end is an error: code that does not parse, and a missing file or handler.
-    pub async fn check(&self, target: &Target) -> Result<(), LoadFailure> {
+    /// level runs to its end is an error: code that does not parse, and a missing file or handler. Also says after how long
+    /// there was a sandbox to load it in, if there ever was.
+    pub async fn check(&self, target: &Target) -> (Option<Duration>, Result<(), LoadFailure>) {
+        let sandbox_after = OnceLock::new();
+        let checked = self.load_once(target, &sandbox_after).await;
+        (sandbox_after.into_inner(), checked)
+    }
+
+    async fn load_once(
+        &self,
+        target: &Target,
+        sandbox_after: &OnceLock<Duration>,
+    ) -> Result<(), LoadFailure> {
         let by = Deadline::at((Instant::now() + self.context.config.init_timeout).into_std());
-        match self.context.start(target, true, by).await {
+        match self.context.start(target, Some(sandbox_after), by).await {
             Ok((sandbox, _logs)) => {
                 drop(self.context.destroy(sandbox).await);
                 Ok(())

@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 15] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -29,6 +29,9 @@ const NEEDS: [Need; 12] = [
     Need { package: "libtool", purpose: LAMBDA_CLIENT, is_met: || tools::has("libtoolize") },
     Need { package: "cmake", purpose: LAMBDA_CLIENT, is_met: || tools::has("cmake") },
     Need { package: "g++", purpose: LAMBDA_CLIENT, is_met: || tools::has("g++") },
+    Need { package: "curl", purpose: "curl, for the documents' commands", is_met: || tools::has("curl") },
+    Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
+    Need { package: "iproute2", purpose: "network namespaces of tests", is_met: || tools::has("ip") },
     Need {
         package: "wrk",
         purpose: "the load generator of the benchmarks",

@@ -29,7 +29,7 @@ pub fn program() -> PathBuf {
 }
 
 #[expect(clippy::disallowed_methods, reason = "interpreters are found on the PATH of whoever runs the tests")]
-fn inherited(name: &str) -> OsString {
+pub(crate) fn inherited(name: &str) -> OsString {
     std::env::var_os(name).unwrap_or_default()
 }
 

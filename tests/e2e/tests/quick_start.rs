@@ -1,42 +1,59 @@
-//! What a newcomer types first: the commands of the seed's own quick start, character by character but for the port.
+//! What a newcomer types first: the commands of the documents of Impuls in Go, character by character, on the port that
+//! they print.
 
-use std::process::{Command, Stdio};
+#![allow(clippy::indexing_slicing, reason = "a test that does not find what it expects panics")]
 
-use impuls_e2e::{Server, Value, json};
+use impuls_e2e::{Data, Network, Server, Value, commands, json};
 
-const CREATE: &str = r#"curl -X POST http://localhost:8080/api/v1/functions \
-  -H "Content-Type: application/json" \
-  -d '{
-    "name": "hello-world",
-    "runtime": "nodejs20",
-    "handler": "index.handler",
-    "code": "exports.handler = async (event) => { return { statusCode: 200, body: \"Hello from Impuls!\" }; }"
-  }'"#;
-
-const INVOKE: &str = r#"curl -X POST http://localhost:8080/api/v1/functions/hello-world/invoke?local=true \
-  -H "Content-Type: application/json" \
-  -d '{"name": "World"}'"#;
-
-fn paste(command: &str, server: &Server) -> Value {
-    let command = command.replace(":8080", &format!(":{}", server.address().port()));
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &command]).env("NO_PROXY", "*").stdin(Stdio::null());
-    serde_json::from_slice(&shell.output().unwrap_or_else(|error| unreachable!("no shell: {error}")).stdout)
-        .unwrap_or_default()
-}
+const QUICK_START: &str = include_str!("../fixtures/seeds/impuls-create-your-first-function.sh");
+const FILE_STORAGE: &str = include_str!("../fixtures/seeds/impuls-file-storage.sh");
+const MIGRATION: &str = include_str!("../fixtures/seeds/impuls-migration.sh");
+/// What "re-import functions via API" comes to; the documents print no command for it.
+const IMPORT: &str = "jq -c '.functions[]' functions_backup.json | while read -r function; do
+    curl -s -X POST http://localhost:8080/api/v1/functions -H 'Content-Type: application/json' -d \"$function\"
+done";
 
 #[tokio::test]
-#[ignore = "needs curl"]
-async fn the_seeds_quick_start_works_as_it_is_printed() {
-    let server = Server::start().await;
-    let created = paste(CREATE, &server);
+#[ignore = "needs root, ip, curl"]
+async fn the_quick_start_works_as_it_is_printed() {
+    let (network, data) = (Network::new(), Data::new());
+    let _server = network.launch(&data).start().await;
+    let commands = commands(QUICK_START);
+    assert_eq!(commands.len(), 2);
+    let created = network.paste(commands[0], &data, &[]).json();
     assert_eq!(created["name"], "hello-world", "{created}");
     assert_eq!((&created["memory_mb"], &created["timeout_sec"]), (&json!(128), &json!(30)));
-    let reply = paste(INVOKE, &server);
+    let reply = network.paste(commands[1], &data, &[]).json();
     assert_eq!(reply["status_code"], 200, "{reply}");
     assert_eq!(reply["body"]["body"], "Hello from Impuls!");
     assert_eq!(reply["body"]["statusCode"], 200);
     assert!(reply["duration_ms"].is_u64(), "{reply}");
+}
+
+#[tokio::test]
+#[ignore = "needs root, ip, curl"]
+async fn the_printed_command_line_serves_from_the_printed_folder() {
+    let (network, data) = (Network::new(), Data::new());
+    let server = network.launch_printed(commands(FILE_STORAGE)[0], &data).start().await;
+    network.paste(commands(QUICK_START)[0], &data, &[]).success();
+    let reply = network.paste(commands(QUICK_START)[1], &data, &[]).json();
+    assert_eq!(reply["body"]["body"], "Hello from Impuls!", "{reply}");
+    let kept = format!("/proc/{}/root/var/lib/impuls/impuls.db", server.pid());
+    assert!(std::path::Path::new(&kept).is_file(), "{kept}");
+}
+
+#[tokio::test]
+#[ignore = "needs root, ip, curl, jq"]
+async fn functions_move_to_another_server_as_it_is_printed() {
+    let (old, new) = (Network::new(), Network::new());
+    let (folder, other) = (Data::new(), Data::new());
+    let _servers = (old.launch(&folder).start().await, new.launch(&other).start().await);
+    old.paste(commands(QUICK_START)[0], &folder, &[]).success();
+    old.paste(commands(MIGRATION)[0], &folder, &[]).success();
+    let created = new.paste(IMPORT, &folder, &[]).json();
+    assert_eq!(created["status"], "active", "{created}");
+    let reply = new.paste(commands(QUICK_START)[1], &folder, &[]).json();
+    assert_eq!(reply["body"]["body"], "Hello from Impuls!");
 }
 
 #[tokio::test]

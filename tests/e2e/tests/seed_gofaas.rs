@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use impuls_e2e::{Data, Launch, Reply, Server, Value, eventually, json, unique};
+use impuls_e2e::{Data, Launch, Network, Reply, Server, Value, commands, eventually, json, unique};
 
 /// How long something that takes moments may take on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
+
+const CREATE: &str = include_str!("../fixtures/seeds/gofaas-create-a-function.sh");
+const INVOKE: &str = include_str!("../fixtures/seeds/gofaas-invoke-the-function.sh");
 
 const PYTHON: &str = "import json, os, sys\n\
      event = json.load(sys.stdin)\n\
@@ -52,6 +55,32 @@ fn refused(reply: Reply, status: u16, code: &str) -> String {
     let body = reply.with_status(status).json();
     assert_eq!((&body["success"], &body["error"]["code"]), (&json!(false), &json!(code)), "{body}");
     body["error"].to_string()
+}
+
+#[tokio::test]
+#[ignore = "needs root, ip, curl, go"]
+async fn the_quick_start_works_as_it_is_printed() {
+    let (network, data) = (Network::new(), Data::new());
+    let _server = network.launch(&data).start().await;
+    let created = network.paste(commands(CREATE)[0], &data, &[]).json();
+    assert_eq!((&created["success"], &created["data"]["name"]), (&json!(true), &json!("hello")), "{created}");
+    // What is in angle brackets is for the reader to fill in.
+    let id = id_of(&created["data"]);
+    let [invoke, look] = commands(INVOKE)[..] else { unreachable!("two commands are printed") };
+    let accepted = network.paste(&invoke.replace("<function-id-from-step-3>", &id), &data, &[]).json();
+    assert_eq!(accepted["data"]["status"], "pending", "{accepted}");
+    let invocation = accepted["data"]["invocation_id"].as_str().unwrap_or_default();
+    let look = look.replace("<invocation-id>", invocation);
+    let ended = async || {
+        let found = network.paste(&look, &data, &[]).json()["data"].clone();
+        (found["completed_at"].is_string()).then_some(found)
+    };
+    let ended = eventually("the invocation ends", SOON, ended).await;
+    assert_eq!(
+        (&ended["status"], &ended["result"]),
+        (&json!("completed"), &json!("Hello, FaaS!\n")),
+        "{ended}"
+    );
 }
 
 #[tokio::test]

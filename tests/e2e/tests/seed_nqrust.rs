@@ -1,47 +1,48 @@
-//! What clients of NQRust's serverless functions send: the commands of its documents, as they are printed but for the
-//! port, and its samples.
+//! What clients of NQRust's serverless functions send: the commands of its documents, character by character on the port
+//! that they print, and its samples.
 
 #![allow(clippy::indexing_slicing, reason = "a test that does not find what it expects panics")]
 
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use impuls_e2e::{Raw, Server, Value, eventually, json};
+use impuls_e2e::{Data, Launch, Network, Raw, Server, Value, commands, eventually, json, within};
 
-const CREATE: &str = r#"curl -X POST http://localhost:18080/v1/functions \
-  -H "Content-Type: application/json" \
-  -d '{
-    "name": "hello-nodejs",
-    "runtime": "node",
-    "handler": "handler",
-    "code": "async function handler(event) { return { message: \"Hello from Node.js!\", timestamp: new Date().toISOString(), input: event }; }",
-    "vcpu": 1,
-    "memory_mb": 256
-  }'"#;
-const GET: &str = "curl http://localhost:18080/v1/functions/$FUNCTION_ID";
-const LIST: &str = "curl http://localhost:18080/v1/functions";
-const UPDATE: &str = r#"curl -X PUT http://localhost:18080/v1/functions/$FUNCTION_ID \
-  -H "Content-Type: application/json" \
-  -d '{
-    "code": "async function handler(event) { return { message: \"UPDATED CODE!\", version: 2, input: event }; }"
-  }'"#;
-const INVOKE: &str = r#"curl -X POST http://localhost:18080/v1/functions/$FUNCTION_ID/invoke \
-  -H "Content-Type: application/json" \
-  -d '{"event": {"name": "World", "test": 123}}'"#;
-const LOGS: &str = r#"curl "http://localhost:18080/v1/functions/$FUNCTION_ID/logs?limit=50""#;
-const DELETE: &str = "curl -X DELETE http://localhost:18080/v1/functions/$FUNCTION_ID";
+const CREATE: &str = include_str!("../fixtures/seeds/nqrust-create-function.sh");
+const GET: &str = include_str!("../fixtures/seeds/nqrust-get-function-details.sh");
+const POLL: &str = include_str!("../fixtures/seeds/nqrust-status-polling.sh");
+const LIST: &str = include_str!("../fixtures/seeds/nqrust-list-all-functions.sh");
+const UPDATE: &str = include_str!("../fixtures/seeds/nqrust-update-function.sh");
+const INVOKE: &str = include_str!("../fixtures/seeds/nqrust-invoke-function.sh");
+const LOGS: &str = include_str!("../fixtures/seeds/nqrust-get-function-invocation-logs.sh");
+const LIST_VMS: &str = include_str!("../fixtures/seeds/nqrust-monitor-function-vm.sh");
+const GET_VM: &str = include_str!("../fixtures/seeds/nqrust-check-the-vm.sh");
+const DELETE: &str = include_str!("../fixtures/seeds/nqrust-delete-function.sh");
+const WORKFLOW: &str = include_str!("../fixtures/seeds/nqrust-complete-workflow-example.js");
+/// The id that the documents print.
+const PRINTED_ID: &str = "f35fc685-c85e-4f25-93ca-13b32b2de5d8";
 
 /// How long something that takes moments may take on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-fn paste(command: &str, server: &Server, id: &str) -> Value {
-    let command = command.replace(":18080", &format!(":{}", server.address().port()));
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &command]).env("NO_PROXY", "*").env("FUNCTION_ID", id).stdin(Stdio::null());
-    let output = shell.output().unwrap_or_else(|error| unreachable!("no shell: {error}"));
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
+/// A reader of the documents: a shell in which `FUNCTION_ID` is set.
+struct Reader {
+    network: Network,
+    folder: Data,
+    id: String,
+}
+
+impl Reader {
+    fn text(&self, block: &str) -> String {
+        let outcome = self.network.paste(commands(block)[0], &self.folder, &[("FUNCTION_ID", &self.id)]);
+        outcome.success()
+    }
+
+    fn paste(&self, block: &str) -> Value {
+        let text = self.text(block);
+        serde_json::from_str(&text).unwrap_or_else(|error| unreachable!("{error}: {text}"))
+    }
 }
 
 fn id_of(created: &Value) -> String {
@@ -59,45 +60,67 @@ async fn invoke(server: &Server, id: &str, event: Value) -> Value {
 }
 
 #[tokio::test]
-#[ignore = "needs curl"]
+#[ignore = "needs root, ip, curl, jq"]
 async fn the_documents_commands_work_as_they_are_printed() {
-    let server = Server::start().await;
-    let id = id_of(&paste(CREATE, &server, ""));
-    let item = &paste(GET, &server, &id)["item"];
-    assert_eq!(
-        (&item["state"], &item["memory_mb"], &item["vcpu"]),
-        (&json!("ready"), &json!(256), &json!(1.0))
-    );
+    let mut reader = Reader { network: Network::new(), folder: Data::new(), id: String::new() };
+    let _server = reader.network.launch(&reader.folder).start().await;
+    reader.id = id_of(&reader.paste(CREATE));
+    let polled = reader.text(POLL);
+    assert_eq!(polled, "Current state: ready\nFunction is ready!\n");
+    assert!(reader.paste(GET)["error"].is_string(), "nobody has the printed id");
+    let get = GET.replace(PRINTED_ID, &reader.id);
+    let item = &reader.paste(&get)["item"];
+    assert_eq!((&item["memory_mb"], &item["vcpu"]), (&json!(256), &json!(1.0)), "{item}");
     assert_eq!((&item["timeout_seconds"], &item["handler"]), (&json!(30), &json!("handler")));
-    assert_eq!(paste(LIST, &server, &id)["items"][0]["id"], id.as_str());
-    let reply = paste(INVOKE, &server, &id);
-    assert_eq!(reply["status"], "success", "{reply}");
+    assert_eq!(reader.paste(LIST)["items"][0]["id"], reader.id.as_str());
+    let reply = reader.paste(INVOKE);
+    assert_eq!(
+        (&reply["status"], &reply["response"]["message"]),
+        (&json!("success"), &json!("Hello from Node.js!"))
+    );
     assert_eq!(reply["response"]["input"], json!({"name": "World", "test": 123}));
     assert!(reply["logs"].is_array() && reply["request_id"].is_string() && reply["duration_ms"].is_u64());
-    assert_eq!(paste(UPDATE, &server, &id)["item"]["id"], id.as_str());
-    let reply = paste(INVOKE, &server, &id);
+    assert_eq!(reader.paste(UPDATE)["item"]["id"], reader.id.as_str());
+    let reply = reader.paste(INVOKE);
     assert_eq!(
         (&reply["response"]["message"], &reply["response"]["version"]),
         (&json!("UPDATED CODE!"), &json!(2))
     );
+    let vm = reader.paste(LIST_VMS)["items"][0].clone();
+    assert_eq!(vm["name"], format!("fn-hello-nodejs-{}", &reader.id[..8]));
+    assert_eq!(reader.paste(&GET_VM.replace("{vm_id}", &id_of(&vm)))["item"]["id"], vm["id"]);
     let logged = async || {
-        let items = paste(LOGS, &server, &id)["items"].clone();
+        let items = reader.paste(LOGS)["items"].clone();
         Some(items).filter(|items| items.as_array().is_some_and(|items| items.len() == 2))
     };
     let items = eventually("both calls are in the log", SOON, logged).await;
-    assert_eq!((&items[0]["status"], &items[0]["function_id"]), (&json!("success"), &json!(id)));
+    assert_eq!((&items[0]["status"], &items[0]["function_id"]), (&json!("success"), &json!(reader.id)));
     assert_eq!(items[0]["request_id"], reply["request_id"]);
-    assert!(paste(GET, &server, &id)["item"]["last_invoked_at"].is_string());
-    assert_eq!(paste(DELETE, &server, &id), json!({"message": "Function deleted", "ok": true}));
-    assert!(paste(GET, &server, &id)["error"].is_string());
+    assert_eq!(items[0]["event"], json!({"name": "World", "test": 123}));
+    assert_eq!(items[0]["response"], reply["response"]);
+    assert!(reader.paste(&get)["item"]["last_invoked_at"].is_string());
+    assert_eq!(reader.paste(DELETE), json!({"message": "Function deleted", "ok": true}));
+    assert!(reader.paste(&get)["error"].is_string());
+}
+
+#[tokio::test]
+#[ignore = "needs root, ip, node"]
+async fn the_documents_workflow_runs_as_it_is_printed() {
+    let reader = Reader { network: Network::new(), folder: Data::new(), id: String::new() };
+    let _server = reader.network.launch(&reader.folder).start().await;
+    // It has `await` and `return` outside of any function, so it is part of one.
+    let script = reader.folder.scratch().join("workflow.js");
+    let written = std::fs::write(&script, format!("(async () => {{\n{WORKFLOW}\n}})();\n"));
+    assert!(written.is_ok());
+    let printed = reader.network.paste("node workflow.js", &reader.folder, &[]).success();
+    assert!(printed.contains("Deployment status: ready"), "{printed}");
+    assert!(printed.contains("{ message: 'Hello!', input: { name: 'World', value: 123 } }"), "{printed}");
 }
 
 #[tokio::test]
 async fn the_python_sample_computes() {
     let server = Server::shared().await;
-    let code = "def handler(event):\n    numbers = event.get('numbers', [])\n    return {\n        'sum': sum(numbers),\n        \
-                'avg': sum(numbers) / len(numbers) if numbers else 0,\n        \
-                'max': max(numbers) if numbers else None,\n        'min': min(numbers) if numbers else None\n    }\n";
+    let code = include_str!("../fixtures/seeds/nqrust-python-data-processing.py");
     let id = create(&server, "python", code).await;
     let reply = invoke(&server, &id, json!({"numbers": [1, 2, 3, 6]})).await;
     assert_eq!(reply["response"], json!({"sum": 12, "avg": 3.0, "max": 6, "min": 1}), "{reply}");
@@ -106,14 +129,20 @@ async fn the_python_sample_computes() {
 }
 
 #[tokio::test]
-async fn the_sample_that_forgets_an_import_says_so() {
+async fn samples_that_need_what_they_lack_say_so() {
     let server = Server::shared().await;
-    let code = "def handler(event):\n    name = event.get('name')\n    value = event.get('value')\n    return {\n        \
-                'message': f'Hello, {name}!',\n        'value': value * 2,\n        'timestamp': str(datetime.now())\n    }\n";
-    let id = create(&server, "python", code).await;
-    let reply = invoke(&server, &id, json!({"name": "a", "value": 1})).await;
-    assert_eq!(reply["status"], "error", "{reply}");
-    assert!(reply["error"].as_str().is_some_and(|error| error.contains("datetime")), "{reply}");
+    let fails = async |runtime: &str, code: &str, event: Value, part: &str| {
+        let id = create(&server, runtime, code).await;
+        let reply = within("the call ends", SOON, invoke(&server, &id, event)).await;
+        assert_eq!(reply["status"], "error", "{reply}");
+        assert!(reply["error"].as_str().is_some_and(|error| error.contains(part)), "{reply}");
+    };
+    let python = include_str!("../fixtures/seeds/nqrust-python-function.py");
+    fails("python", python, json!({"name": "a", "value": 1}), "'datetime' is not defined").await;
+    let node = include_str!("../fixtures/seeds/nqrust-node-function.js");
+    fails("node", node, json!({"name": "a"}), "someAsyncOperation is not defined").await;
+    let request = include_str!("../fixtures/seeds/nqrust-node-http-request.js");
+    fails("node", request, json!({"url": "https://127.0.0.1/"}), "ECONNREFUSED").await;
 }
 
 #[tokio::test]
@@ -138,6 +167,60 @@ async fn variables_and_limits_reach_the_function_and_a_rename_keeps_it() {
         Some(()).filter(|()| items.as_array().is_some_and(|items| items.len() == 1))
     };
     eventually("the call under the old name is in the log", SOON, logged).await;
+}
+
+#[tokio::test]
+async fn the_log_has_events_and_responses_up_to_a_bound() {
+    let server = Server::shared().await;
+    let code =
+        "async function handler(event) { if (event.fail) throw new Error('no'); return event.text ?? null; }";
+    let id = create(&server, "node", code).await;
+    let long = "x".repeat(10_000);
+    for event in [json!({"fail": true}), json!({"text": long}), json!(0)] {
+        invoke(&server, &id, event).await;
+    }
+    // What comes through another API pays for nothing that its records do not show.
+    server.post(&format!("/api/v1/functions/{id}/invoke"), &json!({"text": "native"})).await.with_status(200);
+    let logged = async || {
+        let reply = server.get(&format!("/v1/functions/{id}/logs")).await.with_status(200).json();
+        reply["items"].as_array().filter(|items| items.len() == 4).cloned()
+    };
+    let items = eventually("all calls are in the log", SOON, logged).await;
+    assert_eq!((&items[0]["event"], items[0].get("response")), (&Value::Null, None), "{}", items[0]);
+    assert_eq!((&items[1]["event"], &items[1]["response"]), (&json!(0), &Value::Null));
+    let (event, response) = (items[2]["event"].as_str(), items[2]["response"].as_str());
+    assert!(event.is_some_and(|text| text.starts_with("{\"text\":\"xxx") && text.len() == 4096), "{event:?}");
+    assert!(response.is_some_and(|text| text.starts_with("\"xxx") && text.len() == 4096), "{response:?}");
+    assert_eq!((&items[2]["event_truncated"], &items[2]["response_truncated"]), (&json!(true), &json!(true)));
+    assert_eq!((&items[3]["event"], &items[3]["error"]), (&json!({"fail": true}), &json!("no")));
+    assert!(items[3].get("response").is_none() && items[3].get("event_truncated").is_none());
+}
+
+#[tokio::test]
+async fn the_states_of_a_deploy_are_kept_with_their_times() {
+    let data = Data::new();
+    let server = Launch::on(&data).start().await;
+    let log_of = async |server: &Server, id: &str| {
+        let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+        let log = item["state_log"].as_array().cloned().unwrap_or_default();
+        let times: Vec<String> =
+            log.iter().map(|entry| entry["at"].as_str().unwrap_or_default().to_owned()).collect();
+        assert!(times.iter().all(|at| at.ends_with('Z')) && times[0] == item["created_at"], "{item}");
+        log.iter()
+            .map(|entry| entry["state"].as_str().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let id = create(&server, "node", "async function handler(event) { return 1; }").await;
+    let broken = create(&server, "node", "async function handler(event) {").await;
+    assert_eq!(log_of(&server, &id).await, "creating booting deploying ready");
+    assert_eq!(log_of(&server, &broken).await, "creating booting deploying error");
+    let repaired = json!({"code": "async function handler(event) { return 2; }"});
+    server.put(&format!("/v1/functions/{broken}"), &repaired).await.with_status(200);
+    server.stop().await;
+    let server = Launch::on(&data).start().await;
+    let log = log_of(&server, &broken).await;
+    assert_eq!(log, "creating booting deploying error booting deploying ready");
 }
 
 #[tokio::test]

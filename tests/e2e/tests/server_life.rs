@@ -262,10 +262,43 @@ async fn the_seeds_flags_and_environment_start_a_server() {
     std::os::unix::fs::symlink(program(), &seed).unwrap();
     let launch = Launch::bare(&data, seed).arguments(["--port", "0", "--kernel", "/nowhere/vmlinux"]);
     let launch = launch.variable("DATA_DIR", data.folder()).variable("IMPULS_LOCAL_MODE", "true");
-    let server = launch.variable("STORAGE_TYPE", "sqlite").start().await;
+    let server = launch.variable("STORAGE_TYPE", "file").start().await;
     assert!(server.address().ip().is_loopback());
+    assert!(server.log().contains("SQLite"), "{}", server.log());
     assert!(data.folder().join("impuls.db").is_file());
     assert_eq!(server.call(&server.node("exports.handler = () => 1;").await, &Value::Null).await, 1);
+}
+
+#[tokio::test]
+async fn the_variables_of_the_earlier_servers_start_one() {
+    let data = Data::new();
+    let launch = Launch::bare(&data, program()).argument("serve");
+    let launch = launch.variable("SERVER_ADDR", ":0").variable("STORAGE_TYPE", "local");
+    let launch = launch.variable("STORAGE_BASE_DIR", data.folder()).variable("RUST_LOG", "warn");
+    let server = launch.variable("DB_PASSWORD", "hidden").variable("FAAS_API_KEY", "hidden").start().await;
+    assert!(server.address().ip().is_loopback());
+    assert!(data.folder().join("impuls.db").is_file());
+    let log = server.log();
+    assert!(log.contains("SERVER_ADDR names no host"), "{log}");
+    assert!(log.contains("DB_PASSWORD, FAAS_API_KEY") && !log.contains("hidden"), "{log}");
+    server.get("/health").await.with_status(200);
+    let refused = Launch::bare(&Data::new(), program()).argument("serve").variable("MANAGER_BIND", "nowhere");
+    let refused = refused.refused().await;
+    assert!(refused.message.contains("MANAGER_BIND"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn this_servers_own_variables_beat_those_of_earlier_ones() {
+    let data = Data::new();
+    let launch = Launch::bare(&data, program()).argument("serve");
+    let launch = launch.variable("IMPULS_LISTEN", "127.0.0.1:0").variable("SERVER_ADDR", "nowhere");
+    let launch = launch.variable("IMPULS_DATA_DIR", data.folder()).variable("DATA_DIR", "/proc/nowhere");
+    let launch = launch.variable("IMPULS_STORAGE_TYPE", "sqlite").variable("STORAGE_TYPE", "bogus");
+    let launch = launch.variable("IMPULS_LOG_LEVEL", "warn").variable("RUST_LOG", "=nonsense=");
+    let launch = launch.variable("IMPULS_PREWARM", "0").variable("FAAS_DISABLE_PREWARM", "1");
+    let server = launch.start().await;
+    server.get("/health").await.with_status(200);
+    assert!(data.folder().join("impuls.db").is_file());
 }
 
 #[tokio::test]

@@ -6,13 +6,15 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use impuls_artifacts::LocalArtifacts;
-use impuls_control::{BuildLog, BuildUnavailable, FunctionSnapshot, Rollout, RuntimeRefusal, Stores};
+use impuls_control::{
+    BuildLog, BuildUnavailable, Checked, FunctionSnapshot, Rollout, RuntimeRefusal, Stores,
+};
 use impuls_dispatch::{
     CommandPool, Config, ExecuteRequest, Executed, Recorder, RecorderConfig, RunError, RunRequest, Target,
     Worker,
 };
 use impuls_domain::{
-    Built, Caller, Contract, Deadline, FunctionId, FunctionName, LoadFailure, Outcome, Revision, RuntimeName,
+    Built, Caller, Contract, Deadline, FunctionId, FunctionName, Outcome, Revision, RuntimeName,
 };
 use impuls_store_sqlite::SqliteStore;
 use serde_json::{Value, json};
@@ -71,8 +73,8 @@ impl Rollout for Idle {
         Ok(Built::AsIs)
     }
 
-    async fn check(&self, _: &FunctionName, _: &Revision) -> Result<(), LoadFailure> {
-        Ok(())
+    async fn check(&self, _: &FunctionName, _: &Revision) -> Checked {
+        Checked::default()
     }
 
     async fn activate(&self, _: &FunctionSnapshot) {}

@@ -25,23 +25,23 @@ pub enum LogFormat {
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServeArgs {
     /// Listen on exactly this address; may be repeated; port 0 takes a free one [default: 127.0.0.1:8080, and
-    /// 127.0.0.1:18080 if it is free].
+    /// 127.0.0.1:18080 if it is free] [env: IMPULS_LISTEN, separated by commas].
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
-    /// Listen on this port of 127.0.0.1.
+    /// Listen on this port of 127.0.0.1 [env: IMPULS_PORT].
     #[arg(long, value_name = "PORT", conflicts_with = "listen")]
     pub port: Option<u16>,
     /// Where everything is kept [default: /var/lib/impuls when writable, else the user's data folder].
-    #[arg(long, value_name = "DIR", env = "DATA_DIR", value_parser = path())]
+    #[arg(long, value_name = "DIR", env = "IMPULS_DATA_DIR", value_parser = path())]
     pub data_dir: Option<PathBuf>,
     /// A configuration file (TOML). Environment variables and flags override it.
     #[arg(long, value_name = "FILE", env = "IMPULS_CONFIG", value_parser = path())]
     pub config: Option<PathBuf>,
     /// Where functions are recorded [default: sqlite].
-    #[arg(long, value_name = "NAME", env = "STORAGE_TYPE")]
+    #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE")]
     pub storage: Option<String>,
     /// How to reach a database server, for storage that needs one.
-    #[arg(long, value_name = "STRING", env = "DB_CONN", hide_env_values = true)]
+    #[arg(long, value_name = "STRING", env = "IMPULS_DB_CONN", hide_env_values = true)]
     pub db_conn: Option<String>,
     /// How functions are isolated [default: auto, the strongest that works here].
     #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]

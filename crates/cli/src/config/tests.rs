@@ -6,8 +6,12 @@ fn file(text: &str) -> FileConfig {
     toml::from_str(text).unwrap()
 }
 
+fn resolved(file: FileConfig, args: ServeArgs) -> ServeConfig {
+    resolve(file, &Variables::default(), args).unwrap()
+}
+
 fn listens(text: &str, args: ServeArgs) -> String {
-    match resolve(file(text), args) {
+    match resolve(file(text), &Variables::default(), args) {
         Ok(config) => config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         Err(error) => error.to_string(),
     }
@@ -15,7 +19,7 @@ fn listens(text: &str, args: ServeArgs) -> String {
 
 #[test]
 fn nothing_given_means_loopback_sqlite_and_the_strongest_isolation() {
-    let config = resolve(FileConfig::default(), ServeArgs::default()).unwrap();
+    let config = resolved(FileConfig::default(), ServeArgs::default());
     assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!((config.storage.as_str(), config.driver.as_str()), ("sqlite", "auto"));
     assert_eq!(config.shutdown_timeout, Duration::from_secs(30));
@@ -28,7 +32,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     let text =
         "storage = 'file'\ndriver = 'microvm'\nprewarm = 2\nshutdown_timeout = '1m30s'\ndata_dir = '/f'";
     let args = ServeArgs { storage: Some("postgres".into()), prewarm: Some(0), ..ServeArgs::default() };
-    let config = resolve(file(text), args).unwrap();
+    let config = resolved(file(text), args);
     assert_eq!((config.storage.as_str(), config.driver.as_str()), ("postgres", "microvm"));
     assert_eq!((config.prewarm, config.shutdown_timeout), (Some(0), Duration::from_secs(90)));
     assert_eq!(config.data_dir, DataDir::Given("/f".into()));
@@ -37,14 +41,14 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
 #[test]
 fn a_switch_of_the_file_can_be_turned_off_by_a_flag() {
     let args = ServeArgs { allow_weaker_isolation: Some(false), ..ServeArgs::default() };
-    assert!(!resolve(file("allow_weaker_isolation = true"), args).unwrap().allow_weaker_isolation);
+    assert!(!resolved(file("allow_weaker_isolation = true"), args).allow_weaker_isolation);
 }
 
 #[test]
 fn an_empty_text_is_as_good_as_none() {
     let args =
         ServeArgs { storage: Some(String::new()), data_dir: Some(PathBuf::new()), ..ServeArgs::default() };
-    let config = resolve(file("data_dir = '/f'"), args).unwrap();
+    let config = resolved(file("data_dir = '/f'"), args);
     assert_eq!((config.storage.as_str(), config.data_dir), ("sqlite", DataDir::Given("/f".into())));
 }
 
@@ -74,7 +78,7 @@ fn an_exposed_address_needs_the_explicit_switch() {
 #[test]
 fn settings_without_effect_are_named() {
     let args = ServeArgs { local_mode: Some(true), kernel: Some("/k".into()), ..ServeArgs::default() };
-    let config = resolve(file("rootfs = '/r'"), args).unwrap();
+    let config = resolved(file("rootfs = '/r'"), args);
     assert_eq!(config.without_effect, ["local_mode", "kernel", "rootfs"]);
 }
 
@@ -97,9 +101,124 @@ fn a_wrong_file_names_line_and_key() {
 
 #[test]
 fn the_further_port_is_wanted_only_when_no_address_is_given() {
-    let further = |args| resolve(FileConfig::default(), args).unwrap().listen_if_free;
+    let further = |args| resolved(FileConfig::default(), args).listen_if_free;
     let home = || ServeArgs { home: Some("/home/a".into()), ..ServeArgs::default() };
     assert_eq!(further(home()), ["127.0.0.1:18080".parse().unwrap()]);
     assert_eq!(further(ServeArgs { port: Some(8080), ..home() }), []);
     assert_eq!(further(ServeArgs { listen: vec!["127.0.0.1:1".parse().unwrap()], ..home() }), []);
+}
+
+/// What variables and arguments come to.
+fn told(variables: &[(&str, &str)], args: ServeArgs) -> Result<ServeConfig, String> {
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    let variables: Variables = variables.iter().map(owned).collect();
+    let file = file("port = 3\ndata_dir = '/file'\nlog_level = 'error'\nprewarm = 9");
+    resolve(file, &variables, args).map_err(|error| error.to_string())
+}
+
+fn told_to_listen(variables: &[(&str, &str)], args: ServeArgs) -> String {
+    match told(variables, args) {
+        Ok(config) => config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn the_addresses_of_earlier_servers_are_taken() {
+    let check = |variables: &[(&str, &str)], expected: &str| {
+        assert_eq!(told_to_listen(variables, ServeArgs::default()), expected, "{variables:?}");
+    };
+    check(&[], "127.0.0.1:3");
+    check(&[("SERVER_ADDR", "")], "127.0.0.1:3");
+    check(&[("SERVER_ADDR", ":8081")], "127.0.0.1:8081");
+    check(&[("SERVER_ADDR", "localhost:8081"), ("MANAGER_BIND", "[::1]:5")], "127.0.0.1:8081 [::1]:5");
+    check(&[("SERVER_ADDR", ":5"), ("MANAGER_BIND", "127.0.0.1:5")], "127.0.0.1:5");
+    check(&[("FAAS_API_PORT", "8090")], "127.0.0.1:8090");
+    check(&[("FAAS_API_HOST", "127.0.0.2")], "127.0.0.2:8080");
+    check(&[("IMPULS_API_PORT", "8091"), ("SERVER_ADDR", ":1")], "127.0.0.1:8091");
+    check(&[("IMPULS_PORT", "8092"), ("IMPULS_API_PORT", "1")], "127.0.0.1:8092");
+    check(&[("IMPULS_LISTEN", "127.0.0.1:1,[::1]:2"), ("IMPULS_PORT", "7")], "127.0.0.1:1 [::1]:2");
+}
+
+#[test]
+fn a_port_without_a_host_is_every_address_only_where_that_is_allowed() {
+    let notices = |args| told(&[("SERVER_ADDR", ":8081")], args).unwrap().notices.join("\n");
+    assert!(notices(ServeArgs::default()).contains("SERVER_ADDR names no host"));
+    let open = || ServeArgs { insecure_no_auth: Some(true), ..ServeArgs::default() };
+    assert_eq!(notices(open()), "");
+    assert_eq!(told_to_listen(&[("SERVER_ADDR", ":8081")], open()), "0.0.0.0:8081");
+    let exposed = told_to_listen(&[("MANAGER_BIND", "0.0.0.0:18080")], ServeArgs::default());
+    assert!(exposed.contains("--insecure-no-auth"), "{exposed}");
+}
+
+#[test]
+fn a_flag_beats_variables_and_they_beat_the_file() {
+    let flags = ServeArgs {
+        port: Some(9),
+        data_dir: Some("/flag".into()),
+        log_level: Some("warn".into()),
+        prewarm: Some(1),
+        ..ServeArgs::default()
+    };
+    let variables = [
+        ("SERVER_ADDR", "not looked at"),
+        ("DATA_DIR", "/variable"),
+        ("STORAGE_BASE_DIR", "/lower"),
+        ("RUST_LOG", "debug"),
+        ("FAAS_WARM_POOL_SIZE", "4"),
+    ];
+    let config = told(&variables, flags).unwrap();
+    assert_eq!((config.data_dir, config.log_level.as_str()), (DataDir::Given("/flag".into()), "warn"));
+    assert_eq!((config.listen, config.prewarm), (local(9), Some(1)));
+    let config = told(&variables[1..], ServeArgs::default()).unwrap();
+    assert_eq!((config.data_dir, config.log_level.as_str()), (DataDir::Given("/variable".into()), "debug"));
+    assert_eq!((config.listen, config.prewarm), (local(3), Some(4)));
+    let config = told(&variables[2..], ServeArgs::default()).unwrap();
+    assert_eq!(config.data_dir, DataDir::Given("/lower".into()));
+    let config = told(&[("FAAS_DISABLE_PREWARM", "1")], ServeArgs::default()).unwrap();
+    assert_eq!(config.prewarm, Some(0));
+}
+
+#[test]
+fn a_variable_that_makes_no_sense_is_named() {
+    for name in ["SERVER_ADDR", "MANAGER_BIND", "IMPULS_PORT", "IMPULS_LISTEN", "FAAS_API_PORT"] {
+        let refused = told_to_listen(&[(name, "nowhere")], ServeArgs::default());
+        assert!(refused.starts_with(name), "{refused}");
+    }
+    let refused = told(&[("FAAS_WARM_POOL_SIZE", "many")], ServeArgs::default()).unwrap_err();
+    assert!(refused.starts_with("FAAS_WARM_POOL_SIZE"), "{refused}");
+}
+
+#[test]
+fn storage_of_one_machine_is_sqlite_whatever_it_was_called() {
+    for name in ["file", "local", "sqlite"] {
+        let config = told(&[("STORAGE_TYPE", name)], ServeArgs::default()).unwrap();
+        assert_eq!(config.storage, "sqlite");
+        assert_eq!(config.notices.len(), usize::from(name != "sqlite"));
+    }
+    let config = told(&[("STORAGE_TYPE", "postgres"), ("DB_CONN", "x")], ServeArgs::default()).unwrap();
+    assert_eq!((config.storage.as_str(), config.db_conn.as_deref()), ("postgres", Some("x")));
+}
+
+#[test]
+fn variables_without_effect_are_named_but_never_their_values() {
+    let set = [
+        ("DB_PASSWORD", "secret"),
+        ("REDIS_ADDR", "localhost:6379"),
+        ("WORKER_USE_CONTAINER", "true"),
+        ("MANAGER_BRIDGE", "fcbr0"),
+        ("MANAGER_BIND", "127.0.0.1:1"),
+        ("FAAS_API_KEY", "secret"),
+        ("FAAS_BASE_URL", "http://localhost:8080"),
+        ("PATH", "/bin"),
+        ("JWT_SECRET", ""),
+    ];
+    let notices = told(&set, ServeArgs::default()).unwrap().notices;
+    let names = "DB_PASSWORD, FAAS_API_KEY, MANAGER_BRIDGE, REDIS_ADDR, WORKER_USE_CONTAINER;";
+    assert!(
+        notices.len() == 1 && notices[0].contains(names) && !notices[0].contains("secret"),
+        "{notices:?}"
+    );
+    let variables: Variables = [("DB_PASSWORD".to_owned(), "secret".to_owned())].into_iter().collect();
+    assert_eq!(format!("{variables:?}"), "{\"DB_PASSWORD\"}");
 }

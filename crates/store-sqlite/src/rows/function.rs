@@ -1,7 +1,8 @@
 //! Functions and aliases.
 
 use impuls_domain::{
-    Alias, AliasTarget, Function, FunctionId, FunctionState, LoadFailure, RevisionId, Scope, VersionNumber,
+    Alias, AliasTarget, DeployStep, Function, FunctionId, FunctionState, LoadFailure, RevisionId, Scope,
+    StateLog, VersionNumber,
 };
 use impuls_store::{FunctionSnapshot, StoreError};
 use sqlx::Row as _;
@@ -24,6 +25,8 @@ pub(crate) struct FunctionRow {
     pub(crate) latest_version: i64,
     pub(crate) state: &'static str,
     pub(crate) failure: Option<LoadFailure>,
+    /// Steps and instants as JSON.
+    pub(crate) state_log: String,
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
 }
@@ -44,6 +47,7 @@ impl FunctionRow {
             latest_version: saturate(function.latest_version.get()),
             state,
             failure,
+            state_log: encode_log(&function.state_log),
             created_at: micros(function.created_at),
             updated_at: micros(function.updated_at),
         }
@@ -81,6 +85,7 @@ pub(crate) fn snapshot(row: &SqliteRow) -> Result<FunctionSnapshot, StoreError> 
         latest: RevisionId::from_uuid(fields.uuid("f_latest")?),
         latest_version: version(&fields, "f_latest_version")?,
         state: state(&fields)?,
+        state_log: state_log(&fields)?,
         created_at: fields.instant("f_created_at")?,
         updated_at: fields.instant("f_updated_at")?,
     };
@@ -108,6 +113,24 @@ fn state(fields: &Fields<'_>) -> Result<FunctionState, StoreError> {
         }
         other => Err(damaged("f_state", format_args!("{other:?} is not known"))),
     }
+}
+
+fn encode_log(log: &StateLog) -> String {
+    let steps: Vec<(&str, i64)> = log.steps().iter().map(|(step, at)| (step.as_str(), micros(*at))).collect();
+    // Words and numbers.
+    serde_json::to_string(&steps).unwrap_or_else(|_| "[]".to_owned())
+}
+
+fn state_log(fields: &Fields<'_>) -> Result<StateLog, StoreError> {
+    let wrong = |error: &dyn std::fmt::Display| damaged("f_state_log", error);
+    let steps: Vec<(String, i64)> =
+        serde_json::from_str(fields.plain("f_state_log")?).map_err(|error| wrong(&error))?;
+    let mut log = StateLog::default();
+    for (step, at) in steps {
+        let known = DeployStep::parse(&step).ok_or_else(|| wrong(&format_args!("{step:?} is not known")))?;
+        log.push(known, instant(at).map_err(|error| wrong(&error))?);
+    }
+    Ok(log)
 }
 
 /// Name, description, time of change, and version and weight of each target.

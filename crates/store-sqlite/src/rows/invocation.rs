@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use impuls_domain::{
-    ErrorType, Failure, FunctionId, Invocation, InvocationId, InvocationStatus, RevisionId, Usage,
+    ErrorType, Exchange, Failure, FunctionId, Invocation, InvocationId, InvocationStatus, RevisionId, Usage,
 };
 use impuls_store::StoreError;
 use sqlx::sqlite::SqliteRow;
 
 use super::function::version;
-use super::{Fields, Key, damaged, logs, micros, saturate};
+use super::{Fields, Key, damaged, exchange, logs, micros, saturate};
 
 /// A row of `invocations`.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(crate) struct InvocationRow {
     pub(crate) started_at: i64,
     pub(crate) log_dropped: i64,
     pub(crate) logs: Option<Vec<u8>>,
+    pub(crate) exchange: Option<Vec<u8>>,
 }
 
 impl InvocationRow {
@@ -44,6 +45,7 @@ impl InvocationRow {
             started_at: micros(invocation.started_at),
             log_dropped: saturate(invocation.logs.dropped_bytes()),
             logs: logs::encode(&invocation.logs),
+            exchange: invocation.exchange.as_deref().map(exchange::encode),
         }
     }
 }
@@ -60,6 +62,7 @@ pub(crate) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
         version: version(&fields, "version")?,
         status: fields.one_of("status", InvocationStatus::parse)?,
         failure: failure(&fields)?,
+        exchange: exchange_of(&fields)?,
         logs: logs.ok_or_else(|| damaged("logs", "they cannot be decoded"))?,
         usage: Usage {
             duration: Duration::from_nanos(fields.number("duration_ns")?),
@@ -68,6 +71,12 @@ pub(crate) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
         },
         started_at: fields.instant("started_at")?,
     })
+}
+
+fn exchange_of(fields: &Fields<'_>) -> Result<Option<Box<Exchange>>, StoreError> {
+    let Some(bytes) = fields.plain::<Option<&[u8]>>("exchange")? else { return Ok(None) };
+    let exchange = exchange::decode(bytes).ok_or_else(|| damaged("exchange", "it cannot be decoded"))?;
+    Ok(Some(Box::new(exchange)))
 }
 
 pub(super) fn failure(fields: &Fields<'_>) -> Result<Option<Failure>, StoreError> {

@@ -25,15 +25,18 @@ pub(super) fn encode(logs: &Logs) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(logs.lines().iter().map(|line| line.text.len() + 3).sum());
     for line in logs.lines() {
         bytes.push(number(line.level));
-        let mut length = line.text.len();
-        while length >= 0x80 {
-            bytes.push((length & 0x7f) as u8 | 0x80);
-            length >>= 7;
-        }
-        bytes.push(length as u8);
+        push_length(&mut bytes, line.text.len());
         bytes.extend_from_slice(line.text.as_bytes());
     }
     Some(bytes)
+}
+
+pub(super) fn push_length(bytes: &mut Vec<u8>, mut length: usize) {
+    while length >= 0x80 {
+        bytes.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
 }
 
 /// The logs of stored bytes; `None` if they are damaged.
@@ -51,7 +54,7 @@ pub(super) fn decode(mut bytes: &[u8], dropped: u64) -> Option<Logs> {
     Some(logs)
 }
 
-fn decode_length(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
+pub(super) fn decode_length(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut length = 0;
     for shift in [0, 7, 14, 21, 28] {
         let (&byte, rest) = bytes.split_first()?;

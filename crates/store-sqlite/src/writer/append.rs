@@ -11,8 +11,8 @@ use crate::rows::{InvocationRow, Key};
 type Query = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
 const COLUMNS: &str = "id, function, revision, version, status, error_type, error_class, error_message, \
-     error_stack, duration_ns, init_duration_ns, memory_mib, started_at, log_dropped, logs";
-const COLUMN_COUNT: usize = 15;
+     error_stack, duration_ns, init_duration_ns, memory_mib, started_at, log_dropped, logs, exchange";
+const COLUMN_COUNT: usize = 16;
 
 /// How many rows one statement takes; the rest of a batch goes in smaller ones. Each statement is a hand-over to
 /// SQLite's thread, which costs as much as several rows. Few sizes, so that every statement stays compiled.
@@ -75,7 +75,8 @@ pub(super) async fn append(
                 .bind(row.memory_mib)
                 .bind(row.started_at)
                 .bind(row.log_dropped)
-                .bind(row.logs.as_ref());
+                .bind(row.logs.as_ref())
+                .bind(row.exchange.as_ref());
         }
         query.execute(&mut *connection).await?;
     }

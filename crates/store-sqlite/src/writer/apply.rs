@@ -39,7 +39,8 @@ async fn create(
     let failure = function.failure.as_ref();
     sqlx::query(
         "INSERT INTO functions (id, scope, name, latest, latest_version, state, failure_class, failure_message, \
-         failure_file, failure_line, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         failure_file, failure_line, created_at, updated_at, state_log) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(function.id.to_vec())
     .bind(&function.scope)
@@ -53,6 +54,7 @@ async fn create(
     .bind(failure.and_then(|failure| failure.line))
     .bind(function.created_at)
     .bind(function.updated_at)
+    .bind(&function.state_log)
     .execute(&mut *connection)
     .await
     .map_err(unless_unique(StoreError::NameTaken))?;
@@ -75,7 +77,8 @@ async fn deploy(
     let failure = function.failure.as_ref();
     sqlx::query(
         "UPDATE functions SET scope = ?, name = ?, latest = ?, latest_version = ?, state = ?, failure_class = ?, \
-         failure_message = ?, failure_file = ?, failure_line = ?, created_at = ?, updated_at = ? WHERE id = ?",
+         failure_message = ?, failure_file = ?, failure_line = ?, created_at = ?, updated_at = ?, \
+         state_log = ? WHERE id = ?",
     )
     .bind(&function.scope)
     .bind(&function.name)
@@ -88,6 +91,7 @@ async fn deploy(
     .bind(failure.and_then(|failure| failure.line))
     .bind(function.created_at)
     .bind(function.updated_at)
+    .bind(&function.state_log)
     .bind(function.id.to_vec())
     .execute(&mut *connection)
     .await

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use impuls_domain::{
-    Alias, AliasTarget, ArtifactDigest, Built, CodeLayout, CommandLine, Contract, DriverChoice, Environment,
-    Function, FunctionId, FunctionState, Invocation, InvocationId, InvocationStatus, Limits, LoadFailure,
-    Logs, Metadata, NetworkPolicy, Revision, RevisionConfig, RevisionId, Scope, Usage, VersionNumber,
+    Alias, AliasTarget, ArtifactDigest, Built, CodeLayout, CommandLine, Contract, DeployStep, DriverChoice,
+    Environment, Function, FunctionId, FunctionState, Invocation, InvocationId, InvocationStatus, Limits,
+    LoadFailure, Logs, Metadata, NetworkPolicy, Revision, RevisionConfig, RevisionId, Scope, StateLog, Usage,
+    VersionNumber,
 };
 use time::OffsetDateTime;
 
@@ -36,10 +37,17 @@ pub fn function(name: &str) -> (Function, Revision) {
         latest: revision.id,
         latest_version: VersionNumber::FIRST,
         state: FunctionState::Active,
+        state_log: log([DeployStep::Accepted, DeployStep::Loading, DeployStep::Ready], revision.created_at),
         created_at: revision.created_at,
         updated_at: revision.created_at,
     };
     (function, revision)
+}
+
+fn log<const N: usize>(steps: [DeployStep; N], from: OffsetDateTime) -> StateLog {
+    let mut log = StateLog::default();
+    log.extend(steps.into_iter().zip(0..).map(|(step, n)| (step, from + Duration::from_micros(n))));
+    log
 }
 
 /// A new revision; every field depends on the seed.
@@ -96,6 +104,7 @@ pub fn deployed(function: &Function, revision: &Revision) -> Function {
         latest: revision.id,
         latest_version: function.latest_version.next(),
         updated_at: function.updated_at + Duration::from_secs(1),
+        state_log: log([DeployStep::Starting, DeployStep::Failed], function.updated_at),
         ..function.clone()
     }
 }
@@ -139,6 +148,7 @@ pub fn invocation(function: &Function, micros: i64) -> Invocation {
         version: function.latest_version,
         status: InvocationStatus::Succeeded,
         failure: None,
+        exchange: None,
         logs: Logs::default(),
         usage: Usage {
             duration: Duration::from_micros(1_234),

@@ -2,7 +2,8 @@
 
 use impuls_domain::limits::LOG_LIMIT;
 use impuls_domain::{
-    ErrorType, Failure, Function, FunctionId, Invocation, InvocationStatus, LogLevel, Logs, Usage,
+    EXCERPT_LIMIT, ErrorType, Excerpt, Exchange, Failure, Function, FunctionId, Invocation, InvocationStatus,
+    LogLevel, Logs, Usage,
 };
 
 use super::fixture::{create, function, invocation};
@@ -56,6 +57,11 @@ pub async fn every_kind_of_record_comes_back_whole(store: &(impl FunctionStore +
         batch.push(Invocation { status, failure: Some(failure), logs, ..invocation(&function, micros) });
     }
     let cancelled = InvocationStatus::Cancelled;
+    for (response, micros) in [(None, 50), (Some("[]".repeat(EXCERPT_LIMIT)), 51)] {
+        let response = response.map(|text| Excerpt::of(text.as_bytes()));
+        let exchange = Exchange { event: Excerpt::of(b"{\"n\": 1}"), response };
+        batch.push(Invocation { exchange: Some(exchange.into()), ..invocation(&function, micros) });
+    }
     batch.push(Invocation { status: cancelled, usage: Usage::default(), ..invocation(&function, 99) });
     append(store, &batch, MANY).await;
     assert_eq!(list_all(store, function.id).await, reversed(batch));

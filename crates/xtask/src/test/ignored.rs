@@ -41,7 +41,7 @@ impl Machine {
         note("kvm", Path::new("/dev/kvm").exists());
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
-        for program in ["php", "perl", "java", "npm", "autoconf", "cmake"] {
+        for program in ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go"] {
             note(program, tools::has(program));
         }
         note("wrk", process::output_of("which", &["wrk"]).is_some());
