@@ -139,6 +139,7 @@ impl StartContext {
         let assignment = Assignment {
             code,
             limits: SandboxLimits::from(&config.limits),
+            network: config.network.clone(),
             init: init(target, command, check),
         };
         let mut tries = TRIES;

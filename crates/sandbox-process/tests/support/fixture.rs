@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use impuls_domain::{Deadline, InvocationId, SandboxId};
+use impuls_domain::{Deadline, InvocationId, NetworkPolicy, SandboxId};
 use impuls_guest_protocol::Init;
 use impuls_sandbox::{
     Assignment, BindMount, Call, Connection, Hold, InitReport, Reply, RuntimeImage, Sandbox, SandboxDriver,
@@ -162,7 +162,10 @@ impl Fixture {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join(file), code).unwrap();
         let init = init(&format!("{}.handler", file.split('.').next().unwrap()), limits);
-        sandbox.assign(Assignment { code: folder, limits, init }, deadline(20)).await.unwrap()
+        sandbox
+            .assign(Assignment { code: folder, limits, network: NetworkPolicy::Off, init }, deadline(20))
+            .await
+            .unwrap()
     }
 
     /// A sandbox with code, and a connection to it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use impuls_domain::{
     ArtifactDigest, CodeLayout, CommandLine, Contract, DriverChoice, Environment, FunctionId, Limits,
-    Metadata, NetworkPolicy, Revision, RevisionConfig, RevisionId,
+    Metadata, Revision, RevisionConfig, RevisionId,
 };
 use impuls_store::{StoreError, VersionEntry};
 use sqlx::sqlite::SqliteRow;
@@ -29,7 +29,7 @@ pub(crate) struct RevisionRow {
     pub(crate) environment: String,
     pub(crate) limits: Limits,
     pub(crate) driver: &'static str,
-    pub(crate) network: &'static str,
+    pub(crate) network: String,
     pub(crate) created_at: i64,
 }
 
@@ -55,7 +55,7 @@ impl RevisionRow {
             environment,
             limits: config.limits.clone(),
             driver: config.driver.as_str(),
-            network: config.network.as_str(),
+            network: config.network.to_text(),
             created_at: micros(revision.created_at),
         })
     }
@@ -83,7 +83,7 @@ pub(super) fn revision(row: &SqliteRow) -> Result<Revision, StoreError> {
             environment: environment(&fields)?,
             limits: limits(&fields)?,
             driver: fields.one_of("r_driver", DriverChoice::parse)?,
-            network: fields.one_of("r_network", NetworkPolicy::parse)?,
+            network: fields.parse("r_network")?,
         },
         created_at: fields.instant("r_created_at")?,
     })

@@ -134,7 +134,7 @@ async fn publish(
     .bind(limits.idle_timeout().as_secs() as i64)
     .bind(limits.min_warm())
     .bind(revision.driver)
-    .bind(revision.network)
+    .bind(&revision.network)
     .bind(revision.created_at)
     .execute(&mut *connection)
     .await
