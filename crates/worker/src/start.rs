@@ -317,6 +317,7 @@ fn copy(error: &SandboxError) -> SandboxError {
             step: step.clone(),
             source: std::io::Error::new(source.kind(), source.to_string()),
         },
+        SandboxError::Network(text) => SandboxError::Network(text.clone()),
         SandboxError::DiedInSetup(text) => SandboxError::DiedInSetup(text.clone()),
         SandboxError::Protocol(text) => SandboxError::Protocol(text.clone()),
         SandboxError::SpawnerGone => SandboxError::SpawnerGone,

@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -22,6 +22,11 @@ const NEEDS: [Need; 11] = [
     },
     Need { package: "ruby", purpose: "Ruby, for Ruby functions", is_met: || tools::has("ruby") },
     Need { package: "php-cli", purpose: "PHP, for PHP functions", is_met: || tools::has("php") },
+    Need {
+        package: "nftables",
+        purpose: "the packet filter of functions that have a network",
+        is_met: || Path::new("/usr/sbin/nft").exists(),
+    },
     Need { package: "python3-pip", purpose: "pip, for the Lambda client for Python", is_met: tools::has_pip },
     Need { package: "autoconf", purpose: LAMBDA_CLIENT, is_met: || tools::has("autoreconf") },
     Need { package: "automake", purpose: LAMBDA_CLIENT, is_met: || tools::has("automake") },

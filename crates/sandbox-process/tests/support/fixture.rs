@@ -16,7 +16,7 @@ use impuls_sandbox::{
     Assignment, BindMount, Call, Connection, Hold, InitReport, Reply, RuntimeImage, Sandbox, SandboxDriver,
     SandboxLimits, SandboxSpec, StartMethod,
 };
-use impuls_sandbox_process::{Config, ProcessDriver};
+use impuls_sandbox_process::{Config, NetworkConfig, ProcessDriver};
 
 /// The program that is executed as the spawner.
 pub fn spawner_exe() -> PathBuf {
@@ -119,7 +119,12 @@ impl Fixture {
     pub async fn new() -> Self {
         let turn = TURN.lock().await;
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { run_dir: folder.path().join("run"), exe: spawner_exe(), allow_weaker: false };
+        let config = Config {
+            run_dir: folder.path().join("run"),
+            exe: spawner_exe(),
+            allow_weaker: false,
+            network: NetworkConfig::default(),
+        };
         Self { driver: ProcessDriver::start(config).await.unwrap(), folder, turn }
     }
 
