@@ -18,13 +18,14 @@ mod routes;
 mod rules;
 pub(crate) mod traces;
 pub(crate) mod trial;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use impuls_domain::{Cidr, NetworkPolicy};
 use impuls_sandbox::SandboxError;
@@ -39,6 +40,7 @@ use self::hand::Hand;
 use self::link::{Linker, Plan};
 use self::resolver::{Client, Resolver};
 use self::rules::{Base, Names};
+use self::watch::Watch;
 use crate::config::NetworkConfig;
 use crate::driver::Folder;
 use crate::isolation::{IsolationReport, LayerName};
@@ -165,30 +167,48 @@ impl Ready {
         let failed =
             |source| SandboxError::Setup { step: "open the network of sandboxes".to_owned(), source };
         let wiring = Hand::start("impuls-links", Linker::new).map_err(failed)?;
-        let filter = Hand::start("impuls-filter", Linker::new).map_err(failed)?;
+        let unlinking = Hand::start("impuls-unlink", Linker::new).map_err(failed)?;
+        let filter = Hand::start("impuls-filter", || Ok(())).map_err(failed)?;
+        let (names, filter_of_names) = (self.names.clone(), filter.clone());
         let resolver =
-            Resolver::new(self.servers.clone(), self.operator.clone(), self.names.clone(), filter.clone());
-        let resolver = Arc::new(resolver);
-        let tasks = self.serve(&resolver).map_err(failed)?;
+            Resolver::new(self.servers.clone(), self.operator.clone(), names.clone(), filter_of_names);
         let mut live = Live {
-            names: self.names.clone(),
+            names,
             part: self.part,
             addresses: Mutex::new(Addresses::new(self.part)),
             mtu: None,
+            base: String::new(),
             wiring,
+            unlinking,
             filter,
-            resolver,
-            tasks,
+            resolver: Arc::new(resolver),
+            tasks: Mutex::default(),
             folder: self.folder.clone(),
             closed: AtomicBool::new(false),
         };
+        // Before the table is made, so that its deletion cannot be missed. Dropped on failure, `live` takes back
+        // what has been made.
+        let watch = self.serve(&live).map_err(failed)?;
+        let set_up = self.set_up();
+        let made: io::Result<Made> = live.filter.ask(move |_| set_up()).await.and_then(|made| made);
+        let made = made.map_err(failed)?;
+        (live.mtu, live.base) = (made.mtu, made.base);
+        let live = Arc::new(live);
+        let task = self.runtime.spawn(keep_rules(Arc::downgrade(&live), watch));
+        live.tasks.lock().push(task.abort_handle());
+        Ok(live)
+    }
+
+    /// What is to be done on the machine, all at once.
+    fn set_up(&self) -> impl FnOnce() -> io::Result<Made> + use<> {
         let (names, part, operator) = (self.names.clone(), self.part, self.operator.clone());
         let (uplinks, folder) = (self.uplinks.clone(), self.folder.clone());
-        let set_up = move |_: &mut Linker| {
+        move || {
             let uplinks = if uplinks.is_empty() { routes::uplinks(&routes::routes()?) } else { uplinks };
             let guarded = traces::not_forwarding(&uplinks)?;
             traces::note(&folder.path, &guarded)?;
-            nft::run(&Base { names: &names, part, operator: &operator, guarded: &guarded }.script())?;
+            let base = Base { names: &names, part, operator: &operator, guarded: &guarded }.script();
+            nft::run(&base)?;
             for link in &guarded {
                 tracing::info!(%link, "passing on packets of sandboxes: net.ipv4.conf.{link}.forwarding = 1");
                 link::set_forwarding(link)?;
@@ -197,24 +217,40 @@ impl Ready {
                 tracing::warn!("this machine has no default route; functions will reach nothing outside");
             }
             tracing::info!(table = %names.table, sandboxes = ?part.range(), ?uplinks, "functions have a network now");
-            Ok(uplinks.iter().filter_map(|link| link::mtu(link)).min())
-        };
-        let mtu: io::Result<Option<u32>> = live.filter.ask(set_up).await.and_then(|mtu| mtu);
-        // Dropped on failure, and what has been made goes with it.
-        live.mtu = mtu.map_err(failed)?.filter(|&mtu| mtu < MTU);
-        Ok(Arc::new(live))
+            let mtu = uplinks.iter().filter_map(|link| link::mtu(link)).min().filter(|&mtu| mtu < MTU);
+            Ok(Made { mtu, base })
+        }
     }
 
-    fn serve(&self, resolver: &Arc<Resolver>) -> io::Result<[AbortHandle; 2]> {
+    fn serve(&self, live: &Live) -> io::Result<Watch> {
         // The caller may be on any runtime; the resolver is served by the driver's.
         let _entered = self.runtime.enter();
         let udp = tokio::net::UdpSocket::from_std(self.udp.try_clone()?)?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp.try_clone()?)?;
-        Ok([
-            tokio::spawn(resolver.clone().serve_datagrams(udp)).abort_handle(),
-            tokio::spawn(resolver.clone().serve_streams(tcp)).abort_handle(),
-        ])
+        let watch = Watch::open()?;
+        live.tasks.lock().extend([
+            tokio::spawn(live.resolver.clone().serve_datagrams(udp)).abort_handle(),
+            tokio::spawn(live.resolver.clone().serve_streams(tcp)).abort_handle(),
+        ]);
+        Ok(watch)
     }
+}
+
+/// What setting up came to.
+struct Made {
+    /// The longest packet, if it is not the usual.
+    mtu: Option<u32>,
+    /// The script of the table.
+    base: String,
+}
+
+/// Makes the rules anew whenever somebody deletes them.
+async fn keep_rules(live: Weak<Live>, watch: Watch) {
+    while watch.deleted().await.is_ok() {
+        let Some(live) = live.upgrade() else { return };
+        live.restore_rules().await;
+    }
+    tracing::error!("changes of the packet filter cannot be watched any more");
 }
 
 /// Claims a part of the pool that no route leads to and no other server has: the claim is the resolver's sockets,
@@ -267,12 +303,16 @@ struct Live {
     part: Part,
     addresses: Mutex<Addresses>,
     mtu: Option<u32>,
+    /// The script of the table, without what is one sandbox's.
+    base: String,
     /// Makes links.
     wiring: Hand<Linker>,
-    /// Removes links and sets the packet filter.
-    filter: Hand<Linker>,
+    /// Removes links.
+    unlinking: Hand<Linker>,
+    /// Sets the packet filter.
+    filter: Hand<()>,
     resolver: Arc<Resolver>,
-    tasks: [AbortHandle; 2],
+    tasks: Mutex<Vec<AbortHandle>>,
     folder: Arc<Folder>,
     closed: AtomicBool,
 }
@@ -314,8 +354,31 @@ impl Live {
         Ok(attachment)
     }
 
+    /// Makes the table again if it is gone, with the lists of live sandboxes. What was opened by name is opened
+    /// when it is looked up again. Where that fails, the sandboxes lose their links: no rules, no network.
+    async fn restore_rules(&self) {
+        let script = format!("{}{}", self.base, self.resolver.lists());
+        let names = self.names.clone();
+        let restore = move |(): &mut ()| {
+            if nft::tables()?.contains(&names.table) {
+                return Ok(false);
+            }
+            nft::run(&script).inspect_err(|_| drop(link::remove_all(&names.link))).map(|()| true)
+        };
+        match self.filter.ask(restore).await.and_then(|restored| restored) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.resolver.forget_opened().await;
+                tracing::warn!(table = %self.names.table, "somebody deleted the rules of sandboxes; they are back");
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "the rules of sandboxes are gone; so are their links")
+            }
+        }
+    }
+
     async fn close(&self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.lock().iter().for_each(AbortHandle::abort);
         let (names, folder) = (self.names.clone(), self.folder.clone());
         let gone = self.filter.ask(move |_| traces::remove(&names, &folder.path)).await;
         if let Err(error) = gone.and_then(|gone| gone) {
@@ -331,7 +394,7 @@ impl Drop for Live {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.lock().iter().for_each(AbortHandle::abort);
         let (names, folder) = (self.names.clone(), self.folder.clone());
         self.filter.post(move |_| drop(traces::remove(&names, &folder.path)));
     }
@@ -368,21 +431,24 @@ impl Attachment {
         let (live, name, number) = (self.live.clone(), self.plan.name.clone(), self.number);
         live.resolver.leave(self.plan.address);
         let close = self.listed.then(|| rules::close_list(&live.names, number, self.plan.address));
-        let filter = live.filter.clone();
-        // Behind the making of the link, should that still be under way.
+        let (unlinking, filter) = (live.unlinking.clone(), live.filter.clone());
+        let finish = move |unplugged: io::Result<()>| {
+            // Where making the list failed there is none.
+            let _none = close.map_or(Ok(()), |script| nft::run(&script));
+            match unplugged {
+                Ok(()) => live.addresses.lock().give_back(number),
+                Err(error) => tracing::warn!(link = %name, error = %error, "a link cannot be removed"),
+            }
+            if let Some(gone) = gone {
+                let _nobody_waits = gone.send(());
+            }
+        };
+        let link = self.plan.name.clone();
+        // Behind the making of the link, should that still be under way; the list goes only when the link is gone.
         self.live.wiring.post(move |_| {
-            filter.post(move |linker| {
-                // The link first: an address without its list must not be able to send.
-                let unplugged = linker.unplug(&name);
-                // Where making the list failed there is none.
-                let _none = close.map_or(Ok(()), |script| nft::run(&script));
-                match unplugged {
-                    Ok(()) => live.addresses.lock().give_back(number),
-                    Err(error) => tracing::warn!(link = %name, error = %error, "a link cannot be removed"),
-                }
-                if let Some(gone) = gone {
-                    let _nobody_waits = gone.send(());
-                }
+            unlinking.post(move |linker| {
+                let unplugged = linker.await_end(&link);
+                filter.post(move |_| finish(unplugged));
             });
         });
     }

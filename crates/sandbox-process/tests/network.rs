@@ -24,6 +24,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use fixture::{NODE, ZYGOTE};
 use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::{Config, LayerName, NetworkConfig, ProcessDriver, spawner_main};
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ use world::{Guest, Machine, tables_and_links};
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 11] = [
     ("egress_reaches_what_is_public", reaches),
     ("egress_refuses_what_is_not_public_and_counts_it", refuses),
     ("no_network_is_no_network", off),
@@ -39,6 +40,8 @@ const TESTS: [Test; 9] = [
     ("a_list_opens_what_it_names_by_name", listed_by_name),
     ("a_name_cannot_be_rebound_to_the_inside", rebinding),
     ("the_operator_opens_private_and_own_addresses", operator),
+    ("deleted_rules_come_back", flushed),
+    ("other_runtimes_have_a_network_too", runtimes),
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
     ("a_network_costs_milliseconds", cost),
 ];
@@ -250,6 +253,44 @@ fn operator() {
     });
 }
 
+fn flushed() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (free, listed) =
+            (machine.guest("egress").await, machine.guest("allow 203.0.113.2 www.example").await);
+        assert_eq!(free.tcp("10.77.0.1", 8080).await, REFUSED);
+        world::output("nft", &["flush", "ruleset"]);
+        fixture::eventually(|| tables_and_links()[0].starts_with("impuls_").then_some(())).await;
+        assert_eq!(free.tcp("10.77.0.1", 8080).await, REFUSED);
+        assert_eq!(free.tcp("203.0.113.1", 8080).await, REFUSED);
+        assert_eq!(free.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        assert_eq!(listed.tcp("203.0.113.3", 8080).await, REFUSED);
+        assert_eq!(listed.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        assert_eq!(machine.refused("host").await, 1);
+        free.sandbox.destroy().await.unwrap();
+        listed.sandbox.destroy().await.unwrap();
+        machine.end().await;
+        assert_eq!(tables_and_links(), Vec::<String>::new());
+    });
+}
+
+fn runtimes() {
+    const NODE_CODE: &str = "exports.handler = async e => (await fetch(e)).text()";
+    const PYTHON_CODE: &str = "import urllib.request\ndef handler(event, context):\n    \
+        return urllib.request.urlopen(event, timeout=3).read().decode()\n";
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        for (image, file, code) in [(&*NODE, "index.js", NODE_CODE), (&*ZYGOTE, "index.py", PYTHON_CODE)] {
+            let sandbox = Guest::sandbox_of(&machine.driver, image).await;
+            let guest =
+                Guest::give(sandbox, machine.folder.path(), (file, code), "allow www.example:80").await;
+            assert_eq!(guest.call("http://www.example/").await, "web");
+            assert!(guest.call("http://elsewhere.example/").await.contains("rror"));
+        }
+        machine.end().await;
+    });
+}
+
 fn leftovers() {
     block_on(async {
         let machine = Machine::new(&[]).await;
@@ -343,6 +384,22 @@ fn cost() {
             );
             assert!(assign < Duration::from_secs(1), "{policy}: {assign:?}");
         }
+        let mut guests = Vec::new();
+        for _ in 0..ROUNDS {
+            guests.push(machine.guest("egress").await);
+        }
+        let begun = Instant::now();
+        let all: Vec<_> = guests
+            .iter()
+            .map(|guest| {
+                let sandbox = guest.sandbox.clone();
+                tokio::spawn(async move { sandbox.destroy().await.unwrap() })
+            })
+            .collect();
+        for one in all {
+            one.await.unwrap();
+        }
+        println!("  {ROUNDS} at once are gone after {:.3?}", begun.elapsed());
         machine.end().await;
     });
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -15,6 +16,9 @@ use crate::failure::{Failure, Step};
 
 /// What the link is called in the sandbox.
 const GUEST_NAME: &str = "eth0";
+/// How long the kernel may take to remove the link of a namespace that ends, and how often it is asked.
+const PATIENCE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A link to be made.
 #[derive(Clone, Debug)]
@@ -79,6 +83,19 @@ impl Linker {
             Request::add_neighbour(index, plan.address),
         ];
         self.host.transact(&requests).step("set up link on the host")
+    }
+
+    /// Waits until a link is gone. With a sandbox's network namespace the kernel removes its link, many at once
+    /// if many end; one alone takes as long. A link whose namespace stays is removed.
+    pub(super) fn await_end(&mut self, name: &str) -> io::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while self.host.index(name).is_ok() {
+            if Instant::now() > until {
+                return self.unplug(name);
+            }
+            std::thread::park_timeout(PAUSE);
+        }
+        Ok(())
     }
 
     /// Removes a link from both ends; one that is gone is no failure.

@@ -24,7 +24,6 @@ use tokio::time::Instant;
 
 use self::judge::Verdict;
 use super::hand::Hand;
-use super::link::Linker;
 use super::nft;
 use super::rules::{self, Names, OPENED_LIMIT};
 
@@ -110,18 +109,13 @@ pub(super) struct Resolver {
     servers: Vec<SocketAddr>,
     operator: Vec<Cidr>,
     names: Names,
-    filter: Hand<Linker>,
+    filter: Hand<()>,
     in_flight: Semaphore,
     streams: Arc<Semaphore>,
 }
 
 impl Resolver {
-    pub(super) fn new(
-        servers: Vec<SocketAddr>,
-        operator: Vec<Cidr>,
-        names: Names,
-        filter: Hand<Linker>,
-    ) -> Self {
+    pub(super) fn new(servers: Vec<SocketAddr>, operator: Vec<Cidr>, names: Names, filter: Hand<()>) -> Self {
         Self {
             clients: RwLock::default(),
             servers,
@@ -141,6 +135,24 @@ impl Resolver {
     /// Lets it ask no more.
     pub(super) fn leave(&self, address: Ipv4Addr) {
         self.clients.write().remove(&address);
+    }
+
+    /// The script that opens the lists of all who may ask.
+    pub(super) fn lists(&self) -> String {
+        let clients = self.clients.read();
+        let script = |(address, client): (&Ipv4Addr, &Arc<Client>)| {
+            let list = client.policy.allowlist()?;
+            Some(rules::open_list(&self.names, client.number, *address, list))
+        };
+        clients.iter().filter_map(script).collect()
+    }
+
+    /// The packet filter has lost what was opened by name.
+    pub(super) async fn forget_opened(&self) {
+        let clients: Vec<Arc<Client>> = self.clients.read().values().cloned().collect();
+        for client in clients {
+            client.opened.lock().await.clear();
+        }
     }
 
     fn client(&self, from: SocketAddr) -> Option<Arc<Client>> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::Once;
 
 use impuls_domain::SandboxId;
-use impuls_sandbox::{Assignment, Connection, Sandbox, SandboxDriver, SandboxSpec};
+use impuls_sandbox::{Assignment, Connection, RuntimeImage, Sandbox, SandboxDriver, SandboxSpec};
 use impuls_sandbox_process::{Config, NetworkConfig, ProcessDriver};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -29,6 +29,14 @@ const OUTSIDE: &str = "import socket, threading\n\
         while True:\n        \
             _, peer = sock.recvfrom(100)\n        \
             sock.sendto(b'hello ' + peer[0].encode(), peer)\n\
+    def web():\n    \
+        listener = socket.create_server(('', 80))\n    \
+        while True:\n        \
+            stream, _ = listener.accept()\n        \
+            stream.recv(4096)\n        \
+            stream.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\nConnection: close\\r\\n\\r\\nweb')\n        \
+            stream.close()\n\
+    threading.Thread(target=web, daemon=True).start()\n\
     for run, port in [(tcp, 8080), (tcp, 5432), (udp, 9999)]:\n    \
         threading.Thread(target=run, args=(port,), daemon=True).start()\n\
     print('ready', flush=True)\n\
@@ -202,9 +210,13 @@ impl Guest {
     }
 
     pub async fn sandbox(driver: &ProcessDriver) -> Arc<dyn Sandbox> {
+        Self::sandbox_of(driver, &PYTHON).await
+    }
+
+    pub async fn sandbox_of(driver: &ProcessDriver, image: &Arc<RuntimeImage>) -> Arc<dyn Sandbox> {
         let spec = SandboxSpec {
             id: SandboxId::new(),
-            image: PYTHON.clone(),
+            image: image.clone(),
             prewarm: false,
             interpreter_environment: Default::default(),
             limits: LIMITS,
@@ -213,9 +225,18 @@ impl Guest {
     }
 
     pub async fn assign(sandbox: Arc<dyn Sandbox>, folder: &Path, policy: &str) -> Self {
+        Self::give(sandbox, folder, ("index.py", INSIDE), policy).await
+    }
+
+    pub async fn give(
+        sandbox: Arc<dyn Sandbox>,
+        folder: &Path,
+        (file, text): (&str, &str),
+        policy: &str,
+    ) -> Self {
         let code = folder.join(sandbox.id().to_string());
         fs::create_dir(&code).unwrap();
-        fs::write(code.join("index.py"), INSIDE).unwrap();
+        fs::write(code.join(file), text).unwrap();
         let assignment = Assignment {
             code,
             limits: LIMITS,
@@ -225,6 +246,12 @@ impl Guest {
         sandbox.assign(assignment, deadline(20)).await.unwrap().unwrap();
         let connection = sandbox.connect().await.unwrap();
         Self { sandbox, connection }
+    }
+
+    /// What the handler answers, or how it fails.
+    pub async fn call(&self, event: &str) -> String {
+        let answer = call(&self.connection, &json!(event).to_string()).await;
+        answer.map_or_else(|error| error, |value| value.as_str().unwrap().to_owned())
     }
 
     async fn tries(&self, what: &str, with: Value) -> Value {
