@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 13] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -26,6 +26,11 @@ const NEEDS: [Need; 12] = [
         package: "nftables",
         purpose: "the packet filter of functions that have a network",
         is_met: || Path::new("/usr/sbin/nft").exists(),
+    },
+    Need {
+        package: "iproute2",
+        purpose: "the networks that tests play in",
+        is_met: || Path::new("/usr/sbin/ip").exists() || Path::new("/sbin/ip").exists(),
     },
     Need { package: "python3-pip", purpose: "pip, for the Lambda client for Python", is_met: tools::has_pip },
     Need { package: "autoconf", purpose: LAMBDA_CLIENT, is_met: || tools::has("autoreconf") },
