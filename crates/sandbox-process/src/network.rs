@@ -434,7 +434,8 @@ impl Attachment {
         let (unlinking, filter) = (live.unlinking.clone(), live.filter.clone());
         let finish = move |unplugged: io::Result<()>| {
             // Where making the list failed there is none.
-            let _none = close.map_or(Ok(()), |script| nft::run(&script));
+            let _none =
+                close.filter(|_| !live.closed.load(Ordering::Acquire)).map(|script| nft::run(&script));
             match unplugged {
                 Ok(()) => live.addresses.lock().give_back(number),
                 Err(error) => tracing::warn!(link = %name, error = %error, "a link cannot be removed"),

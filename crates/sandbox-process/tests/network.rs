@@ -32,7 +32,7 @@ use world::{Guest, Machine, tables_and_links};
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 11] = [
+const TESTS: [Test; 12] = [
     ("egress_reaches_what_is_public", reaches),
     ("egress_refuses_what_is_not_public_and_counts_it", refuses),
     ("no_network_is_no_network", off),
@@ -40,6 +40,7 @@ const TESTS: [Test; 11] = [
     ("a_list_opens_what_it_names_by_name", listed_by_name),
     ("a_name_cannot_be_rebound_to_the_inside", rebinding),
     ("the_operator_opens_private_and_own_addresses", operator),
+    ("connections_and_lookups_are_bounded", bounded),
     ("deleted_rules_come_back", flushed),
     ("other_runtimes_have_a_network_too", runtimes),
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
@@ -247,8 +248,26 @@ fn operator() {
         assert_eq!(listed.tcp("10.77.0.1", 8080).await, REFUSED);
         assert_eq!(listed.tcp("private.example", 8080).await, "hello 203.0.113.1");
         assert_eq!(listed.tcp("203.0.113.1", 8080).await, "control plane");
+        let other = Machine::new_beside(&[]).await;
+        let own = other.guest("allow 203.0.113.1:8080 127.0.0.0/8 169.254.169.254").await;
+        assert_eq!(own.tcp("203.0.113.1", 8080).await, REFUSED);
+        assert_eq!(own.tcp("169.254.169.254", 8080).await, REFUSED);
+        other.end().await;
         let unlisted = machine.guest("allow private.example").await;
         assert_eq!(unlisted.tcp("203.0.113.1", 8080).await, REFUSED);
+        machine.end().await;
+    });
+}
+
+fn bounded() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (greedy, other) = (machine.guest("egress").await, machine.guest("egress").await);
+        assert_eq!(greedy.flood("203.0.113.2", 9999, 1_100).await, 1_100);
+        assert!(machine.refused("flows").await > 0);
+        assert_eq!(other.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        greedy.flood(&other.gateway().await, 53, 1_000).await;
+        assert_eq!(other.resolve("www.example").await, json!(["203.0.113.2"]));
         machine.end().await;
     });
 }

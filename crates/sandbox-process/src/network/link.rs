@@ -75,6 +75,8 @@ impl Linker {
     fn set_up_host(&mut self, plan: &Plan) -> Result<(), Failure> {
         let name = &plan.name;
         let _without_ipv6 = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+        // It would let a packet name where to go behind the address that the rules see.
+        let _without_source_routes = fs::write(sysctl(name, "accept_source_route"), "0");
         set_forwarding(name).step("forward packets of sandbox")?;
         let index = self.host.index(name).step("find link")?;
         let requests = [
@@ -118,8 +120,12 @@ fn set_up_guest(guest: &mut Netlink, plan: &Plan) -> Result<(), Failure> {
     guest.transact(&requests).step("set up link in sandbox")
 }
 
+fn sysctl(link: &str, name: &str) -> String {
+    format!("/proc/sys/net/ipv4/conf/{link}/{name}")
+}
+
 fn forwarding(link: &str) -> String {
-    format!("/proc/sys/net/ipv4/conf/{link}/forwarding")
+    sysctl(link, "forwarding")
 }
 
 /// Lets the kernel pass on what comes in on a link.

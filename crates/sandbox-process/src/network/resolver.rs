@@ -40,6 +40,8 @@ const OWN_STREAMS: usize = 8;
 const STREAMS: usize = 128;
 const STREAM_QUESTIONS: usize = 64;
 const STREAM_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait where the system has no room.
+const PAUSE: Duration = Duration::from_millis(10);
 /// For how long an address is opened at least and at most, in seconds.
 const OPEN_MIN: u64 = 60;
 const OPEN_MAX: u64 = 86_400;
@@ -165,7 +167,10 @@ impl Resolver {
         let socket = Arc::new(socket);
         let mut buffer = vec![0; QUESTION_LIMIT + 1];
         loop {
-            let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+            let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
             let (Some(client), Some(bytes)) = (self.client(from), buffer.get(..length.min(QUESTION_LIMIT)))
             else {
                 continue;
@@ -189,7 +194,7 @@ impl Resolver {
             let Ok(permit) = self.streams.clone().acquire_owned().await else { return };
             let Ok((stream, from)) = listener.accept().await else {
                 // No descriptor is free; some will be.
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(PAUSE).await;
                 continue;
             };
             let Some(client) = self.client(from) else { continue };

@@ -19,9 +19,14 @@ use super::address::{self, NEVER, PRIVATE, Part};
 pub(crate) const TABLE_PREFIX: &str = "impuls_";
 /// Names that the resolver has opened at once for one sandbox.
 pub(super) const OPENED_LIMIT: usize = 4_096;
+/// Connections that a sandbox may have at once; those that it has left count for as long as the kernel remembers
+/// them. The machine's table of connections is everybody's.
+const FLOWS: u32 = 1_024;
 /// Why packets are refused: the counters.
-pub(super) const REASONS: [&str; 10] =
-    ["ipv6", "spoofed", "host", "never", "private", "sandbox", "protocol", "unlisted", "inward", "router"];
+pub(super) const REASONS: [&str; 11] = [
+    "ipv6", "spoofed", "host", "never", "private", "sandbox", "protocol", "unlisted", "inward", "router",
+    "flows",
+];
 
 /// What things of one server are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +97,7 @@ fn table_of(ranges: &[(Ipv4Addr, u8)]) -> String {
 
 /// A reset for TCP, because the kernel answers a sandbox only once a second with anything else.
 const REFUSE: &str =
-    "chain refuse {\n meta l4proto tcp reject with tcp reset\n reject with icmpx admin-prohibited\n}\n";
+    "chain refuse {\n meta l4proto tcp reject with tcp reset\n reject with icmpx type admin-prohibited\n}\n";
 
 impl Base<'_> {
     /// The script that makes the table.
@@ -130,14 +135,17 @@ impl Base<'_> {
     fn sandboxes(&self) -> String {
         let (link, gateway) = (&self.names.link, self.part.gateway());
         format!(
-            "chain listed {{\n ip saddr vmap @lists\n counter name unlisted goto refuse\n}}\n\
-             chain from_sandbox {{\n ct state established accept\n \
+            "set flows {{ type ipv4_addr; flags dynamic; size 65535; }}\n\
+             chain bounds {{\n \
+                ct state new add @flows {{ ip saddr ct count over {FLOWS} }} counter name flows goto refuse\n}}\n\
+             chain listed {{\n ip saddr vmap @lists\n counter name unlisted goto refuse\n}}\n\
+             chain from_sandbox {{\n ct state established accept\n jump bounds\n \
                 oifname \"{link}*\" counter name sandbox goto refuse\n \
                 iifname \"{link}a*\" goto listed\n \
                 meta l4proto != {{ tcp, udp, icmp }} counter name protocol goto refuse\n \
                 jump never\n jump private\n accept\n}}\n\
              chain to_sandbox {{\n ct state established,related accept\n counter name inward drop\n}}\n\
-             chain to_host {{\n ip daddr {gateway} udp dport 53 accept\n ip daddr {gateway} tcp dport 53 accept\n \
+             chain to_host {{\n jump bounds\n ip daddr {gateway} udp dport 53 accept\n ip daddr {gateway} tcp dport 53 accept\n \
                 iifname \"{link}a*\" ip daddr @operator_hosts goto listed\n \
                 ip daddr @operator_hosts accept\n \
                 counter name host goto refuse\n}}\n"

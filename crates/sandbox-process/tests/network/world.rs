@@ -58,6 +58,11 @@ const INSIDE: &str = "import socket, struct\n\
             sock.settimeout(3)\n        \
             sock.sendto(b'x', (host, port))\n        \
             return sock.recv(100).decode()\n\
+    def flood(host, port, count):\n    \
+        for sent in range(count):\n        \
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:\n            \
+                sock.sendto(b'x', (host, port))\n    \
+        return count\n\
     def resolve(name):\n    \
         return socket.gethostbyname_ex(name)[2]\n\
     def gateway():\n    \
@@ -162,15 +167,27 @@ pub struct Machine {
 
 impl Machine {
     pub async fn new(allow: &[&str]) -> Self {
-        let resolver = names::serve().await;
+        Self::serve_control_plane().await;
+        Self::new_beside(allow).await
+    }
+
+    async fn serve_control_plane() {
         // Somebody else's server, on all of the machine's addresses.
-        let control = tokio::net::TcpListener::bind("0.0.0.0:8080").await.unwrap();
+        // A process that is just being started has it for a moment more after a test before.
+        let control = fixture::eventually(|| std::net::TcpListener::bind("0.0.0.0:8080").ok()).await;
+        control.set_nonblocking(true).unwrap();
+        let control = tokio::net::TcpListener::from_std(control).unwrap();
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = control.accept().await.unwrap();
                 stream.write_all(b"control plane").await.unwrap();
             }
         });
+    }
+
+    /// Another server on the same machine.
+    pub async fn new_beside(allow: &[&str]) -> Self {
+        let resolver = names::serve().await;
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
             run_dir: folder.path().join("run"),
@@ -264,6 +281,11 @@ impl Guest {
 
     pub async fn udp(&self, host: &str, port: u16) -> String {
         self.tries("udp", json!([host, port])).await.as_str().unwrap().to_owned()
+    }
+
+    /// Sends so many datagrams, each from a port of its own, and says how many could be sent.
+    pub async fn flood(&self, host: &str, port: u16, count: usize) -> u64 {
+        self.tries("flood", json!([host, port, count])).await.as_u64().unwrap()
     }
 
     pub async fn resolve(&self, name: &str) -> Value {
