@@ -78,4 +78,11 @@ mod tests {
         assert!(!tells_deletion(&[0, 0, 0, 0, 1]));
         assert!(!tells_deletion(&[]));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(bytes: Vec<u8>) {
+            let _found = tells_deletion(&bytes);
+        }
+    }
 }

@@ -122,6 +122,7 @@ fn chain(asked: &Name, records: &[Record]) -> Vec<Name> {
 #[cfg(test)]
 mod tests {
     use hickory_proto::rr::rdata::{A, CNAME};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -187,5 +188,40 @@ mod tests {
             alias("c.example.", "a.example."),
         ];
         assert_eq!(told(&records, "egress", &[]), (vec!["93.184.216.34".into()], 0));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_resolver_says_nothing_inside_is_told(
+            answers in prop::collection::vec((any::<u8>(), any::<[u8; 4]>(), any::<bool>()), 0..20),
+            listed: bool,
+        ) {
+            let owner = |n: u8| ["a.example.", "b.example.", "c.example."][usize::from(n % 3)];
+            let records: Vec<Record> = answers.iter().map(|&(n, bytes, inside)| {
+                let [_, b, c, d] = bytes;
+                match (n % 5, inside) {
+                    (0, _) => Record::from_rdata(name(owner(n)), 5, RData::CNAME(CNAME(name(owner(b))))),
+                    (_, true) => a(owner(n), &format!("10.{b}.{c}.{d}")),
+                    (_, false) => Record::from_rdata(name(owner(n)), 5, RData::A(A(bytes.into()))),
+                }
+            }).collect();
+            let policy = if listed { "allow a.example 0.0.0.0/0" } else { "egress" }.parse().unwrap();
+            let query = Query::query(name("a.example."), RecordType::A);
+            let told = answer(&query, &records, &policy, &[]);
+            prop_assert!(told.addresses.iter().all(|&address| address::may_be_told(address, &[], &[])));
+            let shown = told.records.iter().filter(|record| record.record_type() == RecordType::A).count();
+            prop_assert_eq!(shown, told.addresses.len());
+        }
+
+        #[test]
+        fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            if let Ok(message) = Message::from_vec(&bytes) {
+                let policy = "allow *.example".parse().unwrap();
+                let _verdict = question(&message, &policy);
+                if let Some(query) = message.queries.first() {
+                    let _told = answer(query, &message.answers, &policy, &[]);
+                }
+            }
+        }
     }
 }
