@@ -22,8 +22,10 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{self, Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -39,14 +41,12 @@ use self::address::{Addresses, Part};
 use self::hand::Hand;
 use self::link::{Linker, Plan};
 use self::resolver::{Client, Resolver};
-use self::rules::{Base, Names};
+use self::rules::{Base, Names, Ports};
 use self::watch::Watch;
 use crate::config::NetworkConfig;
 use crate::driver::Folder;
 use crate::isolation::{IsolationReport, LayerName};
 
-/// The port of resolvers.
-const DNS: u16 = 53;
 /// Connections that wait for the resolver to accept them.
 const BACKLOG: i32 = 128;
 /// The usual longest packet.
@@ -65,11 +65,10 @@ struct Ready {
     part: Part,
     operator: Vec<Cidr>,
     uplinks: Vec<String>,
-    servers: Vec<SocketAddr>,
+    servers: Vec<net::SocketAddr>,
     folder: Arc<Folder>,
-    /// Also the claim on the part of the pool.
-    udp: UdpSocket,
-    tcp: TcpListener,
+    /// Keeps the part of the pool.
+    _claim: UnixDatagram,
     live: OnceCell<Arc<Live>>,
     runtime: Handle,
 }
@@ -147,7 +146,7 @@ impl Ready {
             Some(layer) => return Err(format!("{}; to repair: {}", layer.detail, layer.fix)),
             None => return Err("it is not known whether this machine can give them one".to_owned()),
         }
-        let (part, udp, tcp) = claim(&config.pool)?;
+        let (part, claim) = claim(&config.pool)?;
         Ok(Self {
             names: Names::of(instance),
             part,
@@ -155,8 +154,7 @@ impl Ready {
             uplinks: config.uplinks.clone(),
             servers: config.resolvers.clone(),
             folder: folder.clone(),
-            udp,
-            tcp,
+            _claim: claim,
             live: OnceCell::new(),
             runtime: Handle::current(),
         })
@@ -188,8 +186,8 @@ impl Ready {
         };
         // Before the table is made, so that its deletion cannot be missed. Dropped on failure, `live` takes back
         // what has been made.
-        let watch = self.serve(&live).map_err(failed)?;
-        let set_up = self.set_up();
+        let (watch, ports) = self.serve(&live).map_err(failed)?;
+        let set_up = self.set_up(ports);
         let made: io::Result<Made> = live.filter.ask(move |_| set_up()).await.and_then(|made| made);
         let made = made.map_err(failed)?;
         (live.mtu, live.base) = (made.mtu, made.base);
@@ -200,14 +198,14 @@ impl Ready {
     }
 
     /// What is to be done on the machine, all at once.
-    fn set_up(&self) -> impl FnOnce() -> io::Result<Made> + use<> {
+    fn set_up(&self, ports: Ports) -> impl FnOnce() -> io::Result<Made> + use<> {
         let (names, part, operator) = (self.names.clone(), self.part, self.operator.clone());
         let (uplinks, folder) = (self.uplinks.clone(), self.folder.clone());
         move || {
             let uplinks = if uplinks.is_empty() { routes::uplinks(&routes::routes()?) } else { uplinks };
             let guarded = traces::not_forwarding(&uplinks)?;
             traces::note(&folder.path, &guarded)?;
-            let base = Base { names: &names, part, operator: &operator, guarded: &guarded }.script();
+            let base = Base { names: &names, part, ports, operator: &operator, guarded: &guarded }.script();
             nft::run(&base)?;
             for link in &guarded {
                 tracing::info!(%link, "passing on packets of sandboxes: net.ipv4.conf.{link}.forwarding = 1");
@@ -222,17 +220,19 @@ impl Ready {
         }
     }
 
-    fn serve(&self, live: &Live) -> io::Result<Watch> {
+    fn serve(&self, live: &Live) -> io::Result<(Watch, Ports)> {
         // The caller may be on any runtime; the resolver is served by the driver's.
         let _entered = self.runtime.enter();
-        let udp = tokio::net::UdpSocket::from_std(self.udp.try_clone()?)?;
-        let tcp = tokio::net::TcpListener::from_std(self.tcp.try_clone()?)?;
+        let (udp, tcp) = sockets(self.part.gateway())?;
+        let ports = Ports { udp: udp.local_addr()?.port(), tcp: tcp.local_addr()?.port() };
+        let udp = tokio::net::UdpSocket::from_std(udp)?;
+        let tcp = tokio::net::TcpListener::from_std(tcp)?;
         let watch = Watch::open()?;
         live.tasks.lock().extend([
             tokio::spawn(live.resolver.clone().serve_datagrams(udp)).abort_handle(),
             tokio::spawn(live.resolver.clone().serve_streams(tcp)).abort_handle(),
         ]);
-        Ok(watch)
+        Ok((watch, ports))
     }
 }
 
@@ -253,9 +253,9 @@ async fn keep_rules(live: Weak<Live>, watch: Watch) {
     tracing::error!("changes of the packet filter cannot be watched any more");
 }
 
-/// Claims a part of the pool that no route leads to and no other server has: the claim is the resolver's sockets,
-/// which go with the process.
-fn claim(pool: &Cidr) -> Result<(Part, UdpSocket, TcpListener), String> {
+/// Claims a part of the pool that no route leads to and no other server has. The claim is a socket with a name that
+/// only this machine's network knows (unix(7), abstract addresses): it goes with the process, and takes no port.
+fn claim(pool: &Cidr) -> Result<(Part, UnixDatagram), String> {
     let routes = routes::routes().map_err(|error| format!("the machine's routes cannot be read: {error}"))?;
     let mut refusal = format!("the pool {pool} is no IPv4 range of at least 16 addresses");
     for part in Part::of(pool, crate::sys::own_pid()) {
@@ -266,32 +266,28 @@ fn claim(pool: &Cidr) -> Result<(Part, UdpSocket, TcpListener), String> {
                 format!("no part of the pool {pool} is free: {} is a route of {}", route.to, route.link);
             continue;
         }
-        match sockets(part.gateway()) {
-            Ok((udp, tcp)) => return Ok((part, udp, tcp)),
+        let name = SocketAddr::from_abstract_name(format!("impuls-network-{}", part.gateway()));
+        match name.and_then(|name| UnixDatagram::bind_addr(&name)) {
+            Ok(claim) => return Ok((part, claim)),
             Err(error) => {
-                refusal =
-                    format!("no part of the pool {pool} is free: port 53 of {}: {error}", part.gateway());
+                refusal = format!("no part of the pool {pool} is free: {}: {error}", part.gateway())
             }
         }
     }
     Err(refusal)
 }
 
-/// The resolver's sockets, on an address that the machine will have only once a sandbox is linked to it.
+/// The resolver's sockets, on an address that the machine will have only once a sandbox is linked to it, and on
+/// any ports: the rules lead there what sandboxes send to port 53, where somebody else may listen.
 fn sockets(gateway: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
     let socket = |kind| {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
         sockopt::set_ip_freebind(&socket, true)?;
+        rustix::net::bind(&socket, &SocketAddrV4::new(gateway, 0))?;
         Ok::<OwnedFd, io::Error>(socket)
     };
-    let address = SocketAddr::from((gateway, DNS));
-    let udp = socket(SocketType::DGRAM)?;
-    rustix::net::bind(&udp, &address)?;
-    let tcp = socket(SocketType::STREAM)?;
-    // Connections of a server before, which wait for their last packets; a socket that listens is not passed by.
-    sockopt::set_socket_reuseaddr(&tcp, true)?;
-    rustix::net::bind(&tcp, &address)?;
+    let (udp, tcp) = (socket(SocketType::DGRAM)?, socket(SocketType::STREAM)?);
     rustix::net::listen(&tcp, BACKLOG)?;
     Ok((udp.into(), tcp.into()))
 }

@@ -90,6 +90,8 @@ fn block_on(work: impl Future<Output = ()>) {
 
 fn reaches() {
     block_on(async {
+        // Somebody else's resolver, on all of the machine's addresses.
+        let _other = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
         let machine = Machine::new(&[]).await;
         let layer = machine.driver.isolation().layer(LayerName::FunctionNetwork).unwrap();
         assert!(layer.works, "{layer:?}");

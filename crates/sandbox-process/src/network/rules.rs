@@ -75,10 +75,18 @@ impl Names {
     }
 }
 
+/// Where the resolver listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    pub(super) udp: u16,
+    pub(super) tcp: u16,
+}
+
 /// What a server's table is made from.
 pub(super) struct Base<'a> {
     pub(super) names: &'a Names,
     pub(super) part: Part,
+    pub(super) ports: Ports,
     /// What the operator lets every sandbox reach.
     pub(super) operator: &'a [Cidr],
     /// Links to the outside on which this server switched forwarding on: what arrives there for others than
@@ -133,7 +141,7 @@ impl Base<'_> {
     }
 
     fn sandboxes(&self) -> String {
-        let (link, gateway) = (&self.names.link, self.part.gateway());
+        let (link, gateway, Ports { udp, tcp }) = (&self.names.link, self.part.gateway(), self.ports);
         format!(
             "set flows {{ type ipv4_addr; flags dynamic; size 65535; }}\n\
              chain bounds {{\n \
@@ -145,7 +153,7 @@ impl Base<'_> {
                 meta l4proto != {{ tcp, udp, icmp }} counter name protocol goto refuse\n \
                 jump never\n jump private\n accept\n}}\n\
              chain to_sandbox {{\n ct state established,related accept\n counter name inward drop\n}}\n\
-             chain to_host {{\n jump bounds\n ip daddr {gateway} udp dport 53 accept\n ip daddr {gateway} tcp dport 53 accept\n \
+             chain to_host {{\n jump bounds\n ip daddr {gateway} udp dport {udp} accept\n ip daddr {gateway} tcp dport {tcp} accept\n \
                 iifname \"{link}a*\" ip daddr @operator_hosts goto listed\n \
                 ip daddr @operator_hosts accept\n \
                 counter name host goto refuse\n}}\n"
@@ -153,7 +161,7 @@ impl Base<'_> {
     }
 
     fn hooks(&self) -> String {
-        let (link, gateway) = (&self.names.link, self.part.gateway());
+        let (link, gateway, Ports { udp, tcp }) = (&self.names.link, self.part.gateway(), self.ports);
         let part = self.part.range().map(|range| range.to_string()).unwrap_or_default();
         let quoted: Vec<String> = self.guarded.iter().map(|name| format!("\"{name}\"")).collect();
         let guard = if quoted.is_empty() {
@@ -167,6 +175,9 @@ impl Base<'_> {
                 meta nfproto ipv6 counter name ipv6 drop\n \
                 ip saddr != {part} counter name spoofed drop\n \
                 fib saddr . iif oif missing counter name spoofed drop\n}}\n\
+             chain names {{\n type nat hook prerouting priority dstnat; policy accept;\n \
+                iifname \"{link}*\" ip daddr {gateway} udp dport 53 dnat ip to {gateway}:{udp}\n \
+                iifname \"{link}*\" ip daddr {gateway} tcp dport 53 dnat ip to {gateway}:{tcp}\n}}\n\
              chain input {{\n type filter hook input priority filter; policy accept;\n \
                 iifname \"{link}*\" goto to_host\n \
                 ip daddr {gateway} counter name inward drop\n}}\n\

@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use super::address::Part;
 use super::netlink::{Netlink, Request};
 use super::nft;
-use super::rules::{Base, Names};
+use super::rules::{Base, Names, Ports};
 use crate::failure::{Failure, Step};
 
 /// To be called in a new network namespace, with the rights that the server has over the machine's own.
@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let mut netlink = Netlink::open().step("open netlink")?;
     let own = std::fs::File::open("/proc/self/ns/net").step("open network namespace")?;
     netlink.transact(&[Request::add_pair("im0", "im1", own.as_fd(), None)]).step("make a veth link")?;
-    nft::run(&Base { names: &names, part, operator: &[], guarded: &["im0".to_owned()] }.script())
-        .step("load packet filter")
+    let (ports, guarded) = (Ports { udp: 53, tcp: 53 }, ["im0".to_owned()]);
+    let base = Base { names: &names, part, ports, operator: &[], guarded: &guarded };
+    nft::run(&base.script()).step("load packet filter")
 }
