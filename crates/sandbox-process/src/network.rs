@@ -9,8 +9,10 @@
 //! links, and forwarding on the links to the outside; all of that is undone when it ends, or by the next server.
 
 mod address;
+mod claim;
 mod hand;
 mod link;
+mod live;
 mod netlink;
 pub(crate) mod nft;
 mod resolver;
@@ -22,33 +24,31 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{self, Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use impuls_domain::{Cidr, NetworkPolicy};
 use impuls_sandbox::SandboxError;
 use parking_lot::Mutex;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
-use tokio::task::AbortHandle;
 
 use self::address::{Addresses, Part};
+use self::claim::{claim, sockets};
 use self::hand::Hand;
-use self::link::{Linker, Plan};
-use self::resolver::{Client, Resolver};
+use self::link::Linker;
+pub(crate) use self::live::Attachment;
+use self::live::{Live, keep_rules};
+use self::resolver::Resolver;
 use self::rules::{Base, Names, Ports};
 use self::watch::Watch;
 use crate::config::NetworkConfig;
 use crate::driver::Folder;
 use crate::isolation::{IsolationReport, LayerName};
 
-/// Connections that wait for the resolver to accept them.
-const BACKLOG: i32 = 128;
 /// The usual longest packet.
 const MTU: u32 = 1_500;
 
@@ -65,7 +65,7 @@ struct Ready {
     part: Part,
     operator: Vec<Cidr>,
     uplinks: Vec<String>,
-    servers: Vec<net::SocketAddr>,
+    servers: Vec<SocketAddr>,
     folder: Arc<Folder>,
     /// Keeps the part of the pool.
     _claim: UnixDatagram,
@@ -90,7 +90,7 @@ impl Network {
         self.ready.as_ref().ok().map(|ready| ready.part.gateway())
     }
 
-    /// Gives a sandbox the network that a policy names, through its network namespace; `None` for none at all.
+    /// Gives a sandbox the network that a policy names, through its network namespace.
     /// On `Err` nothing is left behind.
     pub(crate) async fn attach(
         &self,
@@ -242,217 +242,4 @@ struct Made {
     mtu: Option<u32>,
     /// The script of the table.
     base: String,
-}
-
-/// Makes the rules anew whenever somebody deletes them.
-async fn keep_rules(live: Weak<Live>, watch: Watch) {
-    while watch.deleted().await.is_ok() {
-        let Some(live) = live.upgrade() else { return };
-        live.restore_rules().await;
-    }
-    tracing::error!("changes of the packet filter cannot be watched any more");
-}
-
-/// Claims a part of the pool that no route leads to and no other server has. The claim is a socket with a name that
-/// only this machine's network knows (unix(7), abstract addresses): it goes with the process, and takes no port.
-fn claim(pool: &Cidr) -> Result<(Part, UnixDatagram), String> {
-    let routes = routes::routes().map_err(|error| format!("the machine's routes cannot be read: {error}"))?;
-    let mut refusal = format!("the pool {pool} is no IPv4 range of at least 16 addresses");
-    for part in Part::of(pool, crate::sys::own_pid()) {
-        let used =
-            |range: Cidr| routes.iter().find(|route| route.to.prefix() > 0 && route.to.overlaps(&range));
-        if let Some(route) = part.range().and_then(used) {
-            refusal =
-                format!("no part of the pool {pool} is free: {} is a route of {}", route.to, route.link);
-            continue;
-        }
-        let name = SocketAddr::from_abstract_name(format!("impuls-network-{}", part.gateway()));
-        match name.and_then(|name| UnixDatagram::bind_addr(&name)) {
-            Ok(claim) => return Ok((part, claim)),
-            Err(error) => {
-                refusal = format!("no part of the pool {pool} is free: {}: {error}", part.gateway())
-            }
-        }
-    }
-    Err(refusal)
-}
-
-/// The resolver's sockets, on an address that the machine will have only once a sandbox is linked to it, and on
-/// any ports: the rules lead there what sandboxes send to port 53, where somebody else may listen.
-fn sockets(gateway: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
-    let socket = |kind| {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
-        sockopt::set_ip_freebind(&socket, true)?;
-        rustix::net::bind(&socket, &SocketAddrV4::new(gateway, 0))?;
-        Ok::<OwnedFd, io::Error>(socket)
-    };
-    let (udp, tcp) = (socket(SocketType::DGRAM)?, socket(SocketType::STREAM)?);
-    rustix::net::listen(&tcp, BACKLOG)?;
-    Ok((udp.into(), tcp.into()))
-}
-
-/// The network once a sandbox has needed it.
-#[derive(Debug)]
-struct Live {
-    names: Names,
-    part: Part,
-    addresses: Mutex<Addresses>,
-    mtu: Option<u32>,
-    /// The script of the table, without what is one sandbox's.
-    base: String,
-    /// Makes links.
-    wiring: Hand<Linker>,
-    /// Removes links.
-    unlinking: Hand<Linker>,
-    /// Sets the packet filter.
-    filter: Hand<()>,
-    resolver: Arc<Resolver>,
-    tasks: Mutex<Vec<AbortHandle>>,
-    folder: Arc<Folder>,
-    closed: AtomicBool,
-}
-
-impl Live {
-    async fn attach(
-        self: &Arc<Self>,
-        policy: &NetworkPolicy,
-        namespace: OwnedFd,
-    ) -> Result<Attachment, SandboxError> {
-        let failed =
-            |source| SandboxError::Setup { step: "link a sandbox to the network".to_owned(), source };
-        let list = policy.allowlist();
-        let taken = self.addresses.lock().take(list.is_some());
-        let (number, address) = taken.ok_or(SandboxError::AtCapacity)?;
-        let client = Arc::new(Client::new(number, policy.clone()));
-        let plan = Plan {
-            name: self.names.link(number, list.is_some()),
-            address,
-            gateway: self.part.gateway(),
-            mtu: self.mtu,
-        };
-        // From here on, a failure and a caller that goes away take everything back.
-        let attachment = Attachment {
-            live: self.clone(),
-            client: client.clone(),
-            number,
-            plan: plan.clone(),
-            listed: list.is_some(),
-            detached: false,
-        };
-        if let Some(list) = list {
-            let script = rules::open_list(&self.names, number, address, list);
-            self.filter.ask(move |_| nft::run(&script)).await.and_then(|ran| ran).map_err(failed)?;
-        }
-        self.resolver.enter(address, client);
-        let plugged = self.wiring.ask(move |linker| linker.plug(&plan, namespace.as_fd())).await;
-        plugged.map_err(failed)??;
-        Ok(attachment)
-    }
-
-    /// Makes the table again if it is gone, with the lists of live sandboxes. What was opened by name is opened
-    /// when it is looked up again. Where that fails, the sandboxes lose their links: no rules, no network.
-    async fn restore_rules(&self) {
-        let script = format!("{}{}", self.base, self.resolver.lists());
-        let names = self.names.clone();
-        let restore = move |(): &mut ()| {
-            if nft::tables()?.contains(&names.table) {
-                return Ok(false);
-            }
-            nft::run(&script).inspect_err(|_| drop(link::remove_all(&names.link))).map(|()| true)
-        };
-        match self.filter.ask(restore).await.and_then(|restored| restored) {
-            Ok(false) => {}
-            Ok(true) => {
-                self.resolver.forget_opened().await;
-                tracing::warn!(table = %self.names.table, "somebody deleted the rules of sandboxes; they are back");
-            }
-            Err(error) => {
-                tracing::error!(error = %error, "the rules of sandboxes are gone; so are their links")
-            }
-        }
-    }
-
-    async fn close(&self) {
-        self.tasks.lock().iter().for_each(AbortHandle::abort);
-        let (names, folder) = (self.names.clone(), self.folder.clone());
-        let gone = self.filter.ask(move |_| traces::remove(&names, &folder.path)).await;
-        if let Err(error) = gone.and_then(|gone| gone) {
-            tracing::warn!(error = %error, "the network of sandboxes cannot be removed");
-        } else {
-            self.closed.store(true, Ordering::Release);
-        }
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        if self.closed.load(Ordering::Acquire) {
-            return;
-        }
-        self.tasks.lock().iter().for_each(AbortHandle::abort);
-        let (names, folder) = (self.names.clone(), self.folder.clone());
-        self.filter.post(move |_| drop(traces::remove(&names, &folder.path)));
-    }
-}
-
-/// The network of one sandbox. Dropped, it is taken away some time soon.
-#[derive(Debug)]
-pub(crate) struct Attachment {
-    live: Arc<Live>,
-    client: Arc<Client>,
-    number: u32,
-    plan: Plan,
-    listed: bool,
-    detached: bool,
-}
-
-impl Attachment {
-    /// Lookups that were refused, and addresses that were kept back.
-    pub(crate) fn refused_lookups(&self) -> u64 {
-        self.client.refused()
-    }
-
-    /// Takes the network away, and returns when it is gone.
-    pub(crate) async fn detach(mut self) {
-        let (gone, told) = tokio::sync::oneshot::channel();
-        self.remove(Some(gone));
-        let _thread_gone = told.await;
-    }
-
-    fn remove(&mut self, gone: Option<tokio::sync::oneshot::Sender<()>>) {
-        if std::mem::replace(&mut self.detached, true) {
-            return;
-        }
-        let (live, name, number) = (self.live.clone(), self.plan.name.clone(), self.number);
-        live.resolver.leave(self.plan.address);
-        let close = self.listed.then(|| rules::close_list(&live.names, number, self.plan.address));
-        let (unlinking, filter) = (live.unlinking.clone(), live.filter.clone());
-        let finish = move |unplugged: io::Result<()>| {
-            // Where making the list failed there is none.
-            let _none =
-                close.filter(|_| !live.closed.load(Ordering::Acquire)).map(|script| nft::run(&script));
-            match unplugged {
-                Ok(()) => live.addresses.lock().give_back(number),
-                Err(error) => tracing::warn!(link = %name, error = %error, "a link cannot be removed"),
-            }
-            if let Some(gone) = gone {
-                let _nobody_waits = gone.send(());
-            }
-        };
-        let link = self.plan.name.clone();
-        // Behind the making of the link, should that still be under way; the list goes only when the link is gone.
-        self.live.wiring.post(move |_| {
-            unlinking.post(move |linker| {
-                let unplugged = linker.await_end(&link);
-                filter.post(move |_| finish(unplugged));
-            });
-        });
-    }
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        self.remove(None);
-    }
 }

@@ -43,7 +43,8 @@ pub(super) fn note(folder: &Path, links: &[String]) -> io::Result<()> {
 /// forwarding on for the whole machine, or if another server needs it.
 pub(crate) fn restore(folder: &Path) -> io::Result<()> {
     let Ok(text) = fs::read(folder.join(NOTE)) else { return Ok(()) };
-    let links: Vec<String> = serde_json::from_slice(&text)?;
+    // A server that was killed while it wrote had changed nothing yet.
+    let links: Vec<String> = serde_json::from_slice(&text).unwrap_or_default();
     if links.is_empty() || link::is_forwarding("all")? || others(None)? {
         return Ok(());
     }
@@ -65,18 +66,20 @@ pub(super) fn remove(names: &Names, folder: &Path) -> io::Result<()> {
     restore(folder)
 }
 
-/// Removes the links and tables of servers that are dead, as `is_dead` tells by their names.
-pub(crate) fn reap(is_dead: impl Fn(&str) -> bool) -> io::Result<()> {
+/// Removes the links and tables of servers that are dead, as `is_dead` tells by their names. Whoever may not see
+/// tables has made none; a table that stays is told, and keeps no server from starting.
+pub(crate) fn reap(is_dead: impl Fn(&str) -> bool) {
     if nft::find("nft").is_none() || !rustix::process::geteuid().is_root() {
-        return Ok(());
+        return;
     }
-    for table in nft::tables()? {
+    for table in nft::tables().unwrap_or_default() {
         let Some(instance) = Names::instance_of(&table).filter(|instance| is_dead(instance)) else {
             continue;
         };
-        link::remove_all(&Names::of(instance).link)?;
-        nft::run(&rules::remove(&table))?;
-        tracing::info!(%table, "removed the packet filter of a dead server");
+        let links = link::remove_all(&Names::of(instance).link);
+        match links.and_then(|()| nft::run(&rules::remove(&table))) {
+            Ok(()) => tracing::info!(%table, "removed the packet filter of a dead server"),
+            Err(error) => tracing::warn!(%table, error = %error, "the packet filter of a dead server stays"),
+        }
     }
-    Ok(())
 }
