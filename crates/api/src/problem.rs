@@ -237,6 +237,7 @@ impl From<DispatchError> for Problem {
             E::ShuttingDown => Self::platform(ProblemKind::ShuttingDown, &error),
             E::BadEvent(_) => Self::new(ProblemKind::InvalidEvent, text),
             E::EventTooLarge { .. } => Self::new(ProblemKind::TooLarge, text),
+            E::NoNetwork => Self::new(ProblemKind::NetworkUnavailable, text),
             E::Sandbox(cause) if cause.is_retryable() => {
                 Self::platform(ProblemKind::NoSandbox, &error).retry_after(RETRY)
             }

@@ -7,6 +7,7 @@
 pub mod alias;
 pub mod function;
 pub mod invocation;
+pub mod network;
 pub mod request;
 pub mod server;
 

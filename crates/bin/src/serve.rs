@@ -181,6 +181,7 @@ async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<P
         run_dir: data.join("run"),
         exe: PathBuf::from(SPAWNER),
         allow_weaker: config.allow_weaker_isolation,
+        network: impuls_sandbox_process::NetworkConfig::default(),
     });
     let driver = driver.await.context("cannot set up sandboxes; `impuls doctor` says more")?;
     for layer in driver.isolation().missing() {

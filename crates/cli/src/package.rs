@@ -149,6 +149,7 @@ fn overlay(low: Settings, high: Settings) -> Settings {
         vcpu: high.vcpu.or(low.vcpu),
         idle_timeout_sec: high.idle_timeout_sec.or(low.idle_timeout_sec),
         min_warm: high.min_warm.or(low.min_warm),
+        network: high.network.or(low.network),
         contract: high.contract.or(low.contract),
         command: high.command.or(low.command),
         description: high.description.or(low.description),

@@ -5,10 +5,12 @@
 
 mod function;
 mod invocation;
+mod network;
 mod rollout;
 mod server;
 
 pub use function::{Deleted, Function, FunctionFields, FunctionList, LoadError};
 pub use invocation::{Envelope, InvocationError, InvocationRecord, LogList};
+pub use network::Network;
 pub use rollout::{Alias, AliasFields, AliasList, AliasTarget, VersionList};
 pub use server::{Health, Runtime, RuntimeList};

@@ -171,7 +171,7 @@ impl Settings {
             environment: self.environment.clone().unwrap_or(now.environment),
             limits: self.limits.apply(&now.limits)?,
             driver: self.driver.unwrap_or(now.driver),
-            network: self.network.unwrap_or(now.network),
+            network: self.network.clone().unwrap_or(now.network),
             runtime: now.runtime,
             handler: now.handler,
         })

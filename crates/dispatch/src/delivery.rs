@@ -284,6 +284,7 @@ fn after(error: &DispatchError, attempt: u32, created_at: OffsetDateTime) -> Nex
         | DispatchError::Code(_)
         | DispatchError::Store(_) => true,
         DispatchError::Denied
+        | DispatchError::NoNetwork
         | DispatchError::FunctionNotFound(_)
         | DispatchError::QualifierNotFound { .. }
         | DispatchError::BadEvent(_)

@@ -44,6 +44,9 @@ pub enum DispatchError {
     /// No sandbox could be had, or the platform lost it before the function began.
     #[error("no sandbox could run the function")]
     Sandbox(#[source] SandboxError),
+    /// The function asks for a network, and sandboxes of this server have none.
+    #[error("this server cannot give functions a network; its operator learns from `impuls doctor` why")]
+    NoNetwork,
     /// The code of the revision cannot be had.
     #[error("the function's code cannot be read")]
     Code(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -60,6 +63,7 @@ impl DispatchError {
             Self::Throttled { .. } | Self::ShuttingDown | Self::Store(_) | Self::Code(_) => true,
             Self::Sandbox(error) => error.is_retryable(),
             Self::Denied
+            | Self::NoNetwork
             | Self::FunctionNotFound(_)
             | Self::QualifierNotFound { .. }
             | Self::BadEvent(_)

@@ -11,6 +11,7 @@ use impuls_domain::{
     Caller, Deadline, ErrorType, Excerpt, Exchange, Failure, FunctionId, Invocation, InvocationId,
     InvocationStatus, Logs, Outcome, Qualifier, RevisionId, Usage, VersionNumber,
 };
+use impuls_sandbox::SandboxError;
 use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;
 
@@ -298,6 +299,10 @@ pub(crate) fn refusal(error: RunError) -> DispatchError {
         RunError::NoSandboxInTime => DispatchError::Throttled { retry_after: Duration::from_secs(1) },
         RunError::QueueFull { retry_after } => DispatchError::Throttled { retry_after },
         RunError::BadEvent(message) => DispatchError::BadEvent(message),
+        RunError::Sandbox(SandboxError::Network(why)) => {
+            tracing::warn!(%why, "a function asks for a network that it cannot have");
+            DispatchError::NoNetwork
+        }
         RunError::Sandbox(error) => DispatchError::Sandbox(error),
         RunError::Code(error) => DispatchError::Code(error),
     }

@@ -17,6 +17,7 @@ pub mod invocation;
 pub mod limits;
 pub mod logs;
 pub mod name;
+pub mod network;
 pub mod outcome;
 pub mod qualifier;
 pub mod revision;
@@ -36,11 +37,12 @@ pub use invocation::{Invocation, InvocationStatus};
 pub use limits::{LimitError, Limits};
 pub use logs::{LogLevel, LogLine, Logs};
 pub use name::{AliasName, FunctionName, NameError, RuntimeName, Scope};
+pub use network::{AllowEntry, Allowlist, Cidr, HostPattern, NetworkError, NetworkPolicy};
 pub use outcome::{ErrorType, Failure, Outcome};
 pub use qualifier::{Qualifier, QualifierError, VersionNumber};
 pub use revision::{
     CodeLayout, CommandLine, CommandLineError, Contract, DriverChoice, Environment, EnvironmentError,
-    Handler, HandlerError, Metadata, MetadataError, NetworkPolicy, Revision, RevisionConfig,
+    Handler, HandlerError, Metadata, MetadataError, Revision, RevisionConfig,
 };
 pub use state_log::{DeployStep, STATE_LOG_LIMIT, StateLog};
 pub use usage::Usage;

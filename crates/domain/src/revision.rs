@@ -11,6 +11,7 @@ use crate::digest::ArtifactDigest;
 use crate::id::{FunctionId, RevisionId};
 use crate::limits::Limits;
 use crate::name::RuntimeName;
+use crate::network::NetworkPolicy;
 
 /// The most bytes that all names and values of an environment may have together.
 pub const ENVIRONMENT_LIMIT: usize = 64 * 1024;
@@ -66,30 +67,6 @@ impl Contract {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|contract| contract.as_str() == name)
-    }
-}
-
-/// Which network a sandbox has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum NetworkPolicy {
-    /// None but its own loopback.
-    #[default]
-    Off,
-}
-
-impl NetworkPolicy {
-    /// The name on the wire and in storage.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-        }
-    }
-
-    /// The policy of a stored name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        (name == "off").then_some(Self::Off)
     }
 }
 

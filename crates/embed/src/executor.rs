@@ -63,6 +63,7 @@ impl ProcessExecutor {
             run_dir: folder.path().join("run"),
             exe: helper.clone(),
             allow_weaker: options.allow_weaker_isolation,
+            network: impuls_sandbox_process::NetworkConfig::default(),
         });
         let driver = driver.await.map_err(ExecutorError::Setup)?;
         driver.reap_orphans().await.map_err(ExecutorError::Setup)?;

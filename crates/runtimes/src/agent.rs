@@ -51,6 +51,11 @@ fn configuration() -> impl Iterator<Item = PathBuf> {
 
 fn image(name: &RuntimeName, mut mounts: Vec<BindMount>, agent: &Path) -> RuntimeImage {
     mounts.push(BindMount { host: agent.to_owned(), guest: PathBuf::from(GUEST_AGENT) });
+    if let Some(certificates) = closure::certificates()
+        && mounts.iter().all(|mount| mount.guest != certificates.guest)
+    {
+        mounts.push(certificates);
+    }
     let argv = [GUEST_AGENT, "agent"].map(str::to_owned).to_vec();
     RuntimeImage {
         // Sandboxes of different images are never exchanged for one another.

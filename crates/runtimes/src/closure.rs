@@ -138,12 +138,33 @@ pub fn root_links() -> Vec<(PathBuf, PathBuf)> {
     candidates.into_iter().filter_map(|link| Some((link.clone(), std::fs::read_link(&link).ok()?))).collect()
 }
 
-/// Read-only mounts of harmless data files that language runtimes look for: time zones and the C.UTF-8 locale.
+/// Where machines keep the certificates of the authorities that they trust, and where sandboxes see them.
+const CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+const GUEST_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where OpenSSL looks for them.
+const OPENSSL_CERTIFICATES: &str = "/usr/lib/ssl/cert.pem";
+
+/// A read-only mount of the certificates of the authorities that this machine trusts, if it has any.
+#[must_use]
+pub fn certificates() -> Option<BindMount> {
+    let host = CERTIFICATES.iter().find_map(|path| PathBuf::from(path).canonicalize().ok())?;
+    Some(BindMount { host, guest: PathBuf::from(GUEST_CERTIFICATES) })
+}
+
+/// The link by which OpenSSL finds them.
+#[must_use]
+pub fn certificates_link() -> (PathBuf, PathBuf) {
+    (PathBuf::from(OPENSSL_CERTIFICATES), PathBuf::from(GUEST_CERTIFICATES))
+}
+
+/// Read-only mounts of harmless data files that language runtimes look for: time zones, the C.UTF-8 locale, and
+/// certificates.
 #[must_use]
 pub fn shared_data() -> Vec<BindMount> {
     let candidates = ["/usr/share/zoneinfo", "/usr/lib/locale/C.utf8"].map(PathBuf::from);
     let existing = candidates.into_iter().filter(|path| path.is_dir());
-    existing.map(|path| BindMount { host: path.clone(), guest: path }).collect()
+    existing.map(|path| BindMount { host: path.clone(), guest: path }).chain(certificates()).collect()
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ fn image(name: &RuntimeName, path: &Path, prefix: &Path, stdlib: &Path) -> Runti
     RuntimeImage {
         name: name.clone(),
         mounts,
-        links: closure::root_links(),
+        links: closure::root_links().into_iter().chain([closure::certificates_link()]).collect(),
         files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
         argv: command(GUEST_SHIM),
         steered_argv: [&interpreter, "-s", GUEST_SHIM].map(str::to_owned).to_vec(),

@@ -213,7 +213,7 @@ fn image(name: &RuntimeName, path: &Path, mut mounts: Vec<BindMount>) -> Runtime
     RuntimeImage {
         name: name.clone(),
         mounts,
-        links: closure::root_links(),
+        links: closure::root_links().into_iter().chain([closure::certificates_link()]).collect(),
         files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
         steered_argv: argv.clone(),
         argv,

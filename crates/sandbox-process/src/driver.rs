@@ -16,12 +16,13 @@ use impuls_sandbox::{Sandbox, SandboxDriver, SandboxError, SandboxSpec, StartMet
 use crate::config::Config;
 use crate::isolation::IsolationReport;
 use crate::messages::Create;
+use crate::network::Network;
 use crate::orphans;
 use crate::sandbox::ProcessSandbox;
 use crate::spawner::ENVIRONMENT;
 
 pub(crate) use self::home::{Core, Station};
-pub(crate) use self::link::Refused;
+pub(crate) use self::link::{Answer, Refused};
 
 /// The driver of process sandboxes.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct ProcessDriver {
     run_dir: PathBuf,
     /// This driver's part of the run folder.
     folder: Arc<Folder>,
+    network: Arc<Network>,
 }
 
 /// A folder that goes with its last user.
@@ -71,7 +73,8 @@ impl ProcessDriver {
                 source: io::Error::from(io::ErrorKind::Unsupported),
             });
         }
-        Ok(Arc::new(Self { core, report, run_dir: config.run_dir, folder }))
+        let network = Arc::new(Network::prepare(&config.network, &report, &instance, &folder));
+        Ok(Arc::new(Self { core, report, run_dir: config.run_dir, folder, network }))
     }
 
     /// What isolates the sandboxes of this driver.
@@ -80,9 +83,16 @@ impl ProcessDriver {
         &self.report
     }
 
+    /// How many packets of sandboxes the network policies have refused, by reason; empty as long as no sandbox has
+    /// had a network. Costs some milliseconds.
+    pub async fn refused_packets(&self) -> io::Result<BTreeMap<String, u64>> {
+        self.network.refused_packets().await
+    }
+
     /// Kills every sandbox, ends the spawner and waits until all of it is gone. The driver is of no further use.
     pub async fn shutdown(&self) {
         self.core.close().await;
+        self.network.close().await;
     }
 }
 
@@ -105,7 +115,7 @@ fn environment(own: &BTreeMap<String, String>) -> Vec<String> {
 impl ProcessDriver {
     async fn make(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>, SandboxError> {
         let station = self.core.station()?;
-        let image = station.image(&spec.image).await?;
+        let image = station.image(&spec.image, self.network.resolver()).await?;
         let steered = !spec.interpreter_environment.is_empty();
         let mut arguments = if steered { &spec.image.steered_argv } else { &spec.image.argv }.clone();
         if spec.prewarm && !spec.image.warm_argument.is_empty() {
@@ -122,7 +132,8 @@ impl ProcessDriver {
             tmp_mib: spec.image.tmp_mib,
         };
         loop {
-            let (sandbox, fds) = ProcessSandbox::prepare(&self.core, &station, &self.folder, &spec)?;
+            let (sandbox, fds) =
+                ProcessSandbox::prepare(&self.core, &station, (&self.folder, &self.network), &spec)?;
             match sandbox.build(create.clone(), fds).await {
                 Err(Refused::Refusal(crate::messages::Refusal::Zygote)) if create.fork => {
                     tracing::warn!(image = %spec.image.name, "zygote ended; executing the runtime instead");

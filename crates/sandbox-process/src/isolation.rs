@@ -41,6 +41,8 @@ pub enum LayerName {
     Landlock,
     /// Forking Python sandboxes from a warmed interpreter; a matter of speed, not of safety.
     Zygote,
+    /// A network for the functions whose policy asks for one.
+    FunctionNetwork,
 }
 
 /// How one layer is on this machine.
@@ -104,6 +106,7 @@ impl fmt::Display for LayerName {
             Self::Seccomp => "seccomp",
             Self::Landlock => "landlock",
             Self::Zygote => "zygote",
+            Self::FunctionNetwork => "function network",
         })
     }
 }

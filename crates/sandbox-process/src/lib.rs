@@ -12,6 +12,7 @@ mod init;
 pub mod isolation;
 mod landlock;
 mod messages;
+mod network;
 mod orphans;
 mod output;
 mod probe;
@@ -22,7 +23,7 @@ mod sys;
 mod template;
 mod transport;
 
-pub use config::Config;
+pub use config::{Config, NetworkConfig};
 pub use driver::ProcessDriver;
 pub use isolation::{IsolationReport, Layer, LayerName, probe};
 pub use spawner::spawner_main;

@@ -1,5 +1,6 @@
 //! What the server and the spawner tell each other.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use impuls_sandbox::SandboxLimits;
@@ -23,8 +24,8 @@ pub(crate) enum Request {
     Image { request: RequestId, image: u32 },
     /// Makes a sandbox. Three descriptors: listening socket, standard output, standard error.
     Create { request: RequestId, create: Create },
-    /// Shows code to a sandbox and sets its limits.
-    Assign { request: RequestId, key: Key, code: PathBuf, limits: Limits },
+    /// Shows code to a sandbox and sets its limits. With `network`, the answer is [`Event::Assigned`].
+    Assign { request: RequestId, key: Key, code: PathBuf, limits: Limits, network: bool },
     /// Kills a sandbox and removes all that it had. A sandbox that is not known is gone already.
     Destroy { request: RequestId, key: Key },
 }
@@ -66,6 +67,8 @@ pub(crate) struct Image {
     pub(crate) mounts: Vec<(PathBuf, PathBuf)>,
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
     pub(crate) files: Vec<(PathBuf, String)>,
+    /// The address that its sandboxes ask for names, once they have a network.
+    pub(crate) resolver: Option<Ipv4Addr>,
     /// The zygote's command; empty if there is none.
     pub(crate) zygote: Vec<String>,
 }
@@ -77,6 +80,8 @@ pub(crate) enum Event {
     Welcome { request: RequestId, cgroups: Cgroups, report: IsolationReport },
     /// The request has been carried out.
     Done { request: RequestId },
+    /// A sandbox has its code. One descriptor: its network namespace.
+    Assigned { request: RequestId },
     /// The request failed and left nothing behind.
     Failed { request: RequestId, refusal: Refusal },
     /// A sandbox's process has ended, and everything else in it.

@@ -1,7 +1,7 @@
 //! The traces that a server leaves if it is killed, and their removal by the next one.
 //!
 //! Every server has a folder `<pid>-<start time>-<number>` in the run folder, for its sockets and a list of its
-//! cgroups. A server whose process is gone, by pid and start time, is dead; processes of its sandboxes have been
+//! cgroups and of what its network changed. A server whose process is gone, by pid and start time, is dead; processes of its sandboxes have been
 //! killed by the kernel, unless something went very wrong, and are killed here otherwise.
 
 use std::fs;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::cgroup::{Cgroups, PREFIX, remove_folder};
+use crate::network::traces;
 
 /// The file in a server's folder that lists its cgroups.
 const GROUPS: &str = "cgroups.json";
@@ -56,6 +57,7 @@ pub(crate) fn note_groups(folder: &Path, cgroups: &Cgroups) -> io::Result<()> {
 /// there were.
 pub(crate) fn reap(run_dir: &Path, own: &Cgroups) -> io::Result<usize> {
     let mut count = 0;
+    traces::reap(|instance| is_alive(instance) == Some(false));
     for entry in fs::read_dir(run_dir)? {
         let folder = entry?.path();
         if is_dead(&folder, "") {
@@ -88,6 +90,9 @@ fn reap_one(folder: &Path) -> io::Result<usize> {
         for hierarchy in &cgroups.hierarchies {
             empty_group(&hierarchy.base)?;
         }
+    }
+    if let Err(error) = traces::restore(folder) {
+        tracing::warn!(error = %error, "forwarding that a dead server switched on stays on");
     }
     fs::remove_dir_all(folder)?;
     Ok(count)

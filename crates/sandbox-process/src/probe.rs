@@ -6,6 +6,7 @@ use crate::cgroup::{Cgroups, Controller};
 use crate::failure::{Failure, Step};
 use crate::init::mounts;
 use crate::isolation::{IsolationReport, Layer, LayerName};
+use crate::network::{nft, trial};
 use crate::seccomp::Filters;
 use crate::spawner::Identity;
 use crate::sys::{self, CloneArgs};
@@ -37,6 +38,7 @@ pub(crate) fn examine(cgroups: &Cgroups, identity: Identity, filters: &Filters) 
     layers.push(layer(LayerName::Landlock, true, landlock));
     let all = NAMESPACES.iter().fold(libc::CLONE_NEWUSER, |flags, (_, flag)| flags | flag);
     layers.push(layer(LayerName::Zygote, false, attempt(all, || Ok(()))));
+    layers.push(layer(LayerName::FunctionNetwork, false, function_network(root)));
     IsolationReport { layers }
 }
 
@@ -103,6 +105,19 @@ fn controlled(cgroups: &Cgroups, controller: Controller) -> Finding {
     }
 }
 
+/// Of the three ways (links and nft, pasta, none) only the first is built; pasta is named where it would do.
+fn function_network(root: bool) -> Finding {
+    let pasta = if nft::find("pasta").is_some() { " (pasta is installed, but is not used yet)" } else { "" };
+    if !root {
+        return Err(format!("`egress` and lists need a server that runs as root{pasta}; `off` works"));
+    }
+    if nft::find("nft").is_none() {
+        return Err(format!("nft is not installed{pasta}; `off` works"));
+    }
+    let tried = attempt(libc::CLONE_NEWNET, trial::run);
+    tried.map(|_| "veth and nftables".to_owned())
+}
+
 fn cgroup_kill(cgroups: &Cgroups) -> Finding {
     match cgroups.unified() {
         None => Err("no cgroup v2; sandboxes are killed through their pid namespace".to_owned()),
@@ -155,6 +170,10 @@ const fn advice(name: LayerName) -> (&'static str, &'static str) {
         LayerName::Landlock => (
             "files are protected by mounts and permissions alone",
             "Linux 5.13 or later with landlock in the lsm= list of the kernel's command line",
+        ),
+        LayerName::FunctionNetwork => (
+            "none: functions whose network policy is not `off` cannot start",
+            "run as root with nftables installed (Debian package nftables); in a container, allow NET_ADMIN",
         ),
         LayerName::Zygote => ("none: Python sandboxes start in about 15 ms instead of 4", NAMESPACES),
     }

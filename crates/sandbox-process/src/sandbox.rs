@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream as BlockingStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,12 +15,14 @@ use impuls_sandbox::{
     Assignment, Connection, Exit, Gone, InitFailure, InitReport, OutputSource, Sandbox, SandboxError,
     SandboxSpec, SandboxUsage,
 };
+use parking_lot::Mutex;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use crate::driver::{Core, Folder, Refused, Station};
+use crate::driver::{Answer, Core, Folder, Refused, Station};
 use crate::messages::{Create, End, Key, Request, Usage};
+use crate::network::{Attachment, Network};
 use crate::output::Output;
 use crate::spawner::CODE;
 
@@ -35,6 +37,11 @@ pub(crate) struct ProcessSandbox {
     core: Arc<Core>,
     station: Arc<Station>,
     folder: Arc<Folder>,
+    network: Arc<Network>,
+    /// Its own part of the network, if its function has one.
+    attachment: Mutex<Option<Attachment>>,
+    /// What the attachment had counted when it went.
+    refused_lookups: AtomicU64,
     output: Arc<Output>,
     anchor: Connection,
     end: watch::Receiver<Option<End>>,
@@ -54,7 +61,7 @@ impl ProcessSandbox {
     pub(crate) fn prepare(
         core: &Arc<Core>,
         station: &Arc<Station>,
-        folder: &Arc<Folder>,
+        (folder, network): (&Arc<Folder>, &Arc<Network>),
         spec: &SandboxSpec,
     ) -> Result<(Arc<Self>, Stdio), SandboxError> {
         let path = socket_path(folder, spec.id);
@@ -76,6 +83,9 @@ impl ProcessSandbox {
             core: core.clone(),
             station: station.clone(),
             folder: folder.clone(),
+            network: network.clone(),
+            attachment: Mutex::new(None),
+            refused_lookups: AtomicU64::new(0),
             output,
             anchor,
             end,
@@ -120,6 +130,12 @@ impl ProcessSandbox {
         if text.is_empty() { how } else { format!("{how}: {text}") }
     }
 
+    fn refused_lookups(&self) -> u64 {
+        let attachment = self.attachment.lock();
+        let kept = || self.refused_lookups.load(Ordering::Relaxed);
+        attachment.as_ref().map_or_else(kept, Attachment::refused_lookups)
+    }
+
     fn forget(&self) {
         self.core.leave(key(self.id));
         let _gone_already = std::fs::remove_file(socket_path(&self.folder, self.id));
@@ -130,9 +146,7 @@ impl ProcessSandbox {
             let source = io::Error::from(io::ErrorKind::InvalidInput);
             return Err(SandboxError::Setup { step: format!("show code elsewhere than at {CODE}"), source });
         }
-        let (key, code, limits) = (key(self.id), assignment.code.clone(), assignment.limits.into());
-        let order = |request| Request::Assign { request, key, code, limits };
-        match self.station.link.order(order, &[]).await.map_err(SandboxError::from) {
+        match self.enter(assignment).await {
             Err(SandboxError::Gone(Gone)) => return self.ended_while_loading().await,
             other => other?,
         }
@@ -147,6 +161,25 @@ impl ProcessSandbox {
                 .map(|error| Err(InitFailure::Reported(error)))
                 .map_err(|error| SandboxError::Protocol(error.to_string())),
             Ok(frame) => Err(SandboxError::Protocol(format!("{:?} in answer to INIT", frame.kind))),
+        }
+    }
+
+    /// Shows the code, sets the limits and gives it its network: all that must be before its code runs.
+    async fn enter(&self, assignment: &Assignment) -> Result<(), SandboxError> {
+        let network = !assignment.network.is_off();
+        if network {
+            self.network.check()?;
+        }
+        let (key, code, limits) = (key(self.id), assignment.code.clone(), assignment.limits.into());
+        let order = |request| Request::Assign { request, key, code, limits, network };
+        match self.station.link.ask(order, &[]).await? {
+            Answer::Assigned(namespace) => {
+                let attachment = self.network.attach(&assignment.network, namespace).await?;
+                *self.attachment.lock() = Some(attachment);
+                Ok(())
+            }
+            Answer::Failed(refusal) => Err(Refused::Refusal(refusal).into()),
+            Answer::Done | Answer::Welcome(..) => Ok(()),
         }
     }
 
@@ -199,6 +232,7 @@ impl Sandbox for ProcessSandbox {
             cpu: Duration::from_nanos(usage.cpu_ns),
             memory_bytes: usage.memory_bytes,
             memory_peak_bytes: usage.memory_peak_bytes,
+            refused_lookups: self.refused_lookups(),
         };
         ended.or_else(|| self.core.cgroups.usage(key(self.id))).map(of)
     }
@@ -227,6 +261,11 @@ impl Sandbox for ProcessSandbox {
         }
         let killed = End { signal: Some(libc::SIGKILL), ..End::default() };
         self.ended.send_if_modified(|end| end.is_none() && end.replace(killed).is_none());
+        let attachment = self.attachment.lock().take();
+        if let Some(attachment) = attachment {
+            self.refused_lookups.store(attachment.refused_lookups(), Ordering::Relaxed);
+            attachment.detach().await;
+        }
         self.destroyed.store(true, Ordering::Release);
         self.forget();
         Ok(())

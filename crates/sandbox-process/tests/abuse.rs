@@ -95,6 +95,7 @@ fn assignment(fixture: &Fixture) -> impuls_sandbox::Assignment {
     impuls_sandbox::Assignment {
         code: fixture.folder.path().to_owned(),
         limits: LIMITS,
+        network: impuls_domain::NetworkPolicy::Off,
         init: fixture::init("index.handler", LIMITS),
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use fixture::{NODE, PYTHON, ZYGOTE, call};
 use impuls_sandbox::SandboxDriver;
-use impuls_sandbox_process::{Config, LayerName, ProcessDriver, probe, spawner_main};
+use impuls_sandbox_process::{Config, LayerName, NetworkConfig, ProcessDriver, probe, spawner_main};
 use serde_json::{Value, json};
 
 /// `nobody` of Debian.
@@ -73,7 +73,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn serve(folder: &Path) {
     runtime().block_on(async {
         let config =
-            Config { run_dir: folder.join("run"), exe: "/proc/self/exe".into(), allow_weaker: false };
+            Config { run_dir: folder.join("run"), exe: "/proc/self/exe".into(), allow_weaker: false, network: NetworkConfig::default() };
         let driver = ProcessDriver::start(config).await.unwrap();
         let reaped = driver.reap_orphans().await.unwrap();
         let missing: Vec<LayerName> = driver.isolation().missing().map(|layer| layer.name).collect();
@@ -170,7 +170,8 @@ fn ordinary() {
     let missing = said["missing"].as_array().unwrap();
     assert!(missing.contains(&json!("OwnUid")), "{said}");
     assert!(missing.iter().all(|name| {
-        ["OwnUid", "MemoryLimit", "CpuLimit", "PidsLimit", "CgroupKill"].contains(&name.as_str().unwrap())
+        ["OwnUid", "MemoryLimit", "CpuLimit", "PidsLimit", "CgroupKill", "FunctionNetwork"]
+            .contains(&name.as_str().unwrap())
     }));
     for answer in said["answers"].as_array().unwrap() {
         assert_eq!(answer[0], 1000);
@@ -205,7 +206,7 @@ fn environment() {
 
 fn probed() {
     let report = runtime().block_on(probe(Path::new("/proc/self/exe"))).unwrap();
-    assert_eq!(report.layers.len(), 16);
+    assert_eq!(report.layers.len(), 17);
     assert_eq!(report.unexpectedly_missing().count(), 0);
     assert!(report.layers.iter().all(|layer| layer.works == layer.fix.is_empty()));
 }

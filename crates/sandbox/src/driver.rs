@@ -57,6 +57,8 @@ pub struct SandboxUsage {
     pub memory_bytes: u64,
     /// The most memory so far, in bytes.
     pub memory_peak_bytes: u64,
+    /// Names that its network policy did not let it look up, and addresses that were kept back from it.
+    pub refused_lookups: u64,
 }
 
 /// One isolated place. It holds at most one revision's code in its life.

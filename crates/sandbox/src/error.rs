@@ -22,6 +22,9 @@ pub enum SandboxError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Its function asks for a network that cannot be given here.
+    #[error("functions cannot have a network here: {0}")]
+    Network(String),
     /// Its process ended before it was ready.
     #[error("sandbox process ended before it was ready: {0}")]
     DiedInSetup(String),
@@ -39,7 +42,11 @@ impl SandboxError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::AtCapacity | Self::SpawnerGone | Self::Gone(_) => true,
-            Self::DeadlineExceeded | Self::Setup { .. } | Self::DiedInSetup(_) | Self::Protocol(_) => false,
+            Self::DeadlineExceeded
+            | Self::Setup { .. }
+            | Self::Network(_)
+            | Self::DiedInSetup(_)
+            | Self::Protocol(_) => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use impuls_domain::{Limits, RuntimeName, SandboxId, limits};
+use impuls_domain::{Limits, NetworkPolicy, RuntimeName, SandboxId, limits};
 use impuls_guest_protocol::Init;
 
 /// A file or folder of the host that a sandbox sees, read-only.
@@ -92,6 +92,9 @@ pub struct Assignment {
     pub code: PathBuf,
     /// What the kernel enforces from now on.
     pub limits: SandboxLimits,
+    /// What it may reach from now on. A waiting sandbox reaches nothing, and `Off` costs nothing. Where a driver
+    /// cannot keep the policy, `assign` fails; it never opens more.
+    pub network: NetworkPolicy,
     /// What the shim is told.
     pub init: Init,
 }

@@ -10,7 +10,10 @@ use impuls_artifacts::{
     ArchiveLimits, ArtifactError, ArtifactStore, FolderLayout, digest_of, read_zip, validate_zip, zip_files,
 };
 use impuls_dispatch::{OnOutput, OutputStream, RunError};
-use impuls_domain::{ArtifactDigest, Built, CodeLayout, Deadline, LoadFailure, LogLevel, Logs, Revision};
+use impuls_domain::{
+    AllowEntry, Allowlist, ArtifactDigest, Built, CodeLayout, Deadline, LoadFailure, LogLevel, Logs,
+    NetworkPolicy, Revision,
+};
 use impuls_runtimes::build::{Build, Inputs, Source, diagnose};
 use impuls_sandbox::{
     Assignment, BindMount, Exit, Init, LossReason, Lost, Part, RuntimeImage, SandboxError, SandboxLimits,
@@ -43,6 +46,9 @@ pub struct BuildSettings {
     pub at_once: usize,
     /// Variables that every build gets: where packages come from, for example.
     pub environment: BTreeMap<String, String>,
+    /// What builds that fetch something may reach besides every public address: entries of a list
+    /// ([`impuls_domain::Allowlist`]), at most 62.
+    pub allow: Vec<AllowEntry>,
 }
 
 impl Default for BuildSettings {
@@ -54,6 +60,22 @@ impl Default for BuildSettings {
             timeout: Duration::from_secs(600),
             at_once: 2,
             environment: BTreeMap::new(),
+            allow: Vec::new(),
+        }
+    }
+}
+
+impl BuildSettings {
+    /// The network of a build's sandbox.
+    fn network(&self, build: &Build) -> NetworkPolicy {
+        if !build.network {
+            return NetworkPolicy::Off;
+        }
+        let public = ["*", "0.0.0.0/0"].map(str::to_owned).into_iter();
+        let entries = public.chain(self.allow.iter().map(ToString::to_string));
+        match Allowlist::new(entries) {
+            Ok(list) if !self.allow.is_empty() => NetworkPolicy::Allow(list),
+            _ => NetworkPolicy::Egress,
         }
     }
 }
@@ -196,6 +218,7 @@ impl LocalWorker {
         let assignment = Assignment {
             code: folder.map_err(code)?,
             limits: limits(&builder.settings),
+            network: builder.settings.network(&plan.build),
             init: init(&room, &builder.settings),
         };
         let order = plan.order(&builder.settings, seed.is_some());

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use impuls_dispatch::{CommandPool, ExecuteRequest, Executed, OnOutput, OutputStream, RunError};
-use impuls_domain::{Contract, LogLevel, Logs, SandboxId};
+use impuls_domain::{Contract, LogLevel, Logs, NetworkPolicy, SandboxId};
 use impuls_sandbox::{
     Assignment, CallError, Connection, Init, LossReason, Lost, Part, RuntimeImage, SandboxError,
     SandboxLimits, Waiting,
@@ -141,8 +141,12 @@ impl Room {
         code: &Path,
     ) -> Result<(Connection, Waiting), SandboxError> {
         let limits = SandboxLimits::from(&request.limits);
-        let assignment =
-            Assignment { code: code.to_owned(), limits, init: init(self.sandbox.id(), limits.memory_mib) };
+        let assignment = Assignment {
+            code: code.to_owned(),
+            limits,
+            network: NetworkPolicy::Off,
+            init: init(self.sandbox.id(), limits.memory_mib),
+        };
         let command = Command {
             argv: &request.argv,
             env: request.environment.variables(),

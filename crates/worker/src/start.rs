@@ -147,6 +147,7 @@ impl StartContext {
         let assignment = Assignment {
             code,
             limits: SandboxLimits::from(&config.limits),
+            network: config.network.clone(),
             init: init(target, launch, check.is_some()),
         };
         let image = installed.image_for(config.contract);
@@ -346,6 +347,7 @@ fn copy(error: &SandboxError) -> SandboxError {
             step: step.clone(),
             source: std::io::Error::new(source.kind(), source.to_string()),
         },
+        SandboxError::Network(text) => SandboxError::Network(text.clone()),
         SandboxError::DiedInSetup(text) => SandboxError::DiedInSetup(text.clone()),
         SandboxError::Protocol(text) => SandboxError::Protocol(text.clone()),
         SandboxError::SpawnerGone => SandboxError::SpawnerGone,

@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 15] = [
+const NEEDS: [Need; 16] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -23,6 +23,16 @@ const NEEDS: [Need; 15] = [
     Need { package: "ruby", purpose: "Ruby 2.7 or later, for Ruby functions", is_met: tools::has_ruby },
     Need { package: "ruby-minitest", purpose: "minitest, for the Ruby shim", is_met: tools::has_minitest },
     Need { package: "php-cli", purpose: "PHP, for PHP functions", is_met: || tools::has("php") },
+    Need {
+        package: "nftables",
+        purpose: "the packet filter of functions that have a network",
+        is_met: || Path::new("/usr/sbin/nft").exists(),
+    },
+    Need {
+        package: "iproute2",
+        purpose: "the networks that tests play in",
+        is_met: || Path::new("/usr/sbin/ip").exists() || Path::new("/sbin/ip").exists(),
+    },
     Need { package: "python3-pip", purpose: "pip, for the Lambda client for Python", is_met: tools::has_pip },
     Need { package: "autoconf", purpose: LAMBDA_CLIENT, is_met: || tools::has("autoreconf") },
     Need { package: "automake", purpose: LAMBDA_CLIENT, is_met: || tools::has("automake") },
@@ -31,7 +41,6 @@ const NEEDS: [Need; 15] = [
     Need { package: "g++", purpose: LAMBDA_CLIENT, is_met: || tools::has("g++") },
     Need { package: "curl", purpose: "curl, for the documents' commands", is_met: || tools::has("curl") },
     Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
-    Need { package: "iproute2", purpose: "network namespaces of tests", is_met: || tools::has("ip") },
     Need {
         package: "wrk",
         purpose: "the load generator of the benchmarks",

@@ -137,7 +137,8 @@ async fn a_change_is_checked_like_a_creation() {
         json!({"environment": {"IMPULS_X": "1"}}),
         json!({"contract": "other"}),
         json!({"driver": "none"}),
-        json!({"network": "egress"}),
+        json!({"network": "on"}),
+        json!({"network": {"allow": ["a b"]}}),
         json!({"name": "another"}),
         json!({"zip": "!"}),
         json!({"code": ECHO, "zip": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="}),
@@ -146,6 +147,18 @@ async fn a_change_is_checked_like_a_creation() {
         server.put(&path(&name), &change).await.problem(400);
     }
     assert_eq!(server.get(&path(&name)).await.json()["version"], 1);
+    assert_eq!(server.call(&name, &json!(1)).await, json!({"event": 1}));
+}
+
+#[tokio::test]
+async fn a_network_policy_is_kept_with_the_version() {
+    let server = Server::shared().await;
+    let name = server.node(ECHO).await;
+    assert_eq!(server.get(&path(&name)).await.json()["network"], "off");
+    let list = json!({"allow": ["api.example.com:443", "*.example.org", "10.0.0.0/8"]});
+    server.put(&path(&name), &json!({"network": list})).await;
+    assert_eq!(server.get(&path(&name)).await.json()["network"], list);
+    server.put(&path(&name), &json!({"network": "off"})).await;
     assert_eq!(server.call(&name, &json!(1)).await, json!({"event": 1}));
 }
 

@@ -9,6 +9,8 @@ pub enum ProblemKind {
     InvalidRequest,
     /// The runtime is unknown or not installed.
     RuntimeUnavailable,
+    /// The function asks for a network that this server cannot give it.
+    NetworkUnavailable,
     /// The event is not JSON.
     InvalidEvent,
     /// The caller may not do this.
@@ -50,6 +52,9 @@ impl ProblemKind {
     pub(super) const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid"),
+            Self::NetworkUnavailable => {
+                (StatusCode::NOT_IMPLEMENTED, "network-unavailable", "Functions cannot have a network here")
+            }
             Self::RuntimeUnavailable => {
                 (StatusCode::BAD_REQUEST, "runtime-unavailable", "The runtime is not available")
             }

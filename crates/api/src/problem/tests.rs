@@ -109,6 +109,12 @@ fn every_refusal_of_a_call_has_its_status() {
     check(no_qualifier("live"), 404, "alias-not-found", Some("function f has no version or alias live"));
     check(E::BadEvent("x".into()), 400, "invalid-event", Some("the event is not JSON: x"));
     check(E::EventTooLarge { limit: 9 }, 413, "too-large", Some("the event has more than 9 bytes"));
+    check(
+        E::NoNetwork,
+        501,
+        "network-unavailable",
+        Some("this server cannot give functions a network; its operator learns from `impuls doctor` why"),
+    );
     check(E::ShuttingDown, 503, "shutting-down", None);
     check(E::Sandbox(SandboxError::AtCapacity), 503, "no-sandbox", None);
     check(E::Sandbox(SandboxError::Protocol("x".into())), 500, "internal", None);

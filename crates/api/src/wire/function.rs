@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::network::NetworkObject;
 use super::timestamp;
 
 /// Code and settings of one deploy.
@@ -59,8 +60,8 @@ pub struct RevisionObject {
     pub min_warm: u32,
     /// The isolation it asks for: `auto` or `process`.
     pub driver: String,
-    /// What the sandbox may reach: `off`.
-    pub network: String,
+    /// What the sandbox may reach.
+    pub network: NetworkObject,
 }
 
 impl From<&Revision> for RevisionObject {
@@ -86,7 +87,7 @@ impl From<&Revision> for RevisionObject {
             idle_timeout_sec: limits.idle_timeout().as_secs(),
             min_warm: limits.min_warm(),
             driver: config.driver.as_str().to_owned(),
-            network: config.network.as_str().to_owned(),
+            network: NetworkObject::from(&config.network),
         }
     }
 }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use impuls_control::{BuildLog, Code, ControlError, FunctionChange, LimitSettings, NewFunction, Settings};
 use impuls_domain::limits;
 use impuls_domain::{
-    CommandLine, Contract, DriverChoice, Environment, FunctionName, Handler, Metadata, NetworkPolicy,
-    RuntimeName, Scope,
+    CommandLine, Contract, DriverChoice, Environment, FunctionName, Handler, Metadata, RuntimeName, Scope,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::network::NetworkObject;
 use crate::problem::Problem;
 
 /// A function to create, or what to change of one. A member that is absent or `null` gets its default on creation
@@ -73,9 +73,9 @@ pub struct FunctionRequest {
     /// The isolation: `auto` is the strongest that the server has, `process` is Linux namespaces.
     #[schema(default = "auto")]
     pub driver: Option<String>,
-    /// What the sandbox may reach: `off` is nothing but its own loopback.
+    /// What the sandbox may reach.
     #[schema(default = "off")]
-    pub network: Option<String>,
+    pub network: Option<NetworkObject>,
 }
 
 /// A command line as it is written.
@@ -157,7 +157,7 @@ impl FunctionRequest {
             environment: environment.map_err(|error| Problem::invalid("environment", error))?,
             limits: self.limits()?,
             driver: choice("driver", self.driver.as_deref(), DriverChoice::parse, "auto, process")?,
-            network: choice("network", self.network.as_deref(), NetworkPolicy::parse, "off")?,
+            network: self.network.as_ref().map(NetworkObject::to_policy).transpose()?,
         })
     }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use impuls_client::wire::AliasTarget;
+use impuls_client::wire::{AliasTarget, Network};
 use serde::Deserialize;
 
-use super::parsers::{cores, key_value};
+use super::parsers::{cores, key_value, network};
 
 /// What `deploy` takes.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -63,6 +63,10 @@ pub struct Settings {
     /// Sandboxes that are kept however long they are unused.
     #[arg(long, value_name = "N")]
     pub min_warm: Option<u32>,
+    /// What the function reaches: off, egress (every public address), or the only hosts, addresses and ranges, with
+    /// commas between them: api.example.com:443,*.example.org,10.0.0.0/8 [default: off].
+    #[arg(long, value_name = "POLICY", value_parser = network)]
+    pub network: Option<Network>,
     /// How the code is shaped: module (exports a handler), scoped (only defines it), program (a whole program for each
     /// call), command, bootstrap (asks the AWS Lambda Runtime API) or http (listens on $PORT) [default: the runtime's].
     #[arg(long)]

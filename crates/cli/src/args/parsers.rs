@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use impuls_client::wire::Network;
 
 /// An address with a port, such as `127.0.0.1:8080`, `[::1]:0` or `localhost:8080` (which means 127.0.0.1).
 pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
@@ -70,6 +71,15 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("KEY=VALUE is wanted".to_owned()),
     }
+}
+
+/// A network policy: a word, or a list with commas. What is in the list is for the server to judge.
+#[expect(clippy::unnecessary_wraps, reason = "clap takes parsers that may fail")]
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    if matches!(text, "off" | "egress") {
+        return Ok(Network::Word(text.to_owned()));
+    }
+    Ok(Network::List { allow: text.split(',').map(|entry| entry.trim().to_owned()).collect() })
 }
 
 #[cfg(test)]

@@ -134,6 +134,7 @@ fn given(package: Package) -> FunctionFields {
         vcpu: settings.vcpu,
         idle_timeout_sec: settings.idle_timeout_sec,
         min_warm: settings.min_warm,
+        network: settings.network,
         ..FunctionFields::default()
     }
 }

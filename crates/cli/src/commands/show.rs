@@ -75,7 +75,7 @@ fn details(f: &Function) -> String {
         ("max concurrency", text::number(f.max_concurrency)),
         ("min warm", f.min_warm.to_string()),
         ("driver", f.driver.clone()),
-        ("network", f.network.clone()),
+        ("network", f.network.to_string()),
         ("environment", environment.collect::<Vec<_>>().join("\n")),
         ("metadata", metadata.collect::<Vec<_>>().join("\n")),
         ("created", text::time(&f.created_at)),

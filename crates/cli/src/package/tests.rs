@@ -131,7 +131,7 @@ fn flags_beat_the_environment_file_and_that_the_folders_settings() {
         ("index.js", "x"),
         (
             "impuls.toml",
-            "memory_mb = 256\ntimeout_sec = 5\n[environment]\nA = 'toml'\nB = 'toml'\nC = 'toml'",
+            "memory_mb = 256\ntimeout_sec = 5\nnetwork = { allow = ['a.example'] }\n[environment]\nA = 'toml'\nB = 'toml'\nC = 'toml'",
         ),
         ("env", "B=file\nC=file"),
     ]);
@@ -142,6 +142,7 @@ fn flags_beat_the_environment_file_and_that_the_folders_settings() {
     let expected: BTreeMap<_, _> = expected.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     assert_eq!(package.settings.environment, expected);
     assert_eq!((package.settings.memory_mb, package.settings.timeout_sec), (Some(512), Some(5)));
+    assert_eq!(package.settings.network.unwrap().to_string(), "only a.example");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::network::Network;
+
 /// What to create or to change. A member that is `None` keeps its value, or gets its default on creation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FunctionFields {
@@ -65,7 +67,7 @@ pub struct FunctionFields {
     pub driver: Option<String>,
     /// What the sandbox may reach.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
+    pub network: Option<Network>,
 }
 
 fn base64_text<S: Serializer>(bytes: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
@@ -133,7 +135,7 @@ pub struct Function {
     /// The isolation technology.
     pub driver: String,
     /// What the sandbox may reach.
-    pub network: String,
+    pub network: Network,
 }
 
 /// Why a function's code does not load.

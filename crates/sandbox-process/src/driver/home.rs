@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Seek;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -172,7 +173,7 @@ async fn open(keeper: &Keeper, instance: &str) -> Result<Opened, SandboxError> {
             let station = Arc::new(Station { link, images: Mutex::default() });
             Ok(Opened { station, news, ended, cgroups, report })
         }
-        Answer::Done | Answer::Failed(_) => Err(SandboxError::SpawnerGone),
+        Answer::Done | Answer::Assigned(_) | Answer::Failed(_) => Err(SandboxError::SpawnerGone),
     }
 }
 
@@ -203,7 +204,11 @@ async fn attend(core: Weak<Core>, mut news: mpsc::UnboundedReceiver<News>) {
 impl Station {
     /// Makes sure that the spawner knows an image, and returns its number there. Callers at the same time wait
     /// for one of them.
-    pub(crate) async fn image(&self, image: &Arc<RuntimeImage>) -> Result<u32, SandboxError> {
+    pub(crate) async fn image(
+        &self,
+        image: &Arc<RuntimeImage>,
+        resolver: Option<Ipv4Addr>,
+    ) -> Result<u32, SandboxError> {
         let (number, prepared) = {
             let mut images = self.images.lock();
             let known = images.iter().position(|(known, _)| Arc::ptr_eq(known, image) || known == image);
@@ -214,17 +219,23 @@ impl Station {
             let prepared = images.get(number).map(|(_, prepared)| prepared.clone()).unwrap_or_default();
             (u32::try_from(number).unwrap_or(u32::MAX), prepared)
         };
-        prepared.get_or_try_init(|| self.prepare(number, image)).await?;
+        prepared.get_or_try_init(|| self.prepare(number, image, resolver)).await?;
         Ok(number)
     }
 
-    async fn prepare(&self, number: u32, image: &RuntimeImage) -> Result<(), SandboxError> {
+    async fn prepare(
+        &self,
+        number: u32,
+        image: &RuntimeImage,
+        resolver: Option<Ipv4Addr>,
+    ) -> Result<(), SandboxError> {
         let failed = |source| SandboxError::Setup { step: "describe the runtime".to_owned(), source };
         let paths = |(a, b): &(PathBuf, PathBuf)| (a.clone(), b.clone());
         let wire = Image {
             mounts: image.mounts.iter().map(|mount| (mount.host.clone(), mount.guest.clone())).collect(),
             links: image.links.iter().map(paths).collect(),
             files: image.files.iter().map(|(path, text)| (path.clone(), (*text).to_owned())).collect(),
+            resolver,
             zygote: match &image.start {
                 StartMethod::Exec => Vec::new(),
                 StartMethod::Zygote(command) => command.clone(),

@@ -21,6 +21,8 @@ use crate::{sys, transport};
 pub(crate) enum Answer {
     Welcome(Cgroups, IsolationReport),
     Done,
+    /// Done, and here is the sandbox's network namespace.
+    Assigned(OwnedFd),
     Failed(Refusal),
 }
 
@@ -79,7 +81,7 @@ impl Link {
     ) -> Result<(), Refused> {
         match self.ask(request, fds).await.map_err(Refused::Error)? {
             Answer::Failed(refusal) => Err(Refused::Refusal(refusal)),
-            Answer::Done | Answer::Welcome(..) => Ok(()),
+            Answer::Done | Answer::Assigned(_) | Answer::Welcome(..) => Ok(()),
         }
     }
 
@@ -103,10 +105,13 @@ impl Link {
 
     /// Hands out answers until the spawner is gone; every request still waiting then fails.
     pub(crate) async fn serve(self: Arc<Self>, news: mpsc::UnboundedSender<News>) {
-        while let Ok(Some(event)) = self.receive().await {
+        while let Ok(Some((event, fds))) = self.receive().await {
             let (request, answer) = match event {
                 Event::Welcome { request, cgroups, report } => (request, Answer::Welcome(cgroups, report)),
                 Event::Done { request } => (request, Answer::Done),
+                Event::Assigned { request } => {
+                    (request, fds.into_iter().next().map_or(Answer::Failed(Refusal::Gone), Answer::Assigned))
+                }
                 Event::Failed { request, refusal } => (request, Answer::Failed(refusal)),
                 Event::Exited { key, end } => {
                     let _nobody_listens = news.send(News { key, end });
@@ -121,12 +126,12 @@ impl Link {
         *self.waiting.lock() = None;
     }
 
-    async fn receive(&self) -> io::Result<Option<Event>> {
+    async fn receive(&self) -> io::Result<Option<(Event, Vec<OwnedFd>)>> {
         loop {
             let mut ready = self.socket.readable().await?;
             match transport::receive::<Event>(self.socket.get_ref().as_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                other => return other.map(|message| message.map(|(event, _)| event)),
+                other => return other,
             }
         }
     }

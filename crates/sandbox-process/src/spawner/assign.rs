@@ -1,7 +1,7 @@
 //! Giving a live sandbox its code.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, open};
@@ -30,6 +30,16 @@ impl Spawner {
         let (init, before) = (place.init, std::mem::replace(&mut place.limits, limits));
         self.cgroups.set_limits(key, limits, Some(before))?;
         Ok(self.show_code(init, code)?)
+    }
+
+    /// A sandbox's network namespace, if it is asked for.
+    pub(super) fn network_of(&self, key: Key, asked: bool) -> Result<Option<OwnedFd>, Refusal> {
+        let place = self.places.get(&key).filter(|place| asked && !place.reaped);
+        let Some(place) = place else { return if asked { Err(Refusal::Gone) } else { Ok(None) } };
+        // Process 1 is ours to reap and has not been, so its number is still its own.
+        let path = format!("/proc/{}/ns/net", place.init.as_raw_nonzero());
+        let namespace = std::fs::File::open(path).step("open network namespace")?;
+        Ok(Some(namespace.into()))
     }
 
     fn show_code(&self, init: Pid, code: &Path) -> Result<(), Failure> {

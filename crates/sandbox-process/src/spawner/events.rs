@@ -153,9 +153,12 @@ impl Spawner {
                     self.answer(request, Err(refusal));
                 }
             }
-            Request::Assign { request, key, code, limits } => {
+            Request::Assign { request, key, code, limits, network } => {
                 let assigned = self.assign(key, &code, limits);
-                self.answer(request, assigned);
+                match assigned.and_then(|()| self.network_of(key, network)) {
+                    Ok(Some(namespace)) => self.pass(&Event::Assigned { request }, &namespace),
+                    other => self.answer(request, other.map(drop)),
+                }
             }
             Request::Destroy { request, key } => self.destroy(request, key),
         }
@@ -221,6 +224,11 @@ impl Spawner {
             Ok(()) => Event::Done { request },
             Err(refusal) => Event::Failed { request, refusal },
         });
+    }
+
+    /// Tells the server something that comes with a descriptor.
+    fn pass(&self, event: &Event, fd: &OwnedFd) {
+        let _server_gone = transport::send(&self.server, event, &[fd.as_fd()]);
     }
 
     /// Tells the server. Its end is noticed by the loop, so a failure here needs nothing.

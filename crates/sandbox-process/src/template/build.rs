@@ -51,6 +51,9 @@ pub(super) fn build(image: &Image) -> Result<(), Failure> {
     for (path, content) in ETC {
         fs::write(path, content).step("write /etc")?;
     }
+    // Without a resolver the C library would ask the sandbox itself.
+    let resolver = image.resolver.map(|address| format!("nameserver {address}\n")).unwrap_or_default();
+    fs::write("/etc/resolv.conf", resolver).step("write /etc")?;
     let (zone, local_time) = LOCAL_TIME;
     symlink(zone, local_time).step("link /etc/localtime")?;
     for (path, content) in &image.files {

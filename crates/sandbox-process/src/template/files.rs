@@ -1,7 +1,7 @@
 //! The synthetic `/etc`: what interpreters and their libraries look for, and nothing of the host's.
 
 /// Files and their content.
-pub(super) const ETC: [(&str, &str); 6] = [
+pub(super) const ETC: [(&str, &str); 5] = [
     (
         "/etc/passwd",
         "root:x:0:0:root:/:/sbin/nologin\n\
@@ -11,8 +11,7 @@ pub(super) const ETC: [(&str, &str); 6] = [
     ("/etc/group", "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n"),
     ("/etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
     ("/etc/hostname", "sandbox\n"),
-    ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
-    ("/etc/resolv.conf", ""),
+    ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
 ];
 
 /// Where libraries look for the local time zone, and what it is. A link, because ICU (in Node) reads the zone's name

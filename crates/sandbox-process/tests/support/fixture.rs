@@ -10,13 +10,13 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use impuls_domain::{Deadline, InvocationId, SandboxId, limits};
+use impuls_domain::{Deadline, InvocationId, NetworkPolicy, SandboxId, limits};
 use impuls_guest_protocol::Init;
 use impuls_sandbox::{
     Assignment, BindMount, Call, Connection, Hold, InitReport, Reply, RuntimeImage, Sandbox, SandboxDriver,
     SandboxLimits, SandboxSpec, StartMethod,
 };
-use impuls_sandbox_process::{Config, ProcessDriver};
+use impuls_sandbox_process::{Config, NetworkConfig, ProcessDriver};
 
 /// The program that is executed as the spawner.
 pub fn spawner_exe() -> PathBuf {
@@ -121,7 +121,12 @@ impl Fixture {
     pub async fn new() -> Self {
         let turn = TURN.lock().await;
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { run_dir: folder.path().join("run"), exe: spawner_exe(), allow_weaker: false };
+        let config = Config {
+            run_dir: folder.path().join("run"),
+            exe: spawner_exe(),
+            allow_weaker: false,
+            network: NetworkConfig::default(),
+        };
         Self { driver: ProcessDriver::start(config).await.unwrap(), folder, turn }
     }
 
@@ -164,7 +169,10 @@ impl Fixture {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join(file), code).unwrap();
         let init = init(&format!("{}.handler", file.split('.').next().unwrap()), limits);
-        sandbox.assign(Assignment { code: folder, limits, init }, deadline(20)).await.unwrap()
+        sandbox
+            .assign(Assignment { code: folder, limits, network: NetworkPolicy::Off, init }, deadline(20))
+            .await
+            .unwrap()
     }
 
     /// A sandbox with code, and a connection to it.

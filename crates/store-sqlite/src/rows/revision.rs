@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use impuls_domain::{
     ArtifactDigest, Built, CodeLayout, CommandLine, Contract, DriverChoice, Environment, FunctionId, Limits,
-    LoadFailure, Metadata, NetworkPolicy, Revision, RevisionConfig, RevisionId,
+    LoadFailure, Metadata, Revision, RevisionConfig, RevisionId,
 };
 use impuls_store::{StoreError, VersionEntry};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ pub(crate) struct RevisionRow {
     pub(crate) environment: String,
     pub(crate) limits: Limits,
     pub(crate) driver: &'static str,
-    pub(crate) network: &'static str,
+    pub(crate) network: String,
     pub(crate) built: Option<[u8; 32]>,
     pub(crate) build_failure: Option<String>,
     pub(crate) created_at: i64,
@@ -78,7 +78,7 @@ impl RevisionRow {
             environment,
             limits: config.limits.clone(),
             driver: config.driver.as_str(),
-            network: config.network.as_str(),
+            network: config.network.to_text(),
             created_at: micros(revision.created_at),
         })
     }
@@ -104,7 +104,7 @@ pub(super) fn revision(row: &SqliteRow) -> Result<Revision, StoreError> {
             environment: environment(&fields)?,
             limits: limits(&fields)?,
             driver: fields.one_of("r_driver", DriverChoice::parse)?,
-            network: fields.one_of("r_network", NetworkPolicy::parse)?,
+            network: fields.parse("r_network")?,
         },
         created_at: fields.instant("r_created_at")?,
     })

@@ -142,7 +142,7 @@ async fn publish(
     .bind(limits.idle_timeout().as_secs() as i64)
     .bind(limits.min_warm())
     .bind(revision.driver)
-    .bind(revision.network)
+    .bind(&revision.network)
     .bind(revision.built.map(|built| built.to_vec()))
     .bind(&revision.build_failure)
     .bind(revision.created_at)

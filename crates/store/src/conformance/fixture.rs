@@ -91,9 +91,17 @@ pub fn revision(function: FunctionId, seed: u8) -> Revision {
             environment: Environment::new(variables.collect::<BTreeMap<_, _>>()).expect("variables"),
             limits,
             driver: if seed.is_multiple_of(2) { DriverChoice::Auto } else { DriverChoice::Process },
-            network: NetworkPolicy::Off,
+            network: network(seed),
         },
         created_at: at(i64::from(seed)),
+    }
+}
+
+fn network(seed: u8) -> NetworkPolicy {
+    match seed % 3 {
+        0 => NetworkPolicy::Off,
+        1 => NetworkPolicy::Egress,
+        _ => "allow *.example.com:443 10.0.0.0/8 [fd00::1]:80".parse().expect("an allowlist"),
     }
 }
 

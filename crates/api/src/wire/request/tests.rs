@@ -49,7 +49,10 @@ fn every_other_field_is_named_when_it_is_refused() {
         r#""driver":"microvm""#,
         r#"driver: "microvm" is not supported; for now supported: auto, process"#,
     );
-    refuses(r#""network":"egress""#, r#"network: "egress" is not supported; for now supported: off"#);
+    refuses(
+        r#""network":"on""#,
+        r#"network: "on" is not supported; for now supported: off, egress, {"allow": ["example.com"]}"#,
+    );
     refuses(
         r#""contract":"x""#,
         r#"contract: "x" is not supported; for now supported: module, scoped, program, command, bootstrap, http"#,

@@ -1,0 +1,290 @@
+//! The packet filter, as scripts for `nft`.
+//!
+//! One table per server. A sandbox with free egress needs no rule of its own: the name of its link says what it
+//! is, and the kernel's own route to it says which address it may send from. A sandbox with a list has a chain
+//! and two sets for what the resolver has told it.
+//!
+//! A packet of a sandbox passes `prerouting` (no IPv6, no foreign source), then `to_host` or `from_sandbox`. What
+//! is refused is counted under its reason and answered, so that a program learns at once.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt as _;
+
+use impuls_domain::{Allowlist, Cidr};
+
+use super::address::{self, NEVER, PRIVATE, Part};
+
+/// How tables of ours are called, before the server's name.
+pub(crate) const TABLE_PREFIX: &str = "impuls_";
+/// Names that the resolver has opened at once for one sandbox.
+pub(super) const OPENED_LIMIT: usize = 4_096;
+/// Connections that a sandbox may have at once; those that it has left count for as long as the kernel remembers
+/// them. The machine's table of connections is everybody's.
+const FLOWS: u32 = 1_024;
+/// Why packets are refused: the counters.
+pub(super) const REASONS: [&str; 11] = [
+    "ipv6", "spoofed", "host", "never", "private", "sandbox", "protocol", "unlisted", "inward", "router",
+    "flows",
+];
+
+/// What things of one server are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// The table.
+    pub(crate) table: String,
+    /// How names of links begin: at most 9 characters, so that 6 are left.
+    pub(crate) link: String,
+}
+
+/// The number of this process's pid namespace; 0 if it cannot be known.
+fn pid_namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+}
+
+/// A number in as few lower-case letters and digits as possible.
+fn base36(mut number: u32, width: usize) -> String {
+    let mut digits = Vec::new();
+    while number > 0 || digits.len() < width {
+        digits.push(char::from_digit(number % 36, 36).unwrap_or('0'));
+        number /= 36;
+    }
+    digits.iter().rev().collect()
+}
+
+impl Names {
+    /// The names of the server that is called `<pid>-<start time>-<number>`.
+    pub(crate) fn of(instance: &str) -> Self {
+        let mut parts = instance.split('-').map(|part| part.parse::<u32>().unwrap_or_default());
+        let (pid, number) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
+        // Process ids end at 2^22, which is five digits.
+        let link = format!("im{}{}", base36(pid % (1 << 22), 5), base36(number % 1_296, 2));
+        Self { table: format!("{TABLE_PREFIX}{instance}_{}", pid_namespace()), link }
+    }
+
+    /// The server that a table belongs to, if its process id means something here: a server in a container may
+    /// share this machine's network, but not its processes, and would look dead.
+    pub(super) fn instance_of(table: &str) -> Option<&str> {
+        let (instance, namespace) = table.strip_prefix(TABLE_PREFIX)?.rsplit_once('_')?;
+        (namespace == pid_namespace().to_string()).then_some(instance)
+    }
+
+    /// A sandbox's link on the host: at most 15 characters, which is what the kernel takes.
+    pub(super) fn link(&self, number: u32, listed: bool) -> String {
+        format!("{}{}{}", self.link, if listed { 'a' } else { 'e' }, base36(number, 1))
+    }
+}
+
+/// Where the resolver listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    pub(super) udp: u16,
+    pub(super) tcp: u16,
+}
+
+/// What a server's table is made from.
+pub(super) struct Base<'a> {
+    pub(super) names: &'a Names,
+    pub(super) part: Part,
+    pub(super) ports: Ports,
+    /// What the operator lets every sandbox reach.
+    pub(super) operator: &'a [Cidr],
+    /// Links to the outside on which this server switched forwarding on: what arrives there for others than
+    /// sandboxes was not passed on before, and is not now.
+    pub(super) guarded: &'a [String],
+}
+
+/// `{ a, b }`, or nothing where nft would not take an empty list.
+fn elements(texts: &[String]) -> String {
+    if texts.is_empty() { String::new() } else { format!("elements = {{ {} }};", texts.join(", ")) }
+}
+
+fn table_of(ranges: &[(Ipv4Addr, u8)]) -> String {
+    ranges.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A reset for TCP, because the kernel answers a sandbox only once a second with anything else.
+const REFUSE: &str =
+    "chain refuse {\n meta l4proto tcp reject with tcp reset\n reject with icmpx type admin-prohibited\n}\n";
+
+impl Base<'_> {
+    /// The script that makes the table.
+    pub(super) fn script(&self) -> String {
+        let v4 = || self.operator.iter().filter(|range| range.address().is_ipv4());
+        let operator: Vec<String> = v4().map(ToString::to_string).collect();
+        let hosts: Vec<String> = v4().filter(|range| range.is_single()).map(ToString::to_string).collect();
+        let mut script = format!("table inet {} {{\n", self.names.table);
+        for reason in REASONS {
+            let _infallible = writeln!(script, "counter {reason} {{ }}");
+        }
+        let _infallible = write!(
+            script,
+            "{REFUSE}set operator {{ type ipv4_addr; flags interval; auto-merge; {} }}\n\
+             set operator_hosts {{ type ipv4_addr; {} }}\n\
+             map lists {{ type ipv4_addr : verdict; }}\n{}{}{}}}\n",
+            elements(&operator),
+            elements(&hosts),
+            self.refusals(),
+            self.sandboxes(),
+            self.hooks(),
+        );
+        script
+    }
+
+    fn refusals(&self) -> String {
+        format!(
+            "chain never {{\n ip daddr @operator return\n ip daddr {{ {never} }} counter name never goto refuse\n}}\n\
+             chain private {{\n ip daddr @operator return\n ip daddr {{ {private} }} counter name private goto refuse\n}}\n",
+            never = table_of(&NEVER),
+            private = table_of(&PRIVATE),
+        )
+    }
+
+    fn sandboxes(&self) -> String {
+        let (link, gateway, Ports { udp, tcp }) = (&self.names.link, self.part.gateway(), self.ports);
+        format!(
+            "set flows {{ type ipv4_addr; flags dynamic; size 65535; }}\n\
+             chain bounds {{\n \
+                ct state new add @flows {{ ip saddr ct count over {FLOWS} }} counter name flows goto refuse\n}}\n\
+             chain listed {{\n ip saddr vmap @lists\n counter name unlisted goto refuse\n}}\n\
+             chain from_sandbox {{\n ct state established accept\n jump bounds\n \
+                oifname \"{link}*\" counter name sandbox goto refuse\n \
+                iifname \"{link}a*\" goto listed\n \
+                meta l4proto != {{ tcp, udp, icmp }} counter name protocol goto refuse\n \
+                jump never\n jump private\n accept\n}}\n\
+             chain to_sandbox {{\n ct state established,related accept\n counter name inward drop\n}}\n\
+             chain to_host {{\n jump bounds\n ip daddr {gateway} udp dport {udp} accept\n ip daddr {gateway} tcp dport {tcp} accept\n \
+                iifname \"{link}a*\" ip daddr @operator_hosts goto listed\n \
+                ip daddr @operator_hosts accept\n \
+                counter name host goto refuse\n}}\n"
+        )
+    }
+
+    fn hooks(&self) -> String {
+        let (link, gateway, Ports { udp, tcp }) = (&self.names.link, self.part.gateway(), self.ports);
+        let part = self.part.range().map(|range| range.to_string()).unwrap_or_default();
+        let quoted: Vec<String> = self.guarded.iter().map(|name| format!("\"{name}\"")).collect();
+        let guard = if quoted.is_empty() {
+            String::new()
+        } else {
+            format!(" iifname {{ {} }} oifname != \"{link}*\" counter name router drop\n", quoted.join(", "))
+        };
+        format!(
+            "chain prerouting {{\n type filter hook prerouting priority raw; policy accept;\n \
+                iifname != \"{link}*\" accept\n \
+                meta nfproto ipv6 counter name ipv6 drop\n \
+                ip saddr != {part} counter name spoofed drop\n \
+                fib saddr . iif oif missing counter name spoofed drop\n}}\n\
+             chain names {{\n type nat hook prerouting priority dstnat; policy accept;\n \
+                iifname \"{link}*\" ip daddr {gateway} udp dport 53 dnat ip to {gateway}:{udp}\n \
+                iifname \"{link}*\" ip daddr {gateway} tcp dport 53 dnat ip to {gateway}:{tcp}\n}}\n\
+             chain input {{\n type filter hook input priority filter; policy accept;\n \
+                iifname \"{link}*\" goto to_host\n \
+                ip daddr {gateway} counter name inward drop\n}}\n\
+             chain forward {{\n type filter hook forward priority filter; policy accept;\n \
+                iifname \"{link}*\" goto from_sandbox\n \
+                oifname \"{link}*\" goto to_sandbox\n{guard}}}\n\
+             chain postrouting {{\n type nat hook postrouting priority srcnat; policy accept;\n \
+                ip saddr {part} oifname != \"{link}*\" masquerade\n}}\n"
+        )
+    }
+}
+
+fn rule(script: &mut String, (range, port): (Cidr, Option<u16>)) {
+    let port = port.map(|port| format!("th dport {port} ")).unwrap_or_default();
+    let _infallible = writeln!(script, " ip daddr {range} {port}accept");
+}
+
+/// The script that opens what a list names by address for one sandbox.
+pub(super) fn open_list(names: &Names, number: u32, address: Ipv4Addr, list: &Allowlist) -> String {
+    let table = &names.table;
+    let v4 = || list.ranges().filter(|(range, _)| range.address().is_ipv4());
+    let mut script = format!(
+        "table inet {table} {{\n\
+         set named_{number} {{ type ipv4_addr; flags timeout; size {OPENED_LIMIT}; }}\n\
+         set ports_{number} {{ type ipv4_addr . inet_service; flags timeout; size {OPENED_LIMIT}; }}\n\
+         chain list_{number} {{\n meta l4proto != {{ tcp, udp }} counter name protocol goto refuse\n \
+            ip daddr @named_{number} accept\n ip daddr . th dport @ports_{number} accept\n jump never\n"
+    );
+    v4().filter(|(range, _)| address::is_private(range)).for_each(|entry| rule(&mut script, entry));
+    script.push_str(" jump private\n");
+    v4().filter(|(range, _)| !address::is_private(range)).for_each(|entry| rule(&mut script, entry));
+    let _infallible = write!(
+        script,
+        " counter name unlisted goto refuse\n}}\n}}\nadd element inet {table} lists {{ {address} : goto list_{number} }}\n"
+    );
+    script
+}
+
+/// The script that takes a sandbox's list away again.
+pub(super) fn close_list(names: &Names, number: u32, address: Ipv4Addr) -> String {
+    let table = &names.table;
+    format!(
+        "delete element inet {table} lists {{ {address} }}\nflush chain inet {table} list_{number}\n\
+         delete chain inet {table} list_{number}\n\
+         delete set inet {table} named_{number}\ndelete set inet {table} ports_{number}\n"
+    )
+}
+
+/// The script that opens an address under these ports (`None` is all of them), for so many seconds from now.
+pub(super) fn open_name(
+    names: &Names,
+    number: u32,
+    targets: &[(Ipv4Addr, Option<u16>)],
+    secs: u64,
+) -> String {
+    let table = &names.table;
+    let mut script = String::new();
+    for (address, port) in targets {
+        let (set, element) = match port {
+            None => ("named", address.to_string()),
+            Some(port) => ("ports", format!("{address} . {port}")),
+        };
+        // An element that is there keeps its time unless it goes first, and one that is not there cannot go.
+        for (verb, timeout) in [("add", " timeout 1h"), ("delete", ""), ("add", &format!(" timeout {secs}s"))]
+        {
+            let _infallible =
+                writeln!(script, "{verb} element inet {table} {set}_{number} {{ {element}{timeout} }}");
+        }
+    }
+    script
+}
+
+/// The script that removes a server's table.
+pub(crate) fn remove(table: &str) -> String {
+    format!("delete table inet {table}\n")
+}
+
+/// The IPv4 ranges among these.
+pub(super) fn v4_only(ranges: &[Cidr]) -> Vec<Cidr> {
+    ranges.iter().copied().filter(|range| matches!(range.address(), IpAddr::V4(_))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_links_are_short_and_belong_to_one_server() {
+        let names = Names::of("4194303-18446744073709551615-1295");
+        assert_eq!(names.link.len(), 9);
+        assert!(names.link(8_191, true).len() <= 15);
+        assert_ne!(names.link, Names::of("4194303-1-1294").link);
+        assert_ne!(names.link, Names::of("4194302-1-1295").link);
+        assert_eq!(Names::instance_of(&Names::of("7-1-0").table), Some("7-1-0"));
+        assert_eq!(Names::instance_of("impuls_7-1-0_1"), None);
+        assert_eq!(Names::instance_of("filter"), None);
+    }
+
+    #[test]
+    fn what_is_private_is_opened_only_by_entries_that_are() {
+        let names = Names::of("7-1-0");
+        let list = Allowlist::new(["0.0.0.0/0", "10.0.0.0/8:5432", "fd00::/8", "example.com"]).unwrap();
+        let script = open_list(&names, 9, Ipv4Addr::new(198, 18, 0, 9), &list);
+        let at = |text: &str| script.find(text).unwrap();
+        assert!(at("jump never") < at("ip daddr 10.0.0.0/8 th dport 5432 accept"));
+        assert!(at("th dport 5432 accept") < at("jump private"));
+        assert!(at("jump private") < at("ip daddr 0.0.0.0/0 accept"));
+        assert!(!script.contains("fd00") && !script.contains("example"));
+    }
+}

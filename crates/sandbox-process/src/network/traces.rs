@@ -1,0 +1,85 @@
+//! What the network of a server leaves on the machine, and its removal, by that server or by the next.
+//!
+//! Forwarding stays switched on while any server needs it: one that finds it switched on by another notes it
+//! too, and only the last one switches it off.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::rules::{Names, TABLE_PREFIX};
+use super::{link, nft, rules};
+
+/// The file in a server's folder that lists the links on which forwarding was off before.
+const NOTE: &str = "forwarding.json";
+
+fn others(own: Option<&Names>) -> io::Result<bool> {
+    let is_other =
+        |table: &String| table.starts_with(TABLE_PREFIX) && own.is_none_or(|own| own.table != *table);
+    Ok(nft::tables()?.iter().any(is_other))
+}
+
+/// The links on which forwarding is off, or on only because another server of ours needs it.
+pub(super) fn not_forwarding(links: &[String]) -> io::Result<Vec<String>> {
+    if link::is_forwarding("all")? {
+        return Ok(Vec::new());
+    }
+    let shared = others(None)?;
+    let mut off = Vec::new();
+    for name in links {
+        if shared || !link::is_forwarding(name)? {
+            off.push(name.clone());
+        }
+    }
+    Ok(off)
+}
+
+/// Notes them, for whoever tidies up.
+pub(super) fn note(folder: &Path, links: &[String]) -> io::Result<()> {
+    fs::write(folder.join(NOTE), serde_json::to_vec(links)?)
+}
+
+/// Switches off what the note of a server's folder says; nothing if there is none, if somebody else has switched
+/// forwarding on for the whole machine, or if another server needs it.
+pub(crate) fn restore(folder: &Path) -> io::Result<()> {
+    let Ok(text) = fs::read(folder.join(NOTE)) else { return Ok(()) };
+    // A server that was killed while it wrote had changed nothing yet.
+    let links: Vec<String> = serde_json::from_slice(&text).unwrap_or_default();
+    if links.is_empty() || link::is_forwarding("all")? || others(None)? {
+        return Ok(());
+    }
+    for name in &links {
+        match link::reset_forwarding(name) {
+            Ok(()) => tracing::info!(link = %name, "net.ipv4.conf.{name}.forwarding = 0 again"),
+            Err(error) => tracing::warn!(link = %name, error = %error, "forwarding cannot be switched off"),
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a server has made, links first: no sandbox may outlive the rules.
+pub(super) fn remove(names: &Names, folder: &Path) -> io::Result<()> {
+    link::remove_all(&names.link)?;
+    if nft::tables()?.contains(&names.table) {
+        nft::run(&rules::remove(&names.table))?;
+    }
+    restore(folder)
+}
+
+/// Removes the links and tables of servers that are dead, as `is_dead` tells by their names. Whoever may not see
+/// tables has made none; a table that stays is told, and keeps no server from starting.
+pub(crate) fn reap(is_dead: impl Fn(&str) -> bool) {
+    if nft::find("nft").is_none() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for table in nft::tables().unwrap_or_default() {
+        let Some(instance) = Names::instance_of(&table).filter(|instance| is_dead(instance)) else {
+            continue;
+        };
+        let links = link::remove_all(&Names::of(instance).link);
+        match links.and_then(|()| nft::run(&rules::remove(&table))) {
+            Ok(()) => tracing::info!(%table, "removed the packet filter of a dead server"),
+            Err(error) => tracing::warn!(%table, error = %error, "the packet filter of a dead server stays"),
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! What sandboxes reach, and what they do not.
+//!
+//! This program is three: the tests, the server (argument `server`) and the spawner (argument `spawner`). The
+//! tests play the machine in a network namespace of their own, and the outside is another: nothing of the real
+//! machine's network is touched.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "tests"
+)]
+
+#[path = "support/fixture.rs"]
+mod fixture;
+#[path = "network/names.rs"]
+mod names;
+#[path = "network/world.rs"]
+mod world;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use fixture::{NODE, ZYGOTE};
+use impuls_sandbox::SandboxDriver;
+use impuls_sandbox_process::{Config, LayerName, NetworkConfig, ProcessDriver, spawner_main};
+use serde_json::{Value, json};
+use world::{Guest, Machine, tables_and_links};
+
+type Test = (&'static str, fn());
+
+const TESTS: [Test; 12] = [
+    ("egress_reaches_what_is_public", reaches),
+    ("egress_refuses_what_is_not_public_and_counts_it", refuses),
+    ("no_network_is_no_network", off),
+    ("a_list_opens_what_it_names_by_address", listed_by_address),
+    ("a_list_opens_what_it_names_by_name", listed_by_name),
+    ("a_name_cannot_be_rebound_to_the_inside", rebinding),
+    ("the_operator_opens_private_and_own_addresses", operator),
+    ("connections_and_lookups_are_bounded", bounded),
+    ("deleted_rules_come_back", flushed),
+    ("other_runtimes_have_a_network_too", runtimes),
+    ("nothing_is_left_of_sandboxes_and_servers", leftovers),
+    ("a_network_costs_milliseconds", cost),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("spawner") => spawner_main(),
+        Some("server") => {
+            serve(Path::new(&arguments[1]));
+            ExitCode::SUCCESS
+        }
+        _ => run_tests(&arguments),
+    }
+}
+
+fn run_tests(arguments: &[String]) -> ExitCode {
+    let flags = ["--ignored", "--include-ignored"];
+    let privileged = arguments.iter().any(|argument| flags.contains(&argument.as_str()));
+    let chosen = |name: &str| {
+        let is_filter = |argument: &&String| !argument.starts_with('-') && argument.parse::<u32>().is_err();
+        let filters: Vec<&String> = arguments.iter().filter(is_filter).collect();
+        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+    };
+    for (name, test) in TESTS.into_iter().filter(|(name, _)| chosen(name)) {
+        if privileged {
+            world::leave_the_machines_network();
+            test();
+            println!("test {name} ... ok");
+        } else {
+            println!("test {name} ... ignored, needs root");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn block_on(work: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work);
+}
+
+fn reaches() {
+    block_on(async {
+        // Somebody else's resolver, on all of the machine's addresses.
+        let _other = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
+        let machine = Machine::new(&[]).await;
+        let layer = machine.driver.isolation().layer(LayerName::FunctionNetwork).unwrap();
+        assert!(layer.works, "{layer:?}");
+        let guest = machine.guest("egress").await;
+        assert_eq!(guest.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        assert_eq!(guest.udp("203.0.113.2", 9999).await, "hello 203.0.113.1");
+        assert_eq!(guest.resolve("www.example").await, json!(["203.0.113.2"]));
+        assert_eq!(guest.tcp("www.example", 8080).await, "hello 203.0.113.1");
+        assert_eq!(guest.ask("big.example", "tcp").await["answers"], 40);
+        assert_eq!(guest.ask("big.example", "udp").await["truncated"], true);
+        assert_eq!(guest.ask("nowhere.example", "udp").await["rcode"], 3);
+        assert_eq!(guest.sandbox.usage().unwrap().refused_lookups, 0);
+        machine.end().await;
+    });
+}
+
+/// What a program is told of a connection that is refused.
+const REFUSED: &str = "ConnectionRefusedError 111";
+
+/// Places that would answer, were they not refused, and the counter of each.
+const PLACES: [(&str, u16, &str); 14] = [
+    ("203.0.113.1", 8080, "host"),
+    ("198.51.100.1", 8080, "host"),
+    ("10.77.0.1", 8080, "private"),
+    ("172.16.77.1", 8080, "private"),
+    ("192.168.77.1", 8080, "private"),
+    ("100.64.77.1", 8080, "private"),
+    ("169.254.169.254", 8080, "never"),
+    ("169.254.170.2", 8080, "never"),
+    ("100.100.100.200", 8080, "never"),
+    ("169.254.1.1", 8080, "never"),
+    ("240.0.0.1", 8080, "never"),
+    ("::ffff:10.77.0.1", 8080, "private"),
+    ("::ffff:169.254.169.254", 8080, "never"),
+    ("::ffff:203.0.113.1", 8080, "host"),
+];
+
+fn refuses() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (guest, other) = (machine.guest("egress").await, machine.guest("egress").await);
+        for (address, port, reason) in PLACES {
+            let before = machine.refused(reason).await;
+            let begun = Instant::now();
+            assert_eq!(guest.tcp(address, port).await, REFUSED, "{address}");
+            assert!(begun.elapsed() < Duration::from_secs(1), "{address} is refused by silence");
+            assert!(machine.refused(reason).await > before, "{address}");
+        }
+        // The sandbox's own loopback and IPv6, and what a socket cannot even be pointed at.
+        for address in ["127.0.0.1", "0.0.0.0", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(guest.tcp(address, 8080).await, REFUSED, "{address}");
+        }
+        for address in ["64:ff9b::a4d:1", "fd00:ec2::254", "2001:db8::1"] {
+            assert_eq!(guest.tcp(address, 8080).await, "OSError 101", "{address}");
+        }
+        let gateway = guest.gateway().await;
+        assert_eq!(guest.tcp(&gateway, 8080).await, REFUSED);
+        let address = other.listen().await;
+        assert_eq!(guest.tcp(&address, 8080).await, REFUSED);
+        assert_eq!(machine.refused("sandbox").await, 1);
+        let (spoofed, answered) = (machine.refused("spoofed").await, guest.udp("203.0.113.2", 9999).await);
+        assert_eq!(answered, "hello 203.0.113.1");
+        guest.spoof("203.0.113.77");
+        guest.spoof(&address);
+        assert_eq!(machine.refused("spoofed").await, spoofed + 2);
+        machine.end().await;
+    });
+}
+
+fn off() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let guest = machine.guest("off").await;
+        assert_eq!(guest.tcp("203.0.113.2", 8080).await, "OSError 101");
+        assert!(guest.resolve("www.example").await.is_string());
+        // Nothing has been made for it.
+        assert_eq!(tables_and_links(), Vec::<String>::new());
+        machine.end().await;
+    });
+}
+
+fn listed_by_address() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let guest = machine.guest("allow 203.0.113.2:8080 10.77.0.0/24 0.0.0.0/0:5432").await;
+        assert_eq!(guest.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        assert_eq!(guest.tcp("203.0.113.3", 5432).await, "hello 203.0.113.1");
+        assert_eq!(guest.tcp("10.77.0.1", 8080).await, "hello 203.0.113.1");
+        let refused = [
+            ("203.0.113.3", 8080, "unlisted"),
+            ("192.168.77.1", 5432, "private"),
+            ("169.254.169.254", 5432, "never"),
+            ("203.0.113.1", 5432, "host"),
+        ];
+        for (address, port, reason) in refused {
+            let before = machine.refused(reason).await;
+            assert_eq!(guest.tcp(address, port).await, REFUSED, "{address}");
+            assert!(machine.refused(reason).await > before, "{address}");
+        }
+        machine.end().await;
+    });
+}
+
+fn listed_by_name() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let guest = machine.guest("allow www.example *.wild.example:8080").await;
+        let other = machine.guest("allow elsewhere.example").await;
+        assert_eq!(guest.tcp("203.0.113.2", 8080).await, REFUSED);
+        assert_eq!(guest.resolve("www.example").await, json!(["203.0.113.2"]));
+        assert_eq!(guest.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        assert_eq!(guest.tcp("203.0.113.2", 5432).await, "hello 203.0.113.1");
+        assert_eq!(guest.tcp("a.b.wild.example", 8080).await, "hello 203.0.113.1");
+        assert_eq!(guest.tcp("a.b.wild.example", 5432).await, REFUSED);
+        assert_eq!(guest.ask("wild.example", "udp").await["rcode"], 5);
+        assert_eq!(guest.ask("elsewhere.example", "tcp").await["rcode"], 5);
+        assert_eq!(guest.sandbox.usage().unwrap().refused_lookups, 2);
+        // What is open to one is open to no other.
+        assert_eq!(other.tcp("203.0.113.2", 8080).await, REFUSED);
+        machine.end().await;
+    });
+}
+
+fn rebinding() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        for policy in ["egress", "allow *.example"] {
+            let guest = machine.guest(policy).await;
+            for name in
+                ["loopback.example", "private.example", "metadata.example", "alias.example", "six.example"]
+            {
+                let told = guest.ask(name, "udp").await;
+                assert_eq!((&told["rcode"], &told["answers"]), (&json!(0), &json!(0)), "{name}");
+            }
+            // The public one of two.
+            assert_eq!(guest.resolve("mixed.example").await, json!(["203.0.113.2"]));
+            assert_eq!(guest.sandbox.usage().unwrap().refused_lookups, 6, "{policy}");
+            assert_eq!(guest.tcp("10.77.0.1", 8080).await, REFUSED);
+        }
+        let guest = machine.guest("allow *.example 10.77.0.0/24:8080").await;
+        assert_eq!(guest.tcp("private.example", 8080).await, "hello 203.0.113.1");
+        machine.end().await;
+    });
+}
+
+fn operator() {
+    block_on(async {
+        let machine = Machine::new(&["10.77.0.0/24", "203.0.113.1"]).await;
+        let guest = machine.guest("egress").await;
+        assert_eq!(guest.tcp("10.77.0.1", 8080).await, "hello 203.0.113.1");
+        assert_eq!(guest.tcp("private.example", 8080).await, "hello 203.0.113.1");
+        assert_eq!(guest.tcp("203.0.113.1", 8080).await, "control plane");
+        assert_eq!(guest.tcp("198.51.100.1", 8080).await, REFUSED);
+        assert_eq!(guest.tcp("192.168.77.1", 8080).await, REFUSED);
+        let listed = machine.guest("allow private.example 203.0.113.1:8080").await;
+        assert_eq!(listed.tcp("10.77.0.1", 8080).await, REFUSED);
+        assert_eq!(listed.tcp("private.example", 8080).await, "hello 203.0.113.1");
+        assert_eq!(listed.tcp("203.0.113.1", 8080).await, "control plane");
+        let other = Machine::new_beside(&[]).await;
+        let own = other.guest("allow 203.0.113.1:8080 127.0.0.0/8 169.254.169.254").await;
+        assert_eq!(own.tcp("203.0.113.1", 8080).await, REFUSED);
+        assert_eq!(own.tcp("169.254.169.254", 8080).await, REFUSED);
+        other.end().await;
+        let unlisted = machine.guest("allow private.example").await;
+        assert_eq!(unlisted.tcp("203.0.113.1", 8080).await, REFUSED);
+        machine.end().await;
+    });
+}
+
+fn bounded() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (greedy, other) = (machine.guest("egress").await, machine.guest("egress").await);
+        assert_eq!(greedy.flood("203.0.113.2", 9999, 1_100).await, 1_100);
+        assert!(machine.refused("flows").await > 0);
+        assert_eq!(other.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        greedy.flood(&other.gateway().await, 53, 1_000).await;
+        assert_eq!(other.resolve("www.example").await, json!(["203.0.113.2"]));
+        machine.end().await;
+    });
+}
+
+fn flushed() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (free, listed) =
+            (machine.guest("egress").await, machine.guest("allow 203.0.113.2 www.example").await);
+        assert_eq!(free.tcp("10.77.0.1", 8080).await, REFUSED);
+        world::output("nft", &["flush", "ruleset"]);
+        fixture::eventually(|| tables_and_links()[0].starts_with("impuls_").then_some(())).await;
+        assert_eq!(free.tcp("10.77.0.1", 8080).await, REFUSED);
+        assert_eq!(free.tcp("203.0.113.1", 8080).await, REFUSED);
+        assert_eq!(free.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        assert_eq!(listed.tcp("203.0.113.3", 8080).await, REFUSED);
+        assert_eq!(listed.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        assert_eq!(machine.refused("host").await, 1);
+        free.sandbox.destroy().await.unwrap();
+        listed.sandbox.destroy().await.unwrap();
+        machine.end().await;
+        assert_eq!(tables_and_links(), Vec::<String>::new());
+    });
+}
+
+fn runtimes() {
+    const NODE_CODE: &str = "exports.handler = async e => (await fetch(e)).text()";
+    const PYTHON_CODE: &str = "import urllib.request\ndef handler(event, context):\n    \
+        return urllib.request.urlopen(event, timeout=3).read().decode()\n";
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        for (image, file, code) in [(&*NODE, "index.js", NODE_CODE), (&*ZYGOTE, "index.py", PYTHON_CODE)] {
+            let sandbox = Guest::sandbox_of(&machine.driver, image).await;
+            let guest =
+                Guest::give(sandbox, machine.folder.path(), (file, code), "allow www.example:80").await;
+            assert_eq!(guest.call("http://www.example/").await, "web");
+            assert!(guest.call("http://elsewhere.example/").await.contains("rror"));
+        }
+        machine.end().await;
+    });
+}
+
+fn leftovers() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (one, two) = (machine.guest("egress").await, machine.guest("allow www.example").await);
+        assert_eq!(two.tcp("www.example", 8080).await, "hello 203.0.113.1");
+        assert_eq!(tables_and_links().len(), 3, "{:?}", tables_and_links());
+        assert_eq!(world::forwarding("wan0"), "1");
+        one.sandbox.destroy().await.unwrap();
+        two.sandbox.destroy().await.unwrap();
+        let left = tables_and_links();
+        assert!(left.len() == 1 && left[0].starts_with("impuls_"), "{left:?}");
+        let rules = world::output("nft", &["list", "ruleset"]);
+        assert!(!rules.contains("list_") && !rules.contains("named_"), "{rules}");
+        let three = machine.guest("egress").await;
+        machine.end().await;
+        assert_eq!(tables_and_links(), Vec::<String>::new());
+        assert_eq!(world::forwarding("wan0"), "0");
+        drop((one, two, three));
+    });
+    killed();
+    assert_eq!(tables_and_links(), Vec::<String>::new());
+    assert_eq!(world::forwarding("wan0"), "0");
+}
+
+fn killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("server").arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (child, serde_json::from_str::<Value>(&line).unwrap())
+    };
+    let (mut server, said) = start();
+    assert_eq!(said, json!({ "reaped": 0, "answer": "hello 203.0.113.1" }));
+    assert_eq!(tables_and_links().len(), 2);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(!tables_and_links().is_empty());
+    let (mut next, said) = start();
+    assert_eq!(said["reaped"], 1);
+    assert_eq!(tables_and_links().len(), 2, "{:?}", tables_and_links());
+    drop(next.stdin.take());
+    assert!(next.wait().unwrap().success());
+}
+
+/// Starts a driver, reaps, makes a sandbox, says so and waits for the end of standard input.
+fn serve(folder: &Path) {
+    block_on(async {
+        let config = Config {
+            run_dir: folder.join("run"),
+            exe: "/proc/self/exe".into(),
+            allow_weaker: false,
+            network: NetworkConfig::default(),
+        };
+        let driver = ProcessDriver::start(config).await.unwrap();
+        let reaped = driver.reap_orphans().await.unwrap();
+        let guest = Guest::new(&driver, folder, "egress").await;
+        let answer = guest.tcp("203.0.113.2", 8080).await;
+        println!("{}", json!({ "reaped": reaped, "answer": answer }));
+        std::io::stdout().flush().unwrap();
+        let mut rest = String::new();
+        std::io::stdin().read_to_string(&mut rest).unwrap();
+        driver.shutdown().await;
+    });
+}
+
+fn cost() {
+    const ROUNDS: usize = 20;
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        drop(machine.guest("egress").await);
+        for policy in ["off", "egress", "allow www.example 10.0.0.0/8:443"] {
+            let (mut assigns, mut destroys) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                let sandbox = Guest::sandbox(&machine.driver).await;
+                let begun = Instant::now();
+                let guest = Guest::assign(sandbox, machine.folder.path(), policy).await;
+                assigns.push(begun.elapsed());
+                let begun = Instant::now();
+                guest.sandbox.destroy().await.unwrap();
+                destroys.push(begun.elapsed());
+            }
+            assigns.sort();
+            destroys.sort();
+            let (assign, destroy) = (assigns[ROUNDS / 2], destroys[ROUNDS / 2]);
+            println!(
+                "  {policy:35} assign {assign:>9.3?}, p90 {:>9.3?}; destroy {destroy:>9.3?}",
+                assigns[ROUNDS * 9 / 10]
+            );
+            assert!(assign < Duration::from_secs(1), "{policy}: {assign:?}");
+        }
+        let mut guests = Vec::new();
+        for _ in 0..ROUNDS {
+            guests.push(machine.guest("egress").await);
+        }
+        let begun = Instant::now();
+        let all: Vec<_> = guests
+            .iter()
+            .map(|guest| {
+                let sandbox = guest.sandbox.clone();
+                tokio::spawn(async move { sandbox.destroy().await.unwrap() })
+            })
+            .collect();
+        for one in all {
+            one.await.unwrap();
+        }
+        println!("  {ROUNDS} at once are gone after {:.3?}", begun.elapsed());
+        machine.end().await;
+    });
+}
