@@ -75,6 +75,7 @@ pub fn diagnose(output: &str) -> LoadFailure {
     let text = output.replace(&format!("{WORKPLACE}/"), "");
     let text = text.trim();
     let place = first_place(text);
+    let text = if text.len() > MESSAGE_LIMIT { from_first_error(text) } else { text };
     let end = text.floor_char_boundary(MESSAGE_LIMIT);
     let message = text.get(..end).unwrap_or_default().to_owned();
     let message = if message.is_empty() { "the build failed and said nothing".to_owned() } else { message };
@@ -84,6 +85,14 @@ pub fn diagnose(output: &str) -> LoadFailure {
         file: place.as_ref().map(|(file, _)| file.clone()),
         line: place.map(|(_, line)| line),
     }
+}
+
+/// Without the progress and the warnings before the first error, if one is marked as such.
+fn from_first_error(text: &str) -> &str {
+    let mut lines = text.lines();
+    let first = lines.find(|line| line.starts_with("error") || line.contains(": error"));
+    // Lines are parts of the text.
+    first.and_then(|line| text.find(line)).and_then(|at| text.get(at..)).unwrap_or(text)
 }
 
 /// The first place that is no warning's: neither in its line nor below its headline, as Rust has them.
@@ -210,6 +219,14 @@ pub(crate) mod tests {
             assert_eq!((failure.file, failure.line), (None, None), "{output}");
             assert!(!failure.message.is_empty());
         }
+    }
+
+    #[test]
+    fn progress_does_not_push_the_error_out_of_a_message() {
+        let progress = "   Compiling a v1.2.3\n".repeat(1_000);
+        let failure = diagnose(&format!("{progress}error: expected\n --> src/a.rs:2:1\n"));
+        assert_eq!(failure.message, "error: expected\n --> src/a.rs:2:1");
+        assert_eq!(failure.line, Some(2));
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Language for Rust {
         }
         let network = needs_registry(source.manifests);
         let mut cargo = toolchain.program.clone();
-        cargo.extend(["build", "--release", "--bins", "--quiet"].map(str::to_owned));
+        cargo.extend(["build", "--release", "--bins"].map(str::to_owned));
         if has("Cargo.lock") {
             cargo.push("--locked".to_owned());
         }

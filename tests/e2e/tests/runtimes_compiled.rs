@@ -40,6 +40,7 @@ public class Plain
     public static int Static(JsonElement input) { return input.GetProperty("a").GetInt32() + 1; }
     public void Void(JsonElement input) { }
     public async Task<int> Later(JsonElement input) { await Task.Delay(5); return input.GetProperty("a").GetInt32() + 1; }
+    public async ValueTask<int> Value(JsonElement input) { await Task.Delay(5); return input.GetProperty("a").GetInt32() + 1; }
     public async Task Done(JsonElement input, LambdaContext context) { await Task.Delay(5); }
     public Task<Dictionary<string, int>> Made(JsonElement input)
     {
@@ -69,6 +70,7 @@ async fn every_form_of_handler_is_called(runtime: &str) {
         ("Plain.Static", json!(2)),
         ("Plain.Void", Value::Null),
         ("Plain.Later", json!(2)),
+        ("Plain.Value", json!(2)),
         ("Plain.Done", Value::Null),
         ("Plain.Made", json!({"a": 2})),
         ("My.Shop.Function.Handle", json!(2)),

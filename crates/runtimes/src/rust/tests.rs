@@ -10,7 +10,7 @@ fn a_single_file_becomes_a_package_that_needs_no_network() {
     let build = planned(Contract::Program, &[("main.rs", "fn main() {}")]);
     let manifest = &build.files["Cargo.toml"];
     assert!(manifest.contains("path = \"main.rs\"") && manifest.contains("edition = \"2024\""), "{manifest}");
-    assert_eq!(build.steps[0], ["/opt/toolchains/rust/bin/cargo", "build", "--release", "--bins", "--quiet"]);
+    assert_eq!(build.steps[0], ["/opt/toolchains/rust/bin/cargo", "build", "--release", "--bins"]);
     assert_eq!(build.environment["CARGO_NET_OFFLINE"], "true");
     assert!(build.environment["PATH"].starts_with("/opt/toolchains/rust/bin:"));
     assert!(!build.network);
