@@ -9,6 +9,11 @@ namespace Impuls
     using System.Text.Encodings.Web;
     using System.Text.Json;
 
+    static class Platform
+    {
+        public static void Prepare() { }
+    }
+
     static class Json
     {
         static readonly JsonSerializerOptions Options = new JsonSerializerOptions

@@ -27,6 +27,7 @@ namespace Impuls
             // Without the console's own writers, which look for a terminal first.
             Console.SetOut(Writer(Console.OpenStandardOutput()));
             Console.SetError(Writer(Console.OpenStandardError()));
+            Platform.Prepare();
             var api = new RuntimeApi(Environment.GetEnvironmentVariable("AWS_LAMBDA_RUNTIME_API"));
             Handler handler;
             try

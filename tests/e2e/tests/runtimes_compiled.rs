@@ -1,6 +1,6 @@
 //! Languages that are compiled when they are deployed: C# on Mono and on .NET, and Rust.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests, which end by panicking")]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests, which end by panicking")]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -392,6 +392,59 @@ async fn a_csharp_program_has_its_own_main() {
     assert_eq!(reply.result(), json!([{"a": "ü"}, {"a": "ü"}]));
     let failed = server.invoke(&name, &json!(3)).await.failure(500, "FunctionError");
     assert_eq!(failed["error"], "Function exited with code 4");
+}
+
+#[tokio::test]
+#[ignore = "needs mono"]
+async fn a_csharp_program_can_be_a_web_server() {
+    let server = Server::shared().await;
+    let code = r#"
+using System;
+using System.IO;
+using System.Net;
+class P
+{
+    static void Main()
+    {
+        var listener = new HttpListener();
+        listener.Prefixes.Add("http://*:" + Environment.GetEnvironmentVariable("PORT") + "/");
+        listener.Start();
+        while (true)
+        {
+            HttpListenerContext call = listener.GetContext();
+            call.Response.StatusCode = 201;
+            using (var writer = new StreamWriter(call.Response.OutputStream))
+            {
+                writer.Write(call.Request.HttpMethod + new StreamReader(call.Request.InputStream).ReadToEnd());
+            }
+        }
+    }
+}"#;
+    let fields = json!({"runtime": "mono6", "contract": "http", "handler": "main", "code": code});
+    let name = deploy(&server, &fields).await;
+    for _ in 0..2 {
+        let result = server.call(&name, &json!([1])).await;
+        assert_eq!((&result["statusCode"], &result["body"]), (&json!(201), &json!("POST[1]")), "{result}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs mono"]
+async fn a_csharp_handler_connects_to_a_name() {
+    let server = Server::shared().await;
+    let code = r#"
+using System;
+using System.Net.Sockets;
+public class F
+{
+    public bool Handle()
+    {
+        string[] api = Environment.GetEnvironmentVariable("AWS_LAMBDA_RUNTIME_API").Split(':');
+        using (var client = new TcpClient("localhost", int.Parse(api[1]))) { return client.Connected; }
+    }
+}"#;
+    let name = csharp(&server, "F.Handle", code).await;
+    assert_eq!(server.call(&name, &Value::Null).await, true);
 }
 
 #[tokio::test]
