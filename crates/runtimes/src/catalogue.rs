@@ -314,6 +314,26 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_of_two_languages_means_the_first_that_is_installed() {
+        let check = |dotnets: Vec<Installed>, expected: &str| {
+            let monos = vec![build::tests::installed("mono6", (6, 8), &[], &[])];
+            let entries = vec![
+                Entry { language: Box::new(Dotnet), installed: dotnets },
+                Entry { language: Box::new(Mono), installed: monos },
+            ];
+            let catalogue = Catalogue { entries };
+            assert_eq!(catalogue.resolve(&"csharp".parse().unwrap()).unwrap().name.as_str(), expected);
+            let named = |(installed, aliases): (&Installed, Vec<&str>)| {
+                aliases.contains(&"csharp").then(|| installed.name.to_string())
+            };
+            assert_eq!(catalogue.installed().filter_map(named).collect::<Vec<_>>(), [expected]);
+        };
+        check(Vec::new(), "mono6");
+        let dotnet = |major| build::tests::installed(&format!("dotnet{major}"), (major, 100), &[], &[]);
+        check(vec![dotnet(7), dotnet(8)], "dotnet8");
+    }
+
+    #[test]
     fn source_files_follow_the_handler() {
         let catalogue = nothing_installed();
         let files = |runtime: &str, handler: &str| {

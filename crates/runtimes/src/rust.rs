@@ -175,7 +175,15 @@ fn toolchain(rustc: &Path, search: &SearchPath) -> Option<PathBuf> {
         None => output(rustc, &["--print", "sysroot"]),
     }?;
     let root = Path::new(&sysroot).canonicalize().ok()?;
-    (is_program(&root.join("bin/rustc")) && is_program(&root.join("bin/cargo"))).then_some(root)
+    let is_whole = ["rustc", "cargo"].iter().all(|name| is_program(&root.join("bin").join(name)));
+    (is_whole && may_be_shown(&root, search)).then_some(root)
+}
+
+/// Whether a toolchain's folder is the system's, an operator's or rustup's. Beside one that was installed anywhere else,
+/// such as `~/.local`, there may be what is private.
+fn may_be_shown(root: &Path, search: &SearchPath) -> bool {
+    let is_rustups = root.parent().is_some_and(|folder| folder.ends_with(".rustup/toolchains"));
+    root.starts_with("/usr") || is_rustups || search.toolchain_of(&root.join("bin")).is_some()
 }
 
 fn inspect(root: &Path, search: &SearchPath) -> Option<Installed> {
@@ -187,7 +195,7 @@ fn inspect(root: &Path, search: &SearchPath) -> Option<Installed> {
     let (major, minor): (u32, u32) = (parts.next()?.ok()?, parts.next()?.ok()?);
     let name: RuntimeName = format!("rust{major}{minor}").parse().ok()?;
     let build_name: RuntimeName = format!("{name}-build").parse().ok()?;
-    // Of the system's own programs nothing is to be mounted; any other folder of this kind holds a toolchain alone.
+    // Nothing is mounted for the system's own; any other folder that came so far holds a toolchain alone.
     let (guest, mounts) = place(&cargo, Some(root), "rust");
     // Programs load the system's libraries.
     let image = Arc::new(agent::system(&name, &search.agent, Vec::new()));

@@ -50,6 +50,20 @@ fn only_what_is_not_in_the_archive_is_fetched() {
 }
 
 #[test]
+fn a_toolchain_among_other_files_is_not_shown() {
+    let search = SearchPath { toolchains: Some(PathBuf::from("/srv/toolchains")), ..SearchPath::default() };
+    for (root, expected) in [
+        ("/usr", true),
+        ("/usr/local", true),
+        ("/home/me/.rustup/toolchains/stable", true),
+        ("/home/me/.local", false),
+        ("/home/me/toolchains/stable", false),
+    ] {
+        assert_eq!(may_be_shown(Path::new(root), &search), expected, "{root}");
+    }
+}
+
+#[test]
 fn the_program_is_the_handlers_or_the_only_one() {
     let check = |handler: &str, programs: &[&str], expected: Result<&str, &str>| {
         let folder = tempfile::tempdir().unwrap();
