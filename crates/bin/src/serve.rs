@@ -320,9 +320,9 @@ fn worker_config(config: &ServeConfig) -> impuls_worker::Config {
 }
 
 fn runtime_infos(catalogue: &Catalogue) -> Vec<RuntimeInfo> {
-    let info = |(installed, aliases): (&impuls_runtimes::Installed, &[&str])| RuntimeInfo {
+    let info = |(installed, aliases): (&impuls_runtimes::Installed, Vec<&str>)| RuntimeInfo {
         name: installed.name.to_string(),
-        aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
+        aliases: aliases.into_iter().map(str::to_owned).collect(),
         version: installed.version.clone(),
         path: installed.path.display().to_string(),
     };

@@ -68,12 +68,14 @@ pub struct Seed {
     pub build: Box<Build>,
 }
 
-/// The failure that a build's output tells of. The first line that names a place in the source says which file and line.
+/// The failure that a build's output tells of. The first line that names a place in the source, and is no warning, says
+/// which file and line.
 #[must_use]
 pub fn diagnose(output: &str) -> LoadFailure {
     let text = output.replace(&format!("{WORKPLACE}/"), "");
     let text = text.trim();
-    let place = text.lines().find_map(place);
+    let place = first_place(text);
+    let text = if text.len() > MESSAGE_LIMIT { from_first_error(text) } else { text };
     let end = text.floor_char_boundary(MESSAGE_LIMIT);
     let message = text.get(..end).unwrap_or_default().to_owned();
     let message = if message.is_empty() { "the build failed and said nothing".to_owned() } else { message };
@@ -83,6 +85,25 @@ pub fn diagnose(output: &str) -> LoadFailure {
         file: place.as_ref().map(|(file, _)| file.clone()),
         line: place.map(|(_, line)| line),
     }
+}
+
+/// Without the progress and the warnings before the first error, if one is marked as such.
+fn from_first_error(text: &str) -> &str {
+    let mut lines = text.lines();
+    let first = lines.find(|line| line.starts_with("error") || line.contains(": error"));
+    // Lines are parts of the text.
+    first.and_then(|line| text.find(line)).and_then(|at| text.get(at..)).unwrap_or(text)
+}
+
+/// The first place that is no warning's: neither in its line nor below its headline, as Rust has them.
+fn first_place(text: &str) -> Option<(String, u32)> {
+    let mut below_warning = false;
+    text.lines().find_map(|line| {
+        if ["warning", "error"].iter().any(|level| line.starts_with(level)) {
+            below_warning = line.starts_with("warning");
+        }
+        if below_warning || line.contains(": warning") { None } else { place(line) }
+    })
 }
 
 /// The file and line that a compiler's message begins with: `file:line:…` of Go and others, `file(line,…` of C#, `-->
@@ -105,6 +126,45 @@ pub(crate) mod tests {
     use impuls_domain::{CommandLine, Contract, DriverChoice, Environment, Limits, Metadata, NetworkPolicy};
 
     use super::*;
+    use crate::agent;
+    use crate::language::{Installed, Language, Toolchain};
+
+    /// A version of a language that need not be on this machine; its full version is `1.2.3`.
+    pub(crate) fn installed(
+        name: &str,
+        order: (u32, u32),
+        interpreter: &[&str],
+        builds_with: &[&str],
+    ) -> Installed {
+        let name = name.parse().unwrap();
+        let image = Arc::new(agent::bare(&name, &PathBuf::from("/bin/true")));
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        Installed {
+            name,
+            order,
+            version: "1.2.3".to_owned(),
+            path: PathBuf::from("/nowhere"),
+            image: image.clone(),
+            agent_image: image.clone(),
+            interpreter: words(interpreter),
+            toolchain: Some(Toolchain { image, program: words(builds_with) }),
+        }
+    }
+
+    /// How source of these files is built, whose handler is `app.handler`.
+    pub(crate) fn plan(
+        language: &dyn Language,
+        installed: &Installed,
+        contract: Contract,
+        files: &[(&str, &str)],
+    ) -> Build {
+        let config = config(installed.name.as_str(), contract, "app.handler");
+        let wanted = |(name, _): &&(&str, &str)| language.manifests().contains(name);
+        let owned = |&(name, text): &(&str, &str)| (name.to_owned(), text.to_owned());
+        let manifests = files.iter().filter(wanted).map(owned).collect();
+        let files: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+        language.build(installed, &Source { config: &config, files: &files, manifests: &manifests }).unwrap()
+    }
 
     /// Settings of a function, for the tests of languages.
     pub(crate) fn config(runtime: &str, contract: Contract, handler: &str) -> RevisionConfig {
@@ -143,6 +203,8 @@ pub(crate) mod tests {
             ("index.cs(12,5): error CS0103: The name `x'", "index.cs", 12),
             ("error[E0425]: cannot find value\n  --> src/main.rs:7:5\n", "src/main.rs", 7),
             ("/tmp/build/app.ts:4:1: error: unexpected token", "app.ts", 4),
+            ("a.cs(1,1): warning CS0219: unused\na.cs(9,1): error CS1002: expected", "a.cs", 9),
+            ("warning: unused\n --> src/a.rs:1:1\n\nerror: expected\n --> src/b.rs:2:1", "src/b.rs", 2),
         ] {
             let failure = diagnose(output);
             assert_eq!((failure.file.as_deref(), failure.line), (Some(file), Some(line)), "{output}");
@@ -157,6 +219,14 @@ pub(crate) mod tests {
             assert_eq!((failure.file, failure.line), (None, None), "{output}");
             assert!(!failure.message.is_empty());
         }
+    }
+
+    #[test]
+    fn progress_does_not_push_the_error_out_of_a_message() {
+        let progress = "   Compiling a v1.2.3\n".repeat(1_000);
+        let failure = diagnose(&format!("{progress}error: expected\n --> src/a.rs:2:1\n"));
+        assert_eq!(failure.message, "error: expected\n --> src/a.rs:2:1");
+        assert_eq!(failure.line, Some(2));
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use impuls_domain::{Contract, Handler, RevisionConfig, RuntimeName};
 
 use crate::build::{Build, Source};
+use crate::csharp::{Dotnet, Mono};
 use crate::go::Go;
 use crate::language::{Installed, Language, SearchPath};
 use crate::node::Node;
 use crate::python::Python;
 use crate::ruby::Ruby;
+use crate::rust::Rust;
 use crate::typescript::TypeScript;
 use crate::{script, system};
 
@@ -19,6 +21,10 @@ fn languages() -> Vec<Box<dyn Language>> {
         Box::new(Python),
         Box::new(Go),
         Box::new(Ruby),
+        Box::new(Rust),
+        // Before Mono: `csharp` means the newer of the two where both are.
+        Box::new(Dotnet),
+        Box::new(Mono),
         Box::new(script::PHP),
         Box::new(script::PERL),
         Box::new(script::JAVA),
@@ -191,11 +197,15 @@ impl Catalogue {
     }
 
     /// Every installed runtime with the aliases that mean it.
-    pub fn installed(&self) -> impl Iterator<Item = (&Installed, &'static [&'static str])> {
-        self.entries.iter().flat_map(|entry| {
-            let newest = entry.installed.len().saturating_sub(1);
-            entry.installed.iter().enumerate().map(move |(index, installed)| {
-                (installed, if index == newest { entry.language.aliases() } else { &[] })
+    pub fn installed(&self) -> impl Iterator<Item = (&Installed, Vec<&'static str>)> {
+        let means = |alias: &str, installed: &Installed| {
+            let resolved = alias.parse().ok().and_then(|name| self.resolve(&name).ok());
+            resolved.is_some_and(|meant| meant.name == installed.name)
+        };
+        self.entries.iter().flat_map(move |entry| {
+            entry.installed.iter().map(move |installed| {
+                let aliases = entry.language.aliases().iter().copied();
+                (installed, aliases.filter(|alias| means(alias, installed)).collect())
             })
         })
     }
@@ -301,6 +311,26 @@ mod tests {
             assert_eq!(catalogue.contracts(&found.name).first(), Some(&contract));
             assert!(!found.has_shim());
         }
+    }
+
+    #[test]
+    fn an_alias_of_two_languages_means_the_first_that_is_installed() {
+        let check = |dotnets: Vec<Installed>, expected: &str| {
+            let monos = vec![build::tests::installed("mono6", (6, 8), &[], &[])];
+            let entries = vec![
+                Entry { language: Box::new(Dotnet), installed: dotnets },
+                Entry { language: Box::new(Mono), installed: monos },
+            ];
+            let catalogue = Catalogue { entries };
+            assert_eq!(catalogue.resolve(&"csharp".parse().unwrap()).unwrap().name.as_str(), expected);
+            let named = |(installed, aliases): (&Installed, Vec<&str>)| {
+                aliases.contains(&"csharp").then(|| installed.name.to_string())
+            };
+            assert_eq!(catalogue.installed().filter_map(named).collect::<Vec<_>>(), [expected]);
+        };
+        check(Vec::new(), "mono6");
+        let dotnet = |major| build::tests::installed(&format!("dotnet{major}"), (major, 100), &[], &[]);
+        check(vec![dotnet(7), dotnet(8)], "dotnet8");
     }
 
     #[test]

@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 16] = [
+const NEEDS: [Need; 17] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -22,6 +22,11 @@ const NEEDS: [Need; 16] = [
     },
     Need { package: "ruby", purpose: "Ruby 2.7 or later, for Ruby functions", is_met: tools::has_ruby },
     Need { package: "ruby-minitest", purpose: "minitest, for the Ruby shim", is_met: tools::has_minitest },
+    Need {
+        package: "mono-mcs",
+        purpose: "Mono with its compiler, for C# functions",
+        is_met: || tools::has("mono") && tools::has("mcs"),
+    },
     Need { package: "php-cli", purpose: "PHP, for PHP functions", is_met: || tools::has("php") },
     Need {
         package: "nftables",

@@ -48,6 +48,11 @@ pub fn has_minitest() -> bool {
     all_rubies().any(|ruby| process::output_of(&ruby.path, &["-e", "require 'minitest'"]).is_some())
 }
 
+/// Whether there is a .NET SDK; the program alone may be only what runs programs.
+pub fn has_dotnet_sdk() -> bool {
+    process::output_of("dotnet", &["--list-sdks"]).is_some_and(|sdks| !sdks.trim().is_empty())
+}
+
 /// Whether a program of this name is on the PATH.
 pub fn has(program: &str) -> bool {
     process::output_of("which", &[program]).is_some()

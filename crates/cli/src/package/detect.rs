@@ -1,7 +1,7 @@
 //! Which language code is in, and where it begins, by the names of its files.
 
 /// Extensions and the runtimes they mean.
-const EXTENSIONS: [(&str, &str); 8] = [
+const EXTENSIONS: [(&str, &str); 10] = [
     ("js", "nodejs"),
     ("mjs", "nodejs"),
     ("cjs", "nodejs"),
@@ -10,6 +10,8 @@ const EXTENSIONS: [(&str, &str); 8] = [
     ("php", "php"),
     ("pl", "perl"),
     ("java", "java"),
+    ("cs", "csharp"),
+    ("rs", "rust"),
 ];
 /// Where an archive's code may begin, the usual first.
 const STARTS: [(&str, &str); 5] = [

@@ -38,6 +38,8 @@ impl Machine {
         note("node.js", node);
         note("python", tools::has_python());
         note("ruby", tools::has_ruby());
+        note("mono", tools::has("mono") && tools::has("mcs"));
+        note("dotnet", tools::has_dotnet_sdk());
         note("kvm", Path::new("/dev/kvm").exists());
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
