@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod delivery;
 pub mod error;
+pub mod exchange;
 pub mod execute;
 pub mod image;
 pub mod invoke;
@@ -18,8 +19,9 @@ pub mod worker;
 pub use admission::AdmissionConfig;
 pub use delivery::{Delivery, DeliveryConfig, SubmitRequest};
 pub use error::DispatchError;
+pub use exchange::{Exchange, Input, InputBroken};
 pub use execute::{CommandPool, ExecuteRequest, Executed, ExecutionConfig, OnOutput, OutputStream};
-pub use invoke::{Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
+pub use invoke::{Callee, Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
 pub use recorder::{Recorder, RecorderConfig};
 pub use sandboxes::{LiveSandbox, SandboxUsage};
 pub use worker::{RunError, RunRequest, Target, Worker};

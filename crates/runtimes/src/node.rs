@@ -21,6 +21,7 @@ const GUEST_SHIM: &str = "/opt/impuls/node/shim.js";
 const FILES: &[(&str, &str)] = &[
     ("connection.js", include_str!("../../../guest/shims/node/connection.js")),
     ("describe.js", include_str!("../../../guest/shims/node/describe.js")),
+    ("stream.js", include_str!("../../../guest/shims/node/stream.js")),
     ("load.js", include_str!("../../../guest/shims/node/load.js")),
     ("output.js", include_str!("../../../guest/shims/node/output.js")),
     ("rehearse.js", include_str!("../../../guest/shims/node/rehearse.js")),

@@ -24,7 +24,7 @@ struct Idle;
 
 #[async_trait]
 impl Worker for Idle {
-    async fn run(&self, _: RunRequest) -> Result<Outcome<Bytes>, RunError> {
+    async fn run(&self, _: RunRequest, _: Option<Exchange>) -> Result<Outcome<Bytes>, RunError> {
         Err(RunError::NoSandboxInTime)
     }
 

@@ -198,7 +198,7 @@ fn texts(part: Option<Part>) -> Vec<String> {
 #[tokio::test]
 async fn log_text_can_be_taken_before_the_reply() {
     let (connection, mut guest) = pair();
-    let mut waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
     let frame = guest.receive().await;
     guest.send(FrameKind::Log, frame.call, b"\0early").await;
     assert_eq!(texts(waiting.next_part().await), ["early"]);
@@ -214,7 +214,7 @@ async fn log_text_can_be_taken_before_the_reply() {
 #[tokio::test]
 async fn output_is_credited_as_it_is_taken() {
     let (connection, mut guest) = pair();
-    let mut waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
     let id = guest.receive().await.call;
     guest.send(FrameKind::Chunk, id, &vec![b'a'; CHUNK_WINDOW]).await;
     let Some(Part::Chunk(chunk)) = waiting.next_part().await else { panic!("no output") };

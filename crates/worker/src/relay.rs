@@ -1,0 +1,84 @@
+//! What passes through a call while it runs: the request's body towards the sandbox, output towards the client.
+
+use bytes::{Bytes, BytesMut};
+use impuls_dispatch::{Exchange, Input, InputBroken};
+use impuls_sandbox::{Streaming, Waiting};
+
+/// What came of an exchange.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Relayed {
+    /// The function does not stream: its result is the reply.
+    Nothing,
+    /// Output that nobody had taken when the call ended.
+    Rest(Bytes),
+}
+
+impl Relayed {
+    /// The outcome's result, given the sandbox's.
+    pub(crate) fn or(self, result: Bytes) -> Bytes {
+        match self {
+            Self::Nothing => result,
+            Self::Rest(rest) => rest,
+        }
+    }
+}
+
+/// What a sandbox is told of a call with this exchange.
+pub(crate) fn streaming(exchange: &Exchange) -> Bytes {
+    let streaming = Streaming { stream: true, body: exchange.input.is_some() };
+    // A structure of two truth values.
+    Bytes::from(serde_json::to_vec(&streaming).unwrap_or_default())
+}
+
+/// Passes bytes in both directions until the call has its reply or will have none. `Err` if the client broke off.
+pub(crate) async fn relay(waiting: &Waiting, exchange: Exchange) -> Result<Relayed, InputBroken> {
+    let Exchange { input, output } = exchange;
+    let taking = async {
+        // The head goes first, so that whoever reads knows that there is a stream; the channel is still empty.
+        let Some(head) = waiting.next_chunk().await else { return Relayed::Nothing };
+        let mut listens = output.send(head).await.is_ok();
+        while listens {
+            tokio::select! {
+                biased;
+                () = waiting.ended() => break,
+                room = output.reserve() => match room {
+                    Ok(room) => match waiting.next_chunk().await {
+                        Some(chunk) => room.send(chunk),
+                        None => break,
+                    },
+                    Err(_) => listens = false,
+                },
+            }
+        }
+        // Nobody waits for a slow reader once the call has ended; what is left is no more than its window. A reader that
+        // has all it wants only waits for the end.
+        let mut rest = BytesMut::new();
+        while let Some(chunk) = waiting.next_chunk().await {
+            if listens {
+                rest.extend_from_slice(&chunk);
+            }
+        }
+        Relayed::Rest(rest.freeze())
+    };
+    let Some(mut input) = input else { return Ok(taking.await) };
+    let mut taking = std::pin::pin!(taking);
+    tokio::select! {
+        relayed = &mut taking => return Ok(relayed),
+        sent = give(waiting, input.as_mut()) => sent?,
+    }
+    // What it held of the request is free now.
+    drop(input);
+    Ok(taking.await)
+}
+
+/// Sends the whole body, or as much of it as the call lives to take.
+async fn give(waiting: &Waiting, input: &mut dyn Input) -> Result<(), InputBroken> {
+    while let Some(piece) = input.next().await {
+        let piece = piece?;
+        if !piece.is_empty() && waiting.send_body(piece).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _ended = waiting.send_body(Bytes::new()).await;
+    Ok(())
+}
