@@ -98,9 +98,7 @@ fn finished(method: &Method, mut invoked: Invoked, head: Option<Bytes>) -> Respo
         return whole(invoke::raw(invoked));
     };
     whole(match Head::parse(&head, invoked.id) {
-        Ok(head) if *method == Method::HEAD || !has_body(head.status) => {
-            head_alone(method, head, &invoked)
-        }
+        Ok(head) if *method == Method::HEAD || !has_body(head.status) => head_alone(method, head, &invoked),
         Ok(head) => head.with(rest.clone(), &invoked),
         Err(message) => {
             invoked.outcome.result = Err(invoke::bad_response(message));

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use impuls_domain::limits::{PAYLOAD_LIMIT, TIMEOUT_MS};
 use impuls_domain::{
-    Caller, Contract, Deadline, ErrorType, FunctionId, Invocation, InvocationId, InvocationStatus, Logs, Outcome,
-    Qualifier, RevisionId, Usage, VersionNumber,
+    Caller, Contract, Deadline, ErrorType, FunctionId, Invocation, InvocationId, InvocationStatus, Logs,
+    Outcome, Qualifier, RevisionId, Usage, VersionNumber,
 };
 use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;

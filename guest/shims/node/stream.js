@@ -17,6 +17,8 @@ const { concat, byteLength } = Buffer;
 const { keys } = Object;
 const { isUtf8 } = require('buffer');
 const { min } = Math;
+const all = Promise.all.bind(Promise);
+const then = uncurry(Promise.prototype.then);
 
 const RESULT = 67, CHUNK = 70;
 const WINDOW = 256 << 10; // bytes that the host has not taken yet
@@ -40,13 +42,13 @@ class ResponseStream extends Writable {
   #collected = [];
   #size = 0;
 
-  constructor(invocation, streams, options, ended) {
+  constructor(invocation, streams, options, finished, failed) {
     super(options);
     this.#invocation = invocation;
     this.#streams = streams;
-    this.on('error', () => {}); // `ended` is told; without a listener it would end the process
-    this.on('finish', () => ended(null));
-    this.on('close', () => ended(this.errored ?? new Error('the response stream was closed before its end')));
+    this.on('error', failed); // without a listener it would end the process
+    this.on('finish', finished);
+    this.on('close', () => failed(new Error('the response stream was closed before its end')));
   }
 
   setContentType(type) {
@@ -71,6 +73,13 @@ class ResponseStream extends Writable {
 
   _final(callback) {
     callback(this.#streams && !this.#invocation.done ? this.#begin() : null);
+  }
+
+  _destroy(error, callback) {
+    const held = this.#held;
+    this.#held = null;
+    if (held !== null) held[1](error ?? new Error('the response stream was destroyed'));
+    callback(error);
   }
 
   /** Sends the head, once; returns why it cannot. */
@@ -176,20 +185,18 @@ async function call(invocation, event, context) {
   const { connection, id } = invocation;
   const { handler } = this;
   const streams = connection.streamed !== null && connection.streamed.delete(id);
-  let ended;
-  const whole = new Promise((resolve) => {
-    ended = resolve;
+  let stream;
+  const whole = new Promise((resolve, reject) => {
+    stream = new ResponseStream(invocation, streams, { highWaterMark: handler[HIGH_WATER_MARK] }, resolve, reject);
   });
-  const stream = new ResponseStream(invocation, streams, { highWaterMark: handler[HIGH_WATER_MARK] }, ended);
+  then(whole, undefined, () => {}); // a handler that throws at once leaves nobody to look at it
   connection.streams ??= new Map();
   connection.streams.set(id, stream);
   try {
-    await handler(event, stream, context);
-    const error = await whole;
-    if (error !== null) throw error;
+    // A response that fails ends the call, whatever its handler waits for.
+    await all([handler(event, stream, context), whole]);
     finish(stream);
   } catch (error) {
-    // One without a head may still say with a status that it failed.
     invocation.reject(error);
     stream.destroy();
   }
