@@ -205,6 +205,9 @@ impl Head {
         if text.len() > HEAD_LIMIT {
             return Err(format!("the head of the response has more than {HEAD_LIMIT} bytes"));
         }
+        if text.first() != Some(&b'{') {
+            return Err("the head of the response is no JSON object".to_owned());
+        }
         let shape: Shape<'_> = serde_json::from_slice(text)
             .map_err(|error| format!("the head of the response cannot be read: {error}"))?;
         let status = shape.status.map_or(Ok(StatusCode::OK), status_of)?;

@@ -202,3 +202,112 @@ impl Drop for StreamBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use impuls_domain::{Logs, Outcome, Usage, VersionNumber};
+
+    use super::*;
+
+    fn ended(rest: &'static str) -> Ended {
+        let outcome = Outcome {
+            result: Ok(Bytes::from_static(rest.as_bytes())),
+            logs: Logs::default(),
+            usage: Usage::default(),
+        };
+        Ok(Invoked { id: InvocationId::new(), version: VersionNumber::FIRST, outcome })
+    }
+
+    fn failed() -> Ended {
+        let mut invoked = ended("")?;
+        invoked.outcome.result = Err(invoke::bad_response("no".to_owned()));
+        Ok(invoked)
+    }
+
+    /// Answers a call that sends these pieces, each when the one before was taken, and then ends.
+    async fn answer(method: Method, pieces: Vec<&'static str>, ending: Ended) -> Response {
+        let (output, taken) = mpsc::channel(1);
+        let call = async move {
+            for piece in pieces {
+                // A client that has hung up takes no more.
+                drop(output.send(Bytes::from_static(piece.as_bytes())).await);
+            }
+            drop(output);
+            ending
+        };
+        respond(&method, InvocationId::new(), call, taken).await.unwrap()
+    }
+
+    async fn text(response: Response) -> Result<String, axum::Error> {
+        let bytes = response.into_body().collect().await?.to_bytes();
+        Ok(String::from_utf8(bytes.into()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_as_its_call_does() {
+        let head = r#"{"statusCode":201}"#;
+        let response = answer(Method::GET, vec![head, "a", "b"], ended("c")).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(text(response).await.unwrap(), "abc");
+        let response = answer(Method::GET, vec![head, "a", "b"], failed()).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert!(text(response).await.is_err(), "it breaks off");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_does_not_stream_is_answered_with_its_result() {
+        let response = answer(Method::GET, vec![], ended("{\"statusCode\":202,\"body\":\"x\"}")).await;
+        assert_eq!((response.status(), text(response).await.unwrap().as_str()), (StatusCode::ACCEPTED, "x"));
+        let response = answer(Method::GET, vec![], failed()).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_is_over_at_once_has_a_length() {
+        let response = answer(Method::GET, vec!["{}"], ended("all")).await;
+        assert_eq!(hyper::body::Body::size_hint(response.body()).exact(), Some(3));
+        assert_eq!(text(response).await.unwrap(), "all");
+    }
+
+    #[tokio::test]
+    async fn replies_without_a_body_wait_for_the_end() {
+        let head = r#"{"headers":{"content-length":"9"}}"#;
+        let response = answer(Method::HEAD, vec![head, "a", "b"], ended("c")).await;
+        assert_eq!(response.headers()[header::CONTENT_LENGTH], "9");
+        assert_eq!(text(response).await.unwrap(), "");
+        let response = answer(Method::GET, vec![r#"{"statusCode":204}"#, "a"], ended("")).await;
+        assert_eq!((response.status(), text(response).await.unwrap().as_str()), (StatusCode::NO_CONTENT, ""));
+        let response = answer(Method::HEAD, vec![head, "a", "b"], failed()).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_none_is_the_functions_failure() {
+        for pieces in [vec!["x"], vec!["x", "a", "b"]] {
+            let response = answer(Method::GET, pieces, ended("")).await;
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert!(text(response).await.unwrap().contains("BadResponse"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_all_that_was_announced_does_not_stop_the_call() {
+        for (length, is_stopped) in [("2", false), ("9", true)] {
+            let (output, taken) = mpsc::channel(1);
+            let (goes_on, mut lives) = mpsc::channel::<()>(1);
+            let head = Bytes::from(format!(r#"{{"headers":{{"content-length":"{length}"}}}}"#));
+            let call = async move {
+                output.send(head).await.unwrap();
+                output.send(Bytes::from_static(b"ab")).await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                goes_on.send(()).await.unwrap();
+                ended("")
+            };
+            let response = respond(&Method::GET, InvocationId::new(), call, taken).await.unwrap();
+            let mut body = response.into_body();
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+            drop(body);
+            assert_eq!(lives.recv().await.is_none(), is_stopped);
+        }
+    }
+}

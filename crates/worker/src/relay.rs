@@ -2,7 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 use impuls_dispatch::{Exchange, Input, InputBroken};
-use impuls_sandbox::{Streaming, Waiting};
+use impuls_sandbox::Waiting;
+
+/// [`impuls_sandbox::Streaming`] of a call whose body comes apart from its event.
+const WITH_BODY: &[u8] = br#"{"stream":true,"body":true}"#;
+/// The same of one whose event is complete.
+const WITHOUT_BODY: &[u8] = br#"{"stream":true}"#;
 
 /// What came of an exchange.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,9 +30,7 @@ impl Relayed {
 
 /// What a sandbox is told of a call with this exchange.
 pub(crate) fn streaming(exchange: &Exchange) -> Bytes {
-    let streaming = Streaming { stream: true, body: exchange.input.is_some() };
-    // A structure of two truth values.
-    Bytes::from(serde_json::to_vec(&streaming).unwrap_or_default())
+    Bytes::from_static(if exchange.input.is_some() { WITH_BODY } else { WITHOUT_BODY })
 }
 
 /// Passes bytes in both directions until the call has its reply or will have none. `Err` if the client broke off.
@@ -81,4 +84,19 @@ async fn give(waiting: &Waiting, input: &mut dyn Input) -> Result<(), InputBroke
     }
     let _ended = waiting.send_body(Bytes::new()).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use impuls_sandbox::Streaming;
+
+    use super::*;
+
+    #[test]
+    fn what_a_sandbox_is_told_is_what_it_reads() {
+        for (text, body) in [(WITH_BODY, true), (WITHOUT_BODY, false)] {
+            let read: Streaming = serde_json::from_slice(text).unwrap();
+            assert_eq!(read, Streaming { stream: true, body });
+        }
+    }
 }

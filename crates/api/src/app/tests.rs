@@ -8,8 +8,8 @@ use http_body_util::BodyExt as _;
 use impuls_artifacts::LocalArtifacts;
 use impuls_control::{BuildLog, BuildUnavailable, FunctionSnapshot, Rollout, RuntimeRefusal, Stores};
 use impuls_dispatch::{
-    CommandPool, Config, ExecuteRequest, Executed, Recorder, RecorderConfig, RunError, RunRequest, Target,
-    Worker,
+    CommandPool, Config, Exchange, ExecuteRequest, Executed, Recorder, RecorderConfig, RunError, RunRequest,
+    Target, Worker,
 };
 use impuls_domain::{
     Built, Caller, Contract, Deadline, FunctionId, FunctionName, LoadFailure, Outcome, Revision, RuntimeName,
