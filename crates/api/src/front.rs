@@ -107,7 +107,7 @@ impl Front {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, progress: &Progress) -> Response<FrontBody> {
+    async fn handle(&self, request: Request<Incoming>, progress: &Arc<Progress>) -> Response<FrontBody> {
         let _ended = progress.begin();
         let (mut parts, body) = request.into_parts();
         let caller = match self.authenticate.authenticate(&parts) {
@@ -126,7 +126,7 @@ impl Front {
         parts.extensions.insert(caller);
         let request = Request::from_parts(parts, axum::body::Body::new(body));
         match self.router.clone().call(request).await {
-            Ok(response) => response.map(FrontBody::Router),
+            Ok(response) => response.map(|body| FrontBody::Router(body, progress.clone())),
             Err(never) => match never {},
         }
     }
@@ -182,7 +182,8 @@ fn refuse(problem: &Problem) -> Response<FrontBody> {
 /// A response body: bytes that are here, or whatever the router makes.
 enum FrontBody {
     Whole(Option<Bytes>),
-    Router(axum::body::Body),
+    /// It may take its time, which is not the client's fault.
+    Router(axum::body::Body, Arc<Progress>),
 }
 
 impl Body for FrontBody {
@@ -195,21 +196,25 @@ impl Body for FrontBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Router(body) => Pin::new(body).poll_frame(cx),
+            Self::Router(body, progress) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                progress.sending(polled.is_pending());
+                polled
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Router(body) => body.is_end_stream(),
+            Self::Router(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Router(body) => body.size_hint(),
+            Self::Router(body, _) => body.size_hint(),
         }
     }
 }

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use impuls_dispatch::Invoked;
-use impuls_domain::{ErrorType, Failure, Logs, Qualifier};
+use impuls_domain::{ErrorType, Failure, InvocationId, Logs, Qualifier};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -140,12 +140,16 @@ fn put_member(body: &mut BytesMut, name: &str, text: &str) {
     let _ = serde_json::to_writer(body.writer(), text);
 }
 
-fn own_headers(mut headers: HeaderMap, invoked: &Invoked) -> HeaderMap {
+fn put_request_id(headers: &mut HeaderMap, id: InvocationId) {
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let id = invoked.id.as_uuid().as_hyphenated().encode_lower(&mut text);
+    let id = id.as_uuid().as_hyphenated().encode_lower(&mut text);
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, value);
     }
+}
+
+fn own_headers(mut headers: HeaderMap, invoked: &Invoked) -> HeaderMap {
+    put_request_id(&mut headers, invoked.id);
     let micros = u64::try_from(invoked.outcome.usage.duration.as_micros()).unwrap_or(u64::MAX);
     let mut text = BytesMut::with_capacity(24);
     // Writing into memory cannot fail.
@@ -172,14 +176,56 @@ pub(crate) fn raw(mut invoked: Invoked) -> Reply {
             Reply { status: StatusCode::OK, headers: own_headers(headers, &invoked), body: result.clone() }
         }
         Err(message) => {
-            invoked.outcome.result = Err(Failure {
-                error_type: ErrorType::BadResponse,
-                class: String::new(),
-                message,
-                stack: None,
-            });
+            invoked.outcome.result = Err(bad_response(message));
             envelope(&invoked)
         }
+    }
+}
+
+/// The failure of a function whose result cannot be a response.
+pub(crate) fn bad_response(message: String) -> Failure {
+    Failure { error_type: ErrorType::BadResponse, class: String::new(), message, stack: None }
+}
+
+/// The head of a streamed reply.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// How long the body will be, if the function has said so.
+    pub(crate) length: Option<u64>,
+}
+
+/// The most bytes of a streamed reply's head.
+const HEAD_LIMIT: usize = 64 * 1024;
+
+impl Head {
+    /// Reads a function's description: a JSON object with `statusCode`, `headers` and `cookies` as in a result.
+    pub(crate) fn parse(text: &[u8], id: InvocationId) -> Result<Self, String> {
+        if text.len() > HEAD_LIMIT {
+            return Err(format!("the head of the response has more than {HEAD_LIMIT} bytes"));
+        }
+        if text.first() != Some(&b'{') {
+            return Err("the head of the response is no JSON object".to_owned());
+        }
+        let shape: Shape<'_> = serde_json::from_slice(text)
+            .map_err(|error| format!("the head of the response cannot be read: {error}"))?;
+        let status = shape.status.map_or(Ok(StatusCode::OK), status_of)?;
+        let mut headers = headers_of(&shape)?;
+        put_request_id(&mut headers, id);
+        let mut given = shape.headers.iter().flatten();
+        let length = given.find(|(name, _)| name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str()));
+        let length = length.and_then(|(_, value)| match value {
+            Value::String(text) => text.parse().ok(),
+            Value::Number(number) => number.as_u64(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        });
+        Ok(Self { status, headers, length })
+    }
+
+    /// The reply of a call that has ended, with this body.
+    pub(crate) fn with(self, body: Bytes, invoked: &Invoked) -> Reply {
+        Reply { status: self.status, headers: own_headers(self.headers, invoked), body }
     }
 }
 
@@ -210,10 +256,7 @@ fn shaped(result: &Bytes) -> Result<Option<Reply>, String> {
     }
     let shape: Shape<'_> = serde_json::from_slice(result)
         .map_err(|error| format!("the result with statusCode is no response: {error}"))?;
-    let status = shape.status.map(RawValue::get).unwrap_or_default();
-    let code = status.trim_matches('"').parse::<u16>().ok().filter(|code| (200..=599).contains(code));
-    let code = code.and_then(|code| StatusCode::from_u16(code).ok());
-    let code = code.ok_or_else(|| format!("statusCode {status} is not a whole number from 200 to 599"))?;
+    let code = shape.status.map_or_else(|| Err("there is no statusCode".to_owned()), status_of)?;
     let (body, is_text) = body_of(&shape)?;
     let mut headers = headers_of(&shape)?;
     if !headers.contains_key(header::CONTENT_TYPE) {
@@ -227,6 +270,13 @@ fn shaped(result: &Bytes) -> Result<Option<Reply>, String> {
 struct Status<'a> {
     #[serde(rename = "statusCode", default, borrow)]
     status: Option<&'a RawValue>,
+}
+
+fn status_of(status: &RawValue) -> Result<StatusCode, String> {
+    let status = status.get();
+    let code = status.trim_matches('"').parse::<u16>().ok().filter(|code| (200..=599).contains(code));
+    let code = code.and_then(|code| StatusCode::from_u16(code).ok());
+    code.ok_or_else(|| format!("statusCode {status} is not a whole number from 200 to 599"))
 }
 
 /// The bytes of the body, and whether they were given as text.

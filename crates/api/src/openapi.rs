@@ -44,6 +44,54 @@ struct InvokeQuery {
 #[expect(dead_code, reason = "describes what `front` answers before the router")]
 fn invoke_function() {}
 
+/// Sends a request to a function without a body. Every other method works, too.
+///
+/// The request becomes an event in the shape of AWS Lambda's payload format 2.0, and the result the response, as with
+/// `raw=true`. A program that listens gets the request itself. What a function streams is sent while it is made; a
+/// failure in the middle breaks the transfer off. The qualifier follows the name after a colon: `/fn/hello:live/`.
+#[utoipa::path(
+    get, path = "/fn/{name}/{path}", tag = "function URLs",
+    params(
+        ("name" = String, Path, description = "The function's name or id; `name:qualifier` for a version or an alias"),
+        ("path" = String, Path, description = "The path that the function sees, slashes included; may be left out"),
+    ),
+    responses(
+        (status = 404, response = ProblemReply),
+        (status = 429, response = ProblemReply),
+        (status = 500, description = "The function failed before it answered", body = InvokeReply),
+        (status = 503, response = ProblemReply),
+        (status = 504, description = "The function did not answer in time", body = InvokeReply),
+        (status = "default", description = "What the function answers", content_type = "*/*"),
+    )
+)]
+#[expect(dead_code, reason = "describes one handler of any method")]
+fn get_function_url() {}
+
+/// Sends a request to a function with a body. Every other method works, too.
+///
+/// As without a body. A program that listens gets the body while it arrives, without a limit, and may answer meanwhile; for
+/// others it becomes part of the event and has at most 6 MiB.
+#[utoipa::path(
+    post, path = "/fn/{name}/{path}", tag = "function URLs",
+    params(
+        ("name" = String, Path, description = "The function's name or id; `name:qualifier` for a version or an alias"),
+        ("path" = String, Path, description = "The path that the function sees, slashes included; may be left out"),
+    ),
+    request_body(content_type = "*/*", description = "Whatever the function takes"),
+    responses(
+        (status = 400, response = ProblemReply),
+        (status = 404, response = ProblemReply),
+        (status = 413, response = ProblemReply),
+        (status = 429, response = ProblemReply),
+        (status = 500, description = "The function failed before it answered", body = InvokeReply),
+        (status = 503, response = ProblemReply),
+        (status = 504, description = "The function did not answer in time", body = InvokeReply),
+        (status = "default", description = "What the function answers", content_type = "*/*"),
+    )
+)]
+#[expect(dead_code, reason = "describes one handler of any method")]
+fn post_function_url() {}
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Impuls", description = "Functions in sandboxes: deploy, invoke, observe."),
@@ -57,6 +105,8 @@ fn invoke_function() {}
         functions::update_function,
         functions::delete_function,
         invoke_function,
+        get_function_url,
+        post_function_url,
         versions::read_code,
         versions::replace_code,
         versions::list_versions,

@@ -236,6 +236,7 @@ impl From<DispatchError> for Problem {
             E::Throttled { retry_after } => Self::new(ProblemKind::Throttled, text).retry_after(*retry_after),
             E::ShuttingDown => Self::platform(ProblemKind::ShuttingDown, &error),
             E::BadEvent(_) => Self::new(ProblemKind::InvalidEvent, text),
+            E::InputBroken(_) => Self::new(ProblemKind::InvalidRequest, text),
             E::EventTooLarge { .. } => Self::new(ProblemKind::TooLarge, text),
             E::NoNetwork => Self::new(ProblemKind::NetworkUnavailable, text),
             E::Sandbox(cause) if cause.is_retryable() => {

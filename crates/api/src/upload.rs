@@ -171,7 +171,7 @@ async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Problem> {
 }
 
 /// Reads on for a while: a connection that is closed with unread bytes is reset, and the client may lose the reply.
-fn drain(mut body: Body) {
+pub(crate) fn drain(mut body: Body) {
     tokio::spawn(tokio::time::timeout(DRAIN_TIME, async move {
         let mut left = DRAIN_LIMIT;
         while let Some(Ok(frame)) = body.frame().await {

@@ -288,6 +288,7 @@ fn after(error: &DispatchError, attempt: u32, created_at: OffsetDateTime) -> Nex
         | DispatchError::FunctionNotFound(_)
         | DispatchError::QualifierNotFound { .. }
         | DispatchError::BadEvent(_)
+        | DispatchError::InputBroken(_)
         | DispatchError::EventTooLarge { .. } => false,
     };
     if may_pass && now - created_at < PLATFORM_PATIENCE {

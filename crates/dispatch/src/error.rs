@@ -6,6 +6,8 @@ use impuls_domain::Qualifier;
 use impuls_sandbox::SandboxError;
 use impuls_store::StoreError;
 
+use crate::duplex::InputBroken;
+
 /// Why a call has no outcome. Whatever happens once the function has begun is an outcome, never this.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatchError {
@@ -35,6 +37,9 @@ pub enum DispatchError {
     /// The event is not JSON.
     #[error("the event is not JSON: {0}")]
     BadEvent(String),
+    /// The body of the request broke off while the function read it.
+    #[error("{0}")]
+    InputBroken(InputBroken),
     /// The event is larger than the limit.
     #[error("the event has more than {limit} bytes")]
     EventTooLarge {
@@ -67,6 +72,7 @@ impl DispatchError {
             | Self::FunctionNotFound(_)
             | Self::QualifierNotFound { .. }
             | Self::BadEvent(_)
+            | Self::InputBroken(_)
             | Self::EventTooLarge { .. } => false,
         }
     }

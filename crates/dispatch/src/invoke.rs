@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use impuls_domain::limits::{PAYLOAD_LIMIT, TIMEOUT_MS};
 use impuls_domain::{
-    Caller, Deadline, ErrorType, Excerpt, Exchange, Failure, FunctionId, Invocation, InvocationId,
+    Caller, Contract, Deadline, ErrorType, Excerpt, Exchange, Failure, FunctionId, Invocation, InvocationId,
     InvocationStatus, Logs, Outcome, Qualifier, RevisionId, Usage, VersionNumber,
 };
 use impuls_sandbox::SandboxError;
@@ -16,6 +16,7 @@ use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;
 
 use crate::admission::{Admission, AdmissionConfig};
+use crate::duplex::Duplex;
 use crate::error::DispatchError;
 use crate::execute::ExecutionConfig;
 use crate::recorder::Recorder;
@@ -76,6 +77,20 @@ pub struct Invoked {
     pub version: VersionNumber,
     /// How it ended.
     pub outcome: Outcome<Bytes>,
+}
+
+/// What a call of a function would run: found by [`Dispatch::callee`], called by [`Dispatch::call`].
+pub struct Callee {
+    entry: Arc<Entry>,
+    target: Arc<Target>,
+}
+
+impl Callee {
+    /// How its code is called.
+    #[must_use]
+    pub fn contract(&self) -> Contract {
+        self.target.revision.config.contract
+    }
 }
 
 /// From a request to an outcome; see the crate's documentation.
@@ -180,23 +195,48 @@ impl Dispatch {
         caller: &Caller,
         request: InvokeRequest<'_>,
     ) -> Result<Invoked, DispatchError> {
+        let InvokeRequest { function, qualifier, event, options } = request;
+        let callee = self.callee(caller, function, qualifier).await?;
+        self.call(callee, event, options, None).await
+    }
+
+    /// Finds what a call would run.
+    pub async fn callee(
+        &self,
+        caller: &Caller,
+        function: FunctionRef<'_>,
+        qualifier: Qualifier,
+    ) -> Result<Callee, DispatchError> {
         if !caller.may_invoke() {
             return Err(DispatchError::Denied);
         }
-        if request.event.len() > PAYLOAD_LIMIT {
+        let entry = self.find(function)?;
+        let target = self.resolve(&entry, qualifier).await?;
+        Ok(Callee { entry, target })
+    }
+
+    /// Runs what was found and waits for its outcome, as [`Dispatch::invoke`] does; with an exchange the function may
+    /// stream meanwhile.
+    pub async fn call(
+        &self,
+        callee: Callee,
+        event: Bytes,
+        options: InvokeOptions,
+        duplex: Option<Duplex>,
+    ) -> Result<Invoked, DispatchError> {
+        if event.len() > PAYLOAD_LIMIT {
             return Err(DispatchError::EventTooLarge { limit: PAYLOAD_LIMIT });
         }
         let _flight = self.take_off()?;
-        let entry = self.find(request.function)?;
-        let target = self.resolve(&entry, request.qualifier).await?;
+        let Callee { entry, target } = callee;
         let (now, at) = (tokio::time::Instant::now().into_std(), SystemTime::now());
         let longest = Duration::from_millis(*TIMEOUT_MS.end());
-        let InvokeOptions { id, timeout, context, keep_exchange } = request.options;
+        let InvokeOptions { id, timeout, context, keep_exchange } = options;
         let timeout = timeout.unwrap_or_else(|| target.revision.config.limits.timeout()).min(longest);
         let deadline = Deadline::at(now + timeout);
         let _permit = entry.admission.admit(deadline).await?;
-        let asked = keep_exchange.then(|| Excerpt::of(&request.event));
-        let admitted = Admitted { id, event: request.event, asked, context, deadline, timeout, now, at };
+        let asked = keep_exchange.then(|| Excerpt::of(&event));
+        let admitted = Admitted { id, event, asked, context, duplex, deadline, timeout, now, at };
         self.run(&entry, target, admitted).await
     }
 
@@ -222,15 +262,16 @@ impl Dispatch {
             asked: admitted.asked,
             done: false,
         };
-        let Admitted { event, context, deadline, now, .. } = admitted;
+        let Admitted { event, context, duplex, deadline, now, .. } = admitted;
         let request = RunRequest { id, target, event, context, admitted: now, deadline, deadline_unix_ms };
-        match self.worker.run(request).await {
+        match self.worker.run(request, duplex).await {
             Ok(outcome) => {
                 record.ended(&outcome);
                 Ok(Invoked { id, version, outcome })
             }
             Err(error) => {
-                record.done = true;
+                // A call whose caller broke off had begun; it is recorded as cancelled.
+                record.done = !matches!(error, RunError::InputBroken(_));
                 Err(refusal(error))
             }
         }
@@ -288,6 +329,7 @@ struct Admitted {
     /// What is kept of the event.
     asked: Option<Excerpt>,
     context: Bytes,
+    duplex: Option<Duplex>,
     deadline: Deadline,
     timeout: Duration,
     now: Instant,
@@ -303,6 +345,7 @@ pub(crate) fn refusal(error: RunError) -> DispatchError {
             tracing::warn!(%why, "a function asks for a network that it cannot have");
             DispatchError::NoNetwork
         }
+        RunError::InputBroken(broken) => DispatchError::InputBroken(broken),
         RunError::Sandbox(error) => DispatchError::Sandbox(error),
         RunError::Code(error) => DispatchError::Code(error),
     }

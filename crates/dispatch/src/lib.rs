@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod delivery;
+pub mod duplex;
 pub mod error;
 pub mod execute;
 pub mod image;
@@ -17,9 +18,10 @@ pub mod worker;
 
 pub use admission::AdmissionConfig;
 pub use delivery::{Delivery, DeliveryConfig, SubmitRequest};
+pub use duplex::{Duplex, Input, InputBroken};
 pub use error::DispatchError;
 pub use execute::{CommandPool, ExecuteRequest, Executed, ExecutionConfig, OnOutput, OutputStream};
-pub use invoke::{Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
+pub use invoke::{Callee, Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
 pub use recorder::{Recorder, RecorderConfig};
 pub use sandboxes::{LiveSandbox, SandboxUsage};
 pub use worker::{RunError, RunRequest, Target, Worker};

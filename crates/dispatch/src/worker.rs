@@ -8,6 +8,7 @@ use bytes::Bytes;
 use impuls_domain::{Deadline, FunctionName, InvocationId, Outcome, Revision, VersionNumber};
 use impuls_sandbox::SandboxError;
 
+use crate::duplex::{Duplex, InputBroken};
 use crate::execute::{CommandPool, ExecuteRequest, Executed};
 use crate::sandboxes::LiveSandbox;
 
@@ -41,7 +42,7 @@ pub struct RunRequest {
     pub deadline_unix_ms: u64,
 }
 
-/// Why a worker did not run a call. The function has not begun, or was not at fault.
+/// Why a worker has no outcome of a call. The function has not begun, or was not at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// No sandbox became free before the deadline.
@@ -56,6 +57,9 @@ pub enum RunError {
     /// The shim says that the event is not JSON.
     #[error("the event is not JSON: {0}")]
     BadEvent(String),
+    /// The body of the request broke off while the function read it; the call was stopped.
+    #[error(transparent)]
+    InputBroken(#[from] InputBroken),
     /// No sandbox could be had.
     #[error("no sandbox could be had")]
     Sandbox(#[from] SandboxError),
@@ -68,8 +72,9 @@ pub enum RunError {
 /// worker ends the call and frees what it held.
 #[async_trait]
 pub trait Worker: Send + Sync + 'static {
-    /// Runs one call to its outcome, no later than its deadline.
-    async fn run(&self, request: RunRequest) -> Result<Outcome<Bytes>, RunError>;
+    /// Runs one call to its outcome, no later than its deadline. With a duplex the function may stream; without, its
+    /// output is the outcome's result.
+    async fn run(&self, request: RunRequest, duplex: Option<Duplex>) -> Result<Outcome<Bytes>, RunError>;
 
     /// Runs one command in a sandbox that is destroyed afterwards, no later than its deadline. Dropping the future
     /// kills it.

@@ -7,9 +7,11 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// The most bytes that a frame's length field may announce (8 MiB): the largest payload and room for its head.
 pub const MAX_FRAME: usize = 8 * 1024 * 1024;
-/// Bytes of a call's output that may be on their way or wait at the host, which credits what is taken. It bounds the
-/// memory that a slow reader costs.
+/// Bytes of a call's output, or of its body, that may be on their way or wait at the other side, which credits what is
+/// taken. It bounds the memory that a slow reader costs.
 pub const CHUNK_WINDOW: usize = 256 * 1024;
+/// The most bytes of a streamed reply's head, which is its first chunk.
+pub const REPLY_HEAD_LIMIT: usize = 64 * 1024;
 /// Bytes of kind and call id, which the length counts.
 const HEAD: usize = 5;
 /// Bytes of the length field, which it does not count.
@@ -30,6 +32,9 @@ pub enum FrameKind {
     Context = 4,
     /// Host to guest: so many more bytes of a call's output may be sent, as a `u32` in little-endian order.
     Credit = 5,
+    /// Host to guest: a piece of the body of a call whose context announced one; without bytes, its end. At most
+    /// [`CHUNK_WINDOW`] bytes that the guest has not credited yet.
+    Body = 6,
     /// Guest to host: first frame of every connection.
     Ready = 64,
     /// Guest to host: the code is loaded and the handler found.
@@ -45,6 +50,9 @@ pub enum FrameKind {
     /// Guest to host: a piece of a call's output, always before its result. At most [`CHUNK_WINDOW`] bytes that the
     /// host has not credited yet.
     Chunk = 70,
+    /// Guest to host: so many more bytes of a call's body may be sent, as a `u32` in little-endian order; always before
+    /// its result.
+    BodyCredit = 71,
 }
 
 impl FrameKind {
@@ -57,6 +65,7 @@ impl FrameKind {
             3 => Self::Cancel,
             4 => Self::Context,
             5 => Self::Credit,
+            6 => Self::Body,
             64 => Self::Ready,
             65 => Self::InitOk,
             66 => Self::InitError,
@@ -64,6 +73,7 @@ impl FrameKind {
             68 => Self::Error,
             69 => Self::Log,
             70 => Self::Chunk,
+            71 => Self::BodyCredit,
             _ => return None,
         })
     }

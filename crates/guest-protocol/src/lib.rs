@@ -7,5 +7,7 @@
 pub mod frame;
 pub mod message;
 
-pub use frame::{CHUNK_WINDOW, Decoder, Frame, FrameError, FrameKind, MAX_FRAME, encode};
-pub use message::{CallError, CallErrorKind, Init, InitError, InitErrorKind, LogText, Ready, encode_invoke};
+pub use frame::{CHUNK_WINDOW, Decoder, Frame, FrameError, FrameKind, MAX_FRAME, REPLY_HEAD_LIMIT, encode};
+pub use message::{
+    CallError, CallErrorKind, Init, InitError, InitErrorKind, LogText, Ready, Streaming, encode_invoke,
+};

@@ -104,6 +104,19 @@ pub struct CallError {
     pub stack: Option<String>,
 }
 
+/// What [`FrameKind::Context`] says of the way that a call's bytes travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streaming {
+    /// The reply may be streamed: its head as the first [`FrameKind::Chunk`], alone, and then the body. The head is a JSON
+    /// object of at most [`REPLY_HEAD_LIMIT`](crate::REPLY_HEAD_LIMIT) bytes with `statusCode`, `headers` and
+    /// `cookies`. What a guest sends as a result without a chunk is an ordinary result.
+    #[serde(default)]
+    pub stream: bool,
+    /// The event is without its body, which comes as [`FrameKind::Body`] frames.
+    #[serde(default)]
+    pub body: bool,
+}
+
 /// Appends an [`FrameKind::Invoke`] frame: the request id's 16 bytes, the deadline in milliseconds since the
 /// Unix epoch, and the event (empty means `null`).
 pub fn encode_invoke(

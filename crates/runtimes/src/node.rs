@@ -27,6 +27,7 @@ const FILES: &[(&str, &str)] = &[
     ("output.js", include_str!("../../../guest/shims/node/output.js")),
     ("rehearse.js", include_str!("../../../guest/shims/node/rehearse.js")),
     ("shim.js", include_str!("../../../guest/shims/node/shim.js")),
+    ("stream.js", include_str!("../../../guest/shims/node/stream.js")),
     ("warm.js", include_str!("../../../guest/shims/node/warm.js")),
 ];
 

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use impuls_domain::{Deadline, InvocationId, LogLevel, Logs};
-use impuls_guest_protocol::{CallError, Frame, FrameKind, encode, encode_invoke};
+use impuls_guest_protocol::{CHUNK_WINDOW, CallError, Frame, FrameKind, encode, encode_invoke};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::net::UnixStream;
@@ -51,6 +51,11 @@ pub struct Lost {
     /// What it had written by then.
     pub logs: Logs,
 }
+
+/// The call has its reply or will have none: nothing more can be sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the call has ended")]
+pub struct Ended;
 
 /// Text that reached the sandbox's standard output and error past the shim, from child processes for example.
 pub trait OutputSource: Send + Sync + 'static {
@@ -108,12 +113,14 @@ struct Pending {
     /// Output that has not been taken; at most [`CHUNK_WINDOW`] bytes.
     chunks: VecDeque<Bytes>,
     chunk_bytes: usize,
+    /// Bytes of its body that may still be sent.
+    body_window: usize,
     reply: Option<Result<Bytes, CallError>>,
     deadline: Instant,
     expired: bool,
     abandoned: bool,
-    /// Whether somebody waits for what comes before the reply; others are not woken for it.
-    streams: bool,
+    /// Whether somebody waits for log text; others are not woken for it.
+    takes_logs: bool,
     _hold: Hold,
 }
 
@@ -196,11 +203,12 @@ impl Connection {
             logs: Logs::default(),
             chunks: VecDeque::new(),
             chunk_bytes: 0,
+            body_window: CHUNK_WINDOW,
             reply: None,
             deadline: call.deadline.instant(),
             expired: false,
             abandoned: false,
-            streams: false,
+            takes_logs: false,
             _hold: call.hold,
         });
         if state.timer.is_none_or(|timer| call.deadline.instant() < timer) {
@@ -258,7 +266,7 @@ fn call_id(key: usize) -> Option<u32> {
     u32::try_from(key).ok()?.checked_add(1)
 }
 
-/// A call in flight.
+/// A call in flight. All that is awaited on it at one time must be awaited by one task.
 pub struct Waiting {
     shared: Arc<Shared>,
     key: Option<usize>,
@@ -268,35 +276,113 @@ impl Waiting {
     /// Takes the next piece of output, or the log text that has arrived so far, waiting for either; `None` once the call
     /// has its reply or will have none: then await this itself. Log text that is taken here is not part of the reply's.
     /// Output is sent no faster than it is taken. Safe to drop.
-    pub async fn next_part(&mut self) -> Option<Part> {
+    pub async fn next_part(&self) -> Option<Part> {
+        std::future::poll_fn(|cx| self.poll_part(cx, true)).await
+    }
+
+    /// As [`Waiting::next_part`] for output alone; log text stays for the reply, and nobody is woken for it.
+    pub async fn next_chunk(&self) -> Option<Bytes> {
+        std::future::poll_fn(|cx| {
+            self.poll_part(cx, false).map(|part| match part {
+                Some(Part::Chunk(chunk)) => Some(chunk),
+                Some(Part::Logs(_)) | None => None,
+            })
+        })
+        .await
+    }
+
+    fn poll_part(&self, cx: &mut Context<'_>, with_logs: bool) -> Poll<Option<Part>> {
+        let mut guard = self.shared.state.lock();
+        let state = &mut *guard;
+        let Some(pending) = self.key.and_then(|key| state.pending.get_mut(key)) else {
+            return Poll::Ready(None);
+        };
+        if with_logs && !pending.logs.is_empty() {
+            return Poll::Ready(Some(Part::Logs(std::mem::take(&mut pending.logs))));
+        }
+        if let Some(chunk) = pending.chunks.pop_front() {
+            pending.chunk_bytes -= chunk.len();
+            let id = self.key.and_then(call_id).filter(|_| pending.reply.is_none());
+            let credit = u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_le_bytes();
+            if let Some(id) = id
+                && encode(&mut state.out, FrameKind::Credit, id, &[&credit]).is_ok()
+            {
+                wake(state.driver.take());
+            }
+            return Poll::Ready(Some(Part::Chunk(chunk)));
+        }
+        if pending.has_ended(state.gone) {
+            return Poll::Ready(None);
+        }
+        pending.takes_logs = with_logs;
+        pending.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Sends a piece of the call's body, no faster than the sandbox takes it; a piece without bytes is the end of the
+    /// body. Dropped half-way, it may have sent a part.
+    pub async fn send_body(&self, mut piece: Bytes) -> Result<(), Ended> {
+        let is_end = piece.is_empty();
         std::future::poll_fn(|cx| {
             let mut guard = self.shared.state.lock();
             let state = &mut *guard;
-            let Some(pending) = self.key.and_then(|key| state.pending.get_mut(key)) else {
-                return Poll::Ready(None);
+            let Some((key, pending)) = self.key.and_then(|key| Some((key, state.pending.get_mut(key)?)))
+            else {
+                return Poll::Ready(Err(Ended));
             };
-            if !pending.logs.is_empty() {
-                return Poll::Ready(Some(Part::Logs(std::mem::take(&mut pending.logs))));
+            let (false, Some(id)) = (pending.has_ended(state.gone), call_id(key)) else {
+                return Poll::Ready(Err(Ended));
+            };
+            let now = piece.split_to(pending.body_window.min(piece.len()));
+            if is_end || !now.is_empty() {
+                pending.body_window -= now.len();
+                encode(&mut state.out, FrameKind::Body, id, &[&now]).map_err(|_| Ended)?;
+                wake(state.driver.take());
             }
-            if let Some(chunk) = pending.chunks.pop_front() {
-                pending.chunk_bytes -= chunk.len();
-                let id = self.key.and_then(call_id);
-                let credit = u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_le_bytes();
-                if let Some(id) = id
-                    && encode(&mut state.out, FrameKind::Credit, id, &[&credit]).is_ok()
-                {
-                    wake(state.driver.take());
-                }
-                return Poll::Ready(Some(Part::Chunk(chunk)));
+            if piece.is_empty() {
+                return Poll::Ready(Ok(()));
             }
-            if pending.reply.is_some() || pending.expired || state.gone {
-                return Poll::Ready(None);
-            }
-            pending.streams = true;
             pending.waker = Some(cx.waker().clone());
             Poll::Pending
         })
         .await
+    }
+
+    /// Waits until the call has its reply or will have none. Output may be left to be taken. Safe to drop.
+    pub async fn ended(&self) {
+        std::future::poll_fn(|cx| {
+            let mut guard = self.shared.state.lock();
+            let state = &mut *guard;
+            match self.key.and_then(|key| state.pending.get_mut(key)) {
+                Some(pending) if !pending.has_ended(state.gone) => {
+                    pending.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                Some(_) | None => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
+    /// Tells the sandbox that nobody waits for this call any more, so that it may end it early.
+    pub fn cancel(&self) {
+        let mut guard = self.shared.state.lock();
+        let state = &mut *guard;
+        let running = self.key.filter(|key| {
+            state.pending.get(*key).is_some_and(|pending| pending.reply.is_none() && !state.gone)
+        });
+        if let Some(id) = running.and_then(call_id)
+            && encode(&mut state.out, FrameKind::Cancel, id, &[]).is_ok()
+        {
+            wake(state.driver.take());
+        }
+    }
+}
+
+impl Pending {
+    /// Whether there is a reply or will be none.
+    const fn has_ended(&self, gone: bool) -> bool {
+        self.reply.is_some() || self.expired || gone
     }
 }
 

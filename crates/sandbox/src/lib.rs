@@ -8,10 +8,12 @@ pub mod driver;
 pub mod error;
 pub mod spec;
 
-pub use connection::{Call, Connection, Gone, Hold, LossReason, Lost, OutputSource, Part, Reply, Waiting};
+pub use connection::{
+    Call, Connection, Ended, Gone, Hold, LossReason, Lost, OutputSource, Part, Reply, Waiting,
+};
 pub use driver::{Exit, InitFailure, InitReport, Sandbox, SandboxDriver, SandboxUsage};
 pub use error::SandboxError;
 pub use spec::{Assignment, BindMount, RuntimeImage, SandboxLimits, SandboxSpec, StartMethod};
 
 // What the seam's own types are made of; whoever holds a sandbox needs no other part of the protocol.
-pub use impuls_guest_protocol::{CallError, CallErrorKind, Init, InitError, InitErrorKind};
+pub use impuls_guest_protocol::{CallError, CallErrorKind, Init, InitError, InitErrorKind, Streaming};

@@ -225,7 +225,6 @@ impl LocalWorker {
         let order = serde_json::to_vec(&order).map_err(|error| RunError::Code(error.into()))?;
         let (_connection, waiting) = room.call(assignment, &order, by).await?;
         let mut output = BuildOutput::new(log);
-        let mut waiting = waiting;
         while let Some(part) = waiting.next_part().await {
             output.add(part)?;
         }

@@ -159,7 +159,7 @@ impl Room {
         self.call(assignment, &event, request.deadline).await
     }
 
-    async fn finish(&self, mut waiting: Waiting, on_output: Option<&OnOutput>) -> Result<Executed, RunError> {
+    async fn finish(&self, waiting: Waiting, on_output: Option<&OnOutput>) -> Result<Executed, RunError> {
         let begun = Instant::now();
         let mut captured = Captured::default();
         while let Some(part) = waiting.next_part().await {

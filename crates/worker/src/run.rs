@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use impuls_dispatch::{
-    CommandPool, ExecuteRequest, Executed, LiveSandbox, RunError, RunRequest, Target, Worker,
+    CommandPool, Duplex, ExecuteRequest, Executed, LiveSandbox, RunError, RunRequest, Target, Worker,
 };
 use impuls_domain::{Deadline, ErrorType, Failure, Logs, Outcome, Usage};
 use impuls_sandbox::{
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::live::{FirstCall, Live};
 use crate::local::LocalWorker;
 use crate::pool::{NoSlot, Slot};
+use crate::relay::{Relayed, relay, streaming};
 use crate::start;
 
 /// How often a call is given to another sandbox because the one it got had died before it began.
@@ -28,7 +29,10 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Worker for LocalWorker {
-    async fn run(&self, request: RunRequest) -> Result<Outcome<Bytes>, RunError> {
+    async fn run(&self, mut request: RunRequest, duplex: Option<Duplex>) -> Result<Outcome<Bytes>, RunError> {
+        if let Some(duplex) = &duplex {
+            request.context = streaming(duplex);
+        }
         let memory_mib = request.target.revision.config.limits.memory_mib();
         // The usual call takes a free slot of a warm sandbox at once and touches nothing that others share but the
         // pool's own lock.
@@ -49,8 +53,10 @@ impl Worker for LocalWorker {
                 Ok((waiting, first)) => {
                     let deadline = request.deadline;
                     let timeout = deadline.remaining(request.admitted);
-                    let running = Running { live, waiting: Some(waiting), deadline, timeout, begun, first };
-                    return running.finish(memory_mib).await;
+                    let streams = duplex.is_some();
+                    let waiting = Some(waiting);
+                    let running = Running { live, waiting, deadline, timeout, begun, first, streams };
+                    return running.finish(memory_mib, duplex).await;
                 }
                 Err(error) => {
                     // The sandbox died between its last call and this one; the call has not begun.
@@ -133,18 +139,26 @@ struct Running {
     timeout: Duration,
     begun: Instant,
     first: Option<FirstCall>,
+    /// Whether it may send output before its end.
+    streams: bool,
 }
 
 impl Running {
-    async fn finish(mut self, memory_mib: u32) -> Result<Outcome<Bytes>, RunError> {
+    async fn finish(mut self, memory_mib: u32, duplex: Option<Duplex>) -> Result<Outcome<Bytes>, RunError> {
+        let mut relayed = Relayed::Nothing;
         let ended = match &mut self.waiting {
-            Some(waiting) => waiting.await,
+            Some(waiting) => {
+                if let Some(duplex) = duplex {
+                    relayed = relay(waiting, duplex).await?;
+                }
+                waiting.await
+            }
             None => return Err(RunError::Sandbox(SandboxError::Gone(Gone))),
         };
         self.waiting = None;
         let duration = self.begun.elapsed();
         let (result, mut logs) = match ended {
-            Ok(Reply { result: Ok(body), logs }) => (Ok(body), logs),
+            Ok(Reply { result: Ok(body), logs }) => (Ok(relayed.or(body)), logs),
             Ok(Reply { result: Err(error), logs }) => (Err(call_failure(error)?), logs),
             Err(Lost { reason: LossReason::Gone, logs }) => (Err(self.died().await), logs),
             Err(Lost { reason: LossReason::DeadlinePassed, logs }) => (Err(self.time_out().await), logs),
@@ -205,6 +219,10 @@ impl Drop for Running {
             self.discard();
             return;
         }
+        if self.streams {
+            // Its output may have no end, and it stops for want of credit.
+            waiting.cancel();
+        }
         let rest = Self {
             live: self.live.clone(),
             waiting: Some(waiting),
@@ -212,10 +230,14 @@ impl Drop for Running {
             timeout: self.timeout,
             begun: self.begun,
             first: None,
+            streams: false,
         };
         let context = self.live.pool.context.clone();
         let task = async move {
-            if let Err(error) = rest.finish(0).await {
+            if let Some(waiting) = &rest.waiting {
+                while waiting.next_chunk().await.is_some() {}
+            }
+            if let Err(error) = rest.finish(0, None).await {
                 tracing::debug!(%error, "an abandoned call ended");
             }
         };

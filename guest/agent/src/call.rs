@@ -1,7 +1,9 @@
 //! One call: where its log text and its reply go.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use impuls_guest_protocol::{CHUNK_WINDOW, CallError, CallErrorKind, FrameKind, encode};
@@ -44,7 +46,22 @@ pub(crate) struct Reply {
     /// Bytes of output that may still be sent.
     window: Cell<usize>,
     credited: Notify,
+    body: RefCell<Body>,
 }
+
+/// The part of a call's body that has arrived and was not taken.
+#[derive(Default)]
+struct Body {
+    pieces: VecDeque<Bytes>,
+    /// At most [`CHUNK_WINDOW`].
+    bytes: usize,
+    ended: bool,
+    waker: Option<Waker>,
+}
+
+/// The host sent more of a body than it was credited.
+#[derive(Debug)]
+pub(crate) struct Overrun;
 
 impl Reply {
     pub(crate) fn new(outbox: Rc<Outbox>, call: u32) -> Rc<Self> {
@@ -56,6 +73,7 @@ impl Reply {
             done: Cell::new(false),
             window: Cell::new(CHUNK_WINDOW),
             credited: Notify::new(),
+            body: RefCell::default(),
         })
     }
 
@@ -93,6 +111,45 @@ impl Reply {
     pub(crate) fn credit(&self, bytes: usize) {
         self.window.set((self.window.get() + bytes).min(CHUNK_WINDOW));
         self.credited.notify_one();
+    }
+
+    /// A piece of the call's body has arrived, or without bytes its end.
+    pub(crate) fn receive_body(&self, piece: Bytes) -> Result<(), Overrun> {
+        let mut body = self.body.borrow_mut();
+        body.bytes += piece.len();
+        if body.ended || body.bytes > CHUNK_WINDOW {
+            return Err(Overrun);
+        }
+        if piece.is_empty() {
+            body.ended = true;
+        } else {
+            body.pieces.push_back(piece);
+        }
+        let waker = body.waker.take();
+        drop(body);
+        waker.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// The next piece of the call's body, for which the host is credited; `None` at its end.
+    pub(crate) fn poll_body(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut body = self.body.borrow_mut();
+        match body.pieces.pop_front() {
+            Some(piece) => {
+                body.bytes -= piece.len();
+                if !self.done.get() {
+                    // A piece is never larger than the window.
+                    let credit = u32::try_from(piece.len()).unwrap_or(0).to_le_bytes();
+                    self.outbox.send(FrameKind::BodyCredit, self.call, &[&credit]);
+                }
+                Poll::Ready(Some(piece))
+            }
+            None if body.ended => Poll::Ready(None),
+            None => {
+                body.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 
     /// Whether the call has its reply.
@@ -154,4 +211,46 @@ pub(crate) struct Invocation {
     pub(crate) event: Bytes,
     /// What else is known of the call, as JSON; may be empty.
     pub(crate) context: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use impuls_guest_protocol::{Decoder, Frame};
+
+    use super::*;
+
+    fn sent(outbox: &Outbox) -> Option<Frame> {
+        Decoder::next(&mut outbox.bytes.borrow_mut()).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_credited_as_it_is_taken_and_bounded() {
+        let outbox = Rc::new(Outbox::default());
+        let reply = Reply::new(outbox.clone(), 7);
+        let cx = Context::from_waker(Waker::noop());
+        assert!(reply.poll_body(&cx).is_pending());
+        reply.receive_body(Bytes::from(vec![0; CHUNK_WINDOW])).unwrap();
+        assert!(sent(&outbox).is_none(), "nothing is credited before it is taken");
+        assert!(matches!(reply.poll_body(&cx), Poll::Ready(Some(piece)) if piece.len() == CHUNK_WINDOW));
+        let credit = sent(&outbox).unwrap();
+        assert_eq!((credit.kind, credit.call), (FrameKind::BodyCredit, 7));
+        assert_eq!(credit.payload[..], u32::try_from(CHUNK_WINDOW).unwrap().to_le_bytes());
+        reply.receive_body(Bytes::from_static(b"x")).unwrap();
+        assert!(reply.receive_body(Bytes::from(vec![0; CHUNK_WINDOW])).is_err(), "more than was credited");
+    }
+
+    #[test]
+    fn a_body_ends_once_and_a_call_that_is_done_gives_no_credit() {
+        let outbox = Rc::new(Outbox::default());
+        let reply = Reply::new(outbox.clone(), 7);
+        let cx = Context::from_waker(Waker::noop());
+        reply.receive_body(Bytes::from_static(b"last")).unwrap();
+        reply.receive_body(Bytes::new()).unwrap();
+        assert!(reply.receive_body(Bytes::from_static(b"more")).is_err());
+        reply.succeed(b"null".to_vec());
+        assert_eq!(sent(&outbox).unwrap().kind, FrameKind::Result);
+        assert!(matches!(reply.poll_body(&cx), Poll::Ready(Some(_))));
+        assert!(matches!(reply.poll_body(&cx), Poll::Ready(None)));
+        assert!(sent(&outbox).is_none(), "a result is the last that is sent");
+    }
 }

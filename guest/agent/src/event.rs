@@ -7,7 +7,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header, response};
-use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
@@ -49,14 +48,30 @@ struct HttpResult {
     is_base64_encoded: bool,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReplyHead {
+    status_code: u16,
+    headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cookies: Vec<String>,
+}
+
+/// A request, taken apart.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) request: Request<()>,
+    pub(crate) body: Bytes,
+    /// How long the client said that the body is.
+    pub(crate) length: Option<u64>,
+}
+
 /// The request that an event describes; any other event is posted to `/` as it is.
-pub(crate) fn request(event: &Bytes) -> Result<Request<Full<Bytes>>, String> {
+pub(crate) fn request(event: &Bytes) -> Result<Described, String> {
     let Ok(http) = serde_json::from_slice::<HttpEvent>(event) else {
         let post = Request::post("/").header(header::CONTENT_TYPE, "application/json");
-        return post
-            .header(header::HOST, "localhost")
-            .body(Full::new(event.clone()))
-            .map_err(|e| e.to_string());
+        let request = post.header(header::HOST, "localhost").body(()).map_err(|e| e.to_string())?;
+        return Ok(Described { request, body: event.clone(), length: None });
     };
     let path = http.raw_path.filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".to_owned());
     let uri =
@@ -80,7 +95,20 @@ pub(crate) fn request(event: &Bytes) -> Result<Request<Full<Bytes>>, String> {
     if !http.cookies.is_empty() {
         request = request.header(header::COOKIE, http.cookies.join("; "));
     }
-    request.body(Full::new(body)).map_err(|e| e.to_string())
+    let length = http.headers.get(header::CONTENT_LENGTH.as_str()).and_then(|value| value.parse().ok());
+    Ok(Described { request: request.body(()).map_err(|e| e.to_string())?, body, length })
+}
+
+/// The head of a streamed reply. The length stays: whoever sends the body on must know it beforehand.
+pub(crate) fn head(head: &response::Parts) -> Vec<u8> {
+    let mut all = headers(&head.headers);
+    if let Some(length) = texts(&head.headers, &header::CONTENT_LENGTH).into_iter().next() {
+        all.insert(header::CONTENT_LENGTH.to_string(), length);
+    }
+    let cookies = texts(&head.headers, &header::SET_COOKIE);
+    let head = ReplyHead { status_code: head.status.as_u16(), headers: all, cookies };
+    // A structure of texts.
+    serde_json::to_vec(&head).unwrap_or_default()
 }
 
 /// The result that a response becomes. A body that is no text is sent as base64.
@@ -133,10 +161,11 @@ mod tests {
 
     #[test]
     fn an_http_event_becomes_its_request() {
-        let event = br#"{"rawPath":"/a/b","rawQueryString":"x=1","headers":{"x-a":"1","connection":"close"},
+        let event = br#"{"rawPath":"/a/b","rawQueryString":"x=1","headers":{"x-a":"1","connection":"close","content-length":"9"},
             "cookies":["a=1","b=2"],"requestContext":{"http":{"method":"PUT"}},"body":"aGk=","isBase64Encoded":true}"#;
-        let request = request(&Bytes::from_static(event)).unwrap();
+        let Described { request, body, length } = request(&Bytes::from_static(event)).unwrap();
         assert_eq!((request.method(), request.uri().to_string().as_str()), (&Method::PUT, "/a/b?x=1"));
+        assert_eq!((body.as_ref(), length), (&b"hi"[..], Some(9)));
         assert_eq!(request.headers()["x-a"], "1");
         assert_eq!(request.headers()["cookie"], "a=1; b=2");
         assert!(!request.headers().contains_key("connection"));
@@ -144,7 +173,23 @@ mod tests {
 
     #[test]
     fn any_other_event_is_posted() {
-        let request = request(&Bytes::from_static(b"[1]")).unwrap();
+        let request = request(&Bytes::from_static(b"[1]")).unwrap().request;
         assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/"));
+    }
+
+    #[test]
+    fn a_streamed_head_keeps_its_length_and_its_cookies() {
+        let response = http::Response::builder()
+            .status(201)
+            .header("Content-Length", "12")
+            .header("Transfer-Encoding", "chunked")
+            .header("Set-Cookie", "a=1")
+            .header("Set-Cookie", "b=2");
+        let head = head(&response.body(()).unwrap().into_parts().0);
+        let head: serde_json::Value = serde_json::from_slice(&head).unwrap();
+        let expected = serde_json::json!({
+            "statusCode": 201, "headers": {"content-length": "12"}, "cookies": ["a=1", "b=2"]
+        });
+        assert_eq!(head, expected);
     }
 }

@@ -205,6 +205,7 @@ impl Calls {
             FrameKind::Invoke => self.invoke(frame)?,
             FrameKind::Cancel => self.cancel(frame.call),
             FrameKind::Credit => self.credit(&frame)?,
+            FrameKind::Body => self.body(frame)?,
             // Nothing else comes from the host: it is out of step.
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
@@ -283,6 +284,16 @@ impl Calls {
             running.reply.credit(u32::from_le_bytes(bytes) as usize);
         }
         Ok(())
+    }
+
+    /// More of a call's body; one that has ended needs none.
+    fn body(&self, frame: Frame) -> io::Result<()> {
+        match self.running.borrow().get(&frame.call) {
+            Some(running) => {
+                running.reply.receive_body(frame.payload).map_err(|_| io::ErrorKind::InvalidData.into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Nobody waits for the call any more: its process is killed with its task.

@@ -1,16 +1,23 @@
-//! Contract `http`: one process that listens on `$PORT` and is sent each event as a request.
+//! Contract `http`: one process that listens on `$PORT` and is sent each event as a request. Where the host streams, so
+//! does this: the request's body goes to the program and the response's to the host as they come.
 
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::process::Stdio;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Limited};
+use bytes::Bytes;
+use http::response::Parts;
+use http_body_util::{BodyExt as _, Either, Full, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::rt::TokioIo;
-use impuls_guest_protocol::{CallErrorKind, InitError, InitErrorKind};
+use impuls_guest_protocol::{CallErrorKind, InitError, InitErrorKind, REPLY_HEAD_LIMIT, Streaming};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 
 use crate::call::{Invocation, RESULT_LIMIT, Reply, error};
 use crate::code::Code;
@@ -91,17 +98,77 @@ impl Web {
 }
 
 async fn exchange(invocation: &Invocation) -> Result<Vec<u8>, Failed> {
-    let mut request = event::request(&invocation.event)?;
+    let streaming: Streaming = serde_json::from_slice(&invocation.context).unwrap_or_default();
+    let event::Described { mut request, body, length } = event::request(&invocation.event)?;
     let id = invocation.request.to_string().parse()?;
     request.headers_mut().insert("x-impuls-request-id", id);
+    let body = if streaming.body {
+        Either::Left(Upload { reply: invocation.reply.clone(), left: length })
+    } else {
+        Either::Right(Full::new(body))
+    };
     let stream = TcpStream::connect(ADDRESS).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let serving = spawn_local(connection);
-    let (head, body) = sender.send_request(request).await?.into_parts();
+    let _serving = Serving(spawn_local(connection).abort_handle());
+    let (head, body) = sender.send_request(request.map(|()| body)).await?.into_parts();
+    if streaming.stream {
+        return pass_on(&head, body, &invocation.reply).await;
+    }
     let body = Limited::new(body, RESULT_LIMIT).collect().await?.to_bytes();
-    serving.abort();
     Ok(event::result(&head, body))
+}
+
+/// Sends the response while it arrives; the result is nothing.
+async fn pass_on(head: &Parts, mut body: Incoming, reply: &Reply) -> Result<Vec<u8>, Failed> {
+    let head = event::head(head);
+    if head.len() > REPLY_HEAD_LIMIT {
+        return Err(format!("its head has more than {REPLY_HEAD_LIMIT} bytes").into());
+    }
+    reply.stream(head.into()).await;
+    while let Some(frame) = body.frame().await {
+        // Trailers are of no interest and come last.
+        if let Ok(data) = frame?.into_data() {
+            reply.stream(data).await;
+        }
+    }
+    Ok(b"null".to_vec())
+}
+
+/// The task of a connection to the program, which ends with its call.
+struct Serving(AbortHandle);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The body of a request that is still arriving.
+struct Upload {
+    reply: Rc<Reply>,
+    /// How much is to come, if the client has said so.
+    left: Option<u64>,
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.reply.poll_body(cx).map(|piece| {
+            let piece = piece?;
+            self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
+            Some(Ok(Frame::data(piece)))
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
 }
 
 /// Output belongs to no call: the program may answer many at once.

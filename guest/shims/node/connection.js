@@ -13,7 +13,7 @@ const allocate = Buffer.allocUnsafeSlow;
 const byteLength = Buffer.byteLength;
 const { max, min } = Math;
 
-const INIT = 1, INVOKE = 2, CANCEL = 3, CONTEXT = 4;
+const INIT = 1, INVOKE = 2, CANCEL = 3, CONTEXT = 4, CREDIT = 5;
 const LOG = 69;
 const HEAD = 9; // length, kind, call id
 const CALL_HEAD = 24; // request id, deadline
@@ -39,6 +39,8 @@ class Connection {
     this.partial = null;
     this.partialUsed = 0;
     this.open = true;
+    this.streamed = null; // calls whose output the host takes before their end; see stream.js
+    this.streams = null; // their responses
     this.flushLater = () => {
       this.scheduled = false;
       this.flush();
@@ -93,7 +95,10 @@ class Connection {
     const id = readU32(buffer, at + 1);
     if (kind === INVOKE && end - at >= 5 + CALL_HEAD) this.shim.invoke(this, id, buffer, at + 5, end);
     else if (kind === INIT) this.shim.init(this, utf8Slice(buffer, at + 5, end));
-    else if (kind !== CANCEL && kind !== CONTEXT) this.violation();
+    else if (kind === CONTEXT) this.shim.context(this, id, buffer, at + 5, end);
+    else if (kind === CREDIT && end - at === 9) this.shim.credit(this, id, readU32(buffer, at + 5));
+    else if (kind === CANCEL) this.shim.cancel(this, id);
+    else this.violation();
   }
 
   /** The host broke the protocol: nothing it sends can be trusted to be in step. */
@@ -121,6 +126,20 @@ class Connection {
     writeU32(out, at, size + 5);
     out[at + 4] = kind;
     writeU32(out, at + 5, id);
+    this.used = at + HEAD + size;
+    this.schedule();
+  }
+
+  /** Appends a frame of bytes. */
+  sendBytes(kind, id, bytes) {
+    if (!this.open) return;
+    const size = bytes.length;
+    this.reserve(HEAD + size);
+    const at = this.used;
+    writeU32(this.out, at, size + 5);
+    this.out[at + 4] = kind;
+    writeU32(this.out, at + 5, id);
+    copyInto(this.out, bytes, at + HEAD);
     this.used = at + HEAD + size;
     this.schedule();
   }

@@ -25,6 +25,7 @@ const READY = 64, INIT_OK = 65, INIT_ERR = 66, RESULT = 67, ERROR = 68;
 const LISTEN_FD = 3;
 const MAX_RESULT = 6 << 20;
 const READ_BUFFER = 64 << 10;
+const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 
 /** What the handler gets as its second argument; see AWS' Node.js context object. */
 class Context {
@@ -130,6 +131,7 @@ class Shim {
     this.storage = null; // AsyncLocalStorage otherwise
     this.handler = null;
     this.withCallback = false;
+    this.streams = false; // whether the handler streams its responses
     this.config = null;
     this.initConnection = null;
     this.output = null;
@@ -153,6 +155,9 @@ class Shim {
     if (this.phase !== 'loading') return;
     this.handler = handler;
     this.withCallback = handler.length >= 3;
+    this.streams = handler[STREAMING] === 'response';
+    if (this.streams) this.call = stream().call;
+    else for (const connection of this.connections) connection.streamed = null;
     this.phase = 'ready';
     this.output.flushOutside();
     this.initConnection.send(INIT_OK, 0, '{}');
@@ -223,6 +228,28 @@ class Shim {
       else invocation.resolve(result);
     });
     if (value !== null && typeof value === 'object' && typeof value.then === 'function') settle(invocation, value);
+  }
+
+  /** What else is known of a call: whether the host takes its output before its end. */
+  context(connection, id, buffer, at, end) {
+    if (this.phase === 'ready' && !this.streams) return;
+    let streams = false;
+    try {
+      streams = parse(utf8Slice(buffer, at, end)).stream === true;
+    } catch {
+      return; // what is not understood may be ignored
+    }
+    if (streams) (connection.streamed ??= new Set()).add(id);
+  }
+
+  credit(connection, id, bytes) {
+    const found = connection.streams === null ? undefined : connection.streams.get(id);
+    if (found !== undefined) stream().credit(found, bytes);
+  }
+
+  cancel(connection, id) {
+    const found = connection.streams === null ? undefined : connection.streams.get(id);
+    if (found !== undefined) stream().cancel(found);
   }
 
   leave(invocation) {
@@ -326,6 +353,26 @@ function loader() {
   return (loadModule ??= require('./load.js'));
 }
 
+let streamModule = null;
+function stream() {
+  if (streamModule === null) {
+    streamModule = require('./stream.js');
+    delete require.cache[`${__dirname}/stream.js`]; // it shows the user's modules only
+  }
+  return streamModule;
+}
+
+/** AWS' global with the means to stream, loaded at its first use. */
+function installAwsLambda() {
+  const define = (value) =>
+    Object.defineProperty(globalThis, 'awslambda', { configurable: true, writable: true, enumerable: false, value });
+  const get = () => {
+    define(stream().awslambda);
+    return stream().awslambda;
+  };
+  Object.defineProperty(globalThis, 'awslambda', { configurable: true, enumerable: false, get, set: define });
+}
+
 let outputModule = null;
 function output() {
   return (outputModule ??= require('./output.js'));
@@ -413,6 +460,7 @@ function serve() {
   });
   process.on('exit', () => atExit(shim));
   process.mainModule = undefined;
+  installAwsLambda();
   (typeof process.binding === 'function' ? listen : listenWithNet)(shim);
 }
 

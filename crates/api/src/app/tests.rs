@@ -10,8 +10,8 @@ use impuls_control::{
     BuildLog, BuildUnavailable, Checked, FunctionSnapshot, Rollout, RuntimeRefusal, Stores,
 };
 use impuls_dispatch::{
-    CommandPool, Config, ExecuteRequest, Executed, Recorder, RecorderConfig, RunError, RunRequest, Target,
-    Worker,
+    CommandPool, Config, Duplex, ExecuteRequest, Executed, Recorder, RecorderConfig, RunError, RunRequest,
+    Target, Worker,
 };
 use impuls_domain::{
     Built, Caller, Contract, Deadline, FunctionId, FunctionName, Outcome, Revision, RuntimeName,
@@ -26,7 +26,7 @@ struct Idle;
 
 #[async_trait]
 impl Worker for Idle {
-    async fn run(&self, _: RunRequest) -> Result<Outcome<Bytes>, RunError> {
+    async fn run(&self, _: RunRequest, _: Option<Duplex>) -> Result<Outcome<Bytes>, RunError> {
         Err(RunError::NoSandboxInTime)
     }
 

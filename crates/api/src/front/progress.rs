@@ -55,6 +55,11 @@ impl Progress {
         OurTurn(self)
     }
 
+    /// Whose turn it is within a reply that is still being made: the server's until there is more to send.
+    pub(super) fn sending(&self, ours: bool) {
+        self.turn(ours);
+    }
+
     /// The client is to send an event.
     pub(super) fn await_client(&self) -> TheirTurn<'_> {
         self.turn(false);

@@ -110,3 +110,20 @@ fn the_query_names_qualifier_and_raw() {
     assert!(InvokeQuery::parse("raw=perhaps").is_err());
     assert!(InvokeQuery::parse("qualifier=a%20b").is_err());
 }
+
+#[test]
+fn the_head_of_a_streamed_reply_is_read() {
+    let id = InvocationId::new();
+    let text = br#"{"statusCode":206,"headers":{"Content-Length":"7","X-A":"1","Connection":"x"},"cookies":["a=1","b=2"]}"#;
+    let head = Head::parse(text, id).unwrap();
+    assert_eq!((head.status.as_u16(), head.length), (206, Some(7)));
+    assert_eq!(head.headers["x-a"], "1");
+    assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
+    assert_eq!(head.headers[REQUEST_ID], id.to_string());
+    assert!(!head.headers.contains_key("connection") && !head.headers.contains_key("content-length"));
+    assert_eq!(Head::parse(b"{}", id).unwrap().status, StatusCode::OK);
+    let long = format!(r#"{{"headers":{{"a":"{}"}}}}"#, "x".repeat(HEAD_LIMIT));
+    for text in ["", "[]", r#"{"statusCode":99}"#, r#"{"headers":{"a b":"1"}}"#, &long] {
+        assert!(Head::parse(text.as_bytes(), id).is_err());
+    }
+}

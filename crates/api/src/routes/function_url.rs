@@ -2,7 +2,8 @@
 //!
 //! The event has the shape of AWS Lambda's payload format 2.0
 //! (<https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads>); the response is rendered as that
-//! of `?raw=true`. A function with the contract `http` gets the request itself.
+//! of `?raw=true`, or sent while the function makes it if it streams. A function with the contract `http` gets the
+//! request itself, and its body while it arrives.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +14,18 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
-use impuls_dispatch::{FunctionRef, InvokeOptions, InvokeRequest};
+use hyper::body::Body as _;
+use impuls_dispatch::{Duplex, FunctionRef, Input, InvokeOptions};
 use impuls_domain::limits::PAYLOAD_LIMIT;
-use impuls_domain::{InvocationId, Qualifier};
+use impuls_domain::{Contract, InvocationId, Qualifier};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::app::App;
 use crate::extract::Authenticated;
-use crate::invoke;
 use crate::problem::Problem;
+use crate::streamed::{self, Incoming};
 use crate::upload;
 
 /// What the paths begin with.
@@ -96,21 +98,22 @@ pub(crate) async fn call(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let (name, qualifier, path) = target(parts.uri.path())?;
-    let body = upload::read(Request::from_parts(head_of(&parts), body), PAYLOAD_LIMIT, &app.uploads).await?;
-    let id = InvocationId::new();
-    let event = event(&parts, (name, path), id, &body.bytes);
-    let request = InvokeRequest {
-        function: FunctionRef::Text(name),
-        qualifier,
-        event,
-        options: InvokeOptions { id: Some(id), ..InvokeOptions::default() },
+    let callee = app.dispatch.callee(&caller, FunctionRef::Text(name), qualifier).await?;
+    let reads = callee.contract() == Contract::Http && !body.is_end_stream();
+    let (input, bytes) = if reads {
+        (Some(Box::new(Incoming::new(body)) as Box<dyn Input>), Bytes::new())
+    } else {
+        let request = Request::from_parts(head_of(&parts), body);
+        (None, upload::read(request, PAYLOAD_LIMIT, &app.uploads).await?.bytes)
     };
-    let invoked = app.dispatch.invoke(&caller, request).await?;
-    let reply = invoke::raw(invoked);
-    let mut response = Response::new(reply.body.into());
-    *response.status_mut() = reply.status;
-    *response.headers_mut() = reply.headers;
-    Ok(response)
+    let id = InvocationId::new();
+    let event = event(&parts, (name, path), id, &bytes);
+    drop(bytes);
+    let options = InvokeOptions { id: Some(id), ..InvokeOptions::default() };
+    let (duplex, output) = Duplex::new(input);
+    let dispatch = app.dispatch.clone();
+    let call = async move { dispatch.call(callee, event, options, Some(duplex)).await };
+    streamed::respond(&parts.method, id, call, output).await
 }
 
 /// What reading a body looks at.

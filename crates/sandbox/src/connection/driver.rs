@@ -221,6 +221,7 @@ impl Frames<'_> {
             }
             FrameKind::Log => log(shared, &frame),
             FrameKind::Chunk => chunk(shared, frame),
+            FrameKind::BodyCredit => body_credit(shared, &frame),
             FrameKind::Ready | FrameKind::InitOk | FrameKind::InitError => {
                 let mut state = shared.state.lock();
                 if state.control.len() >= CONTROL_LIMIT {
@@ -234,7 +235,8 @@ impl Frames<'_> {
             | FrameKind::Invoke
             | FrameKind::Cancel
             | FrameKind::Context
-            | FrameKind::Credit => Err(Gone),
+            | FrameKind::Credit
+            | FrameKind::Body => Err(Gone),
         }
     }
 
@@ -269,7 +271,7 @@ fn log(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
     let mut waker = None;
     let logs = match pending {
         Some(pending) => {
-            waker = pending.waker.take_if(|_| pending.streams);
+            waker = pending.waker.take_if(|_| pending.takes_logs);
             &mut pending.logs
         }
         None => &mut state.loose_logs,
@@ -293,11 +295,29 @@ fn chunk(shared: &Shared, frame: Frame) -> Result<(), Gone> {
     if pending.chunk_bytes > CHUNK_WINDOW {
         return Err(Gone);
     }
-    if pending.abandoned {
+    // A chunk without bytes would cost memory and no credit.
+    if pending.abandoned || frame.payload.is_empty() {
         return Ok(());
     }
     pending.chunks.push_back(frame.payload);
-    let waker = pending.waker.take_if(|_| pending.streams);
+    let waker = pending.waker.take();
+    drop(state);
+    wake(waker);
+    Ok(())
+}
+
+/// A guest that credits more than it was sent is at fault.
+fn body_credit(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
+    let bytes = u32::from_le_bytes(frame.payload.as_ref().try_into().map_err(|_| Gone)?);
+    let mut state = shared.state.lock();
+    let key = (frame.call as usize).checked_sub(1).ok_or(Gone)?;
+    let pending = state.pending.get_mut(key).filter(|pending| pending.reply.is_none()).ok_or(Gone)?;
+    let window = pending.body_window.saturating_add(bytes as usize);
+    if window > CHUNK_WINDOW {
+        return Err(Gone);
+    }
+    pending.body_window = window;
+    let waker = pending.waker.take();
     drop(state);
     wake(waker);
     Ok(())

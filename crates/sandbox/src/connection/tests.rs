@@ -198,7 +198,7 @@ fn texts(part: Option<Part>) -> Vec<String> {
 #[tokio::test]
 async fn log_text_can_be_taken_before_the_reply() {
     let (connection, mut guest) = pair();
-    let mut waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
     let frame = guest.receive().await;
     guest.send(FrameKind::Log, frame.call, b"\0early").await;
     assert_eq!(texts(waiting.next_part().await), ["early"]);
@@ -214,7 +214,7 @@ async fn log_text_can_be_taken_before_the_reply() {
 #[tokio::test]
 async fn output_is_credited_as_it_is_taken() {
     let (connection, mut guest) = pair();
-    let mut waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
     let id = guest.receive().await.call;
     guest.send(FrameKind::Chunk, id, &vec![b'a'; CHUNK_WINDOW]).await;
     let Some(Part::Chunk(chunk)) = waiting.next_part().await else { panic!("no output") };
@@ -239,4 +239,80 @@ async fn a_guest_that_sends_more_output_than_it_may_is_cut_off() {
     guest.send(FrameKind::Chunk, id, &vec![b'a'; CHUNK_WINDOW]).await;
     guest.send(FrameKind::Chunk, id, b"b").await;
     assert_eq!(waiting.await.unwrap_err().reason, LossReason::Gone);
+}
+
+#[tokio::test]
+async fn a_body_is_sent_no_faster_than_it_is_credited() {
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    let receiving = async {
+        let first = guest.receive().await;
+        assert_eq!((first.kind, first.call, first.payload.len()), (FrameKind::Body, id, CHUNK_WINDOW));
+        guest.send(FrameKind::BodyCredit, id, &3_u32.to_le_bytes()).await;
+        assert_eq!(guest.receive().await.payload, "xxx");
+        guest.send(FrameKind::BodyCredit, id, &9_u32.to_le_bytes()).await;
+        assert_eq!(guest.receive().await.payload, "x");
+        guest
+    };
+    let piece = Bytes::from(vec![b'x'; CHUNK_WINDOW + 4]);
+    let (sent, mut guest) = tokio::join!(waiting.send_body(piece), receiving);
+    sent.unwrap();
+    waiting.send_body(Bytes::new()).await.unwrap();
+    let end = guest.receive().await;
+    assert_eq!((end.kind, end.payload.len()), (FrameKind::Body, 0));
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_takes_ends_with_its_call() {
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    let piece = Bytes::from(vec![b'x'; CHUNK_WINDOW + 1]);
+    let replying = async {
+        guest.receive().await;
+        guest.send(FrameKind::Result, id, b"1").await;
+    };
+    let (sent, ended, ()) = tokio::join!(waiting.send_body(piece), waiting.ended(), replying);
+    assert_eq!((sent, ended), (Err(Ended), ()));
+    assert_eq!(waiting.await.unwrap().result.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn a_guest_that_credits_more_than_it_was_sent_is_cut_off() {
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    guest.send(FrameKind::BodyCredit, id, &1_u32.to_le_bytes()).await;
+    assert_eq!(waiting.await.unwrap_err().reason, LossReason::Gone);
+}
+
+#[tokio::test]
+async fn output_can_be_taken_without_the_log_text() {
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    guest.send(FrameKind::Log, id, b"\0first").await;
+    guest.send(FrameKind::Chunk, id, b"").await;
+    guest.send(FrameKind::Chunk, id, b"output").await;
+    assert_eq!(waiting.next_chunk().await.unwrap(), "output");
+    assert_eq!(guest.receive().await.kind, FrameKind::Credit);
+    guest.send(FrameKind::Chunk, id, b"rest").await;
+    guest.send(FrameKind::Result, id, b"null").await;
+    waiting.ended().await;
+    assert_eq!(waiting.next_chunk().await.unwrap(), "rest", "what came before the reply is kept");
+    assert!(waiting.next_chunk().await.is_none());
+    assert_eq!(waiting.await.unwrap().logs.lines()[0].text, "first");
+}
+
+#[tokio::test]
+async fn a_call_can_be_cancelled_and_waited_for() {
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    waiting.cancel();
+    let cancel = guest.receive().await;
+    assert_eq!((cancel.kind, cancel.call), (FrameKind::Cancel, id));
+    guest.send(FrameKind::Result, id, b"1").await;
+    assert!(waiting.await.is_ok());
 }

@@ -10,7 +10,7 @@ const os = require('node:os');
 const path = require('node:path');
 
 const SHIM = path.join(__dirname, '..', 'shim.js');
-const KIND = { INIT: 1, INVOKE: 2, CANCEL: 3, READY: 64, INIT_OK: 65, INIT_ERR: 66, RESULT: 67, ERROR: 68, LOG: 69 };
+const KIND = { INIT: 1, INVOKE: 2, CANCEL: 3, CONTEXT: 4, CREDIT: 5, READY: 64, INIT_OK: 65, INIT_ERR: 66, RESULT: 67, ERROR: 68, LOG: 69, CHUNK: 70 };
 const LEVELS = ['stdout', 'stderr', 'debug', 'info', 'warn', 'error', 'cut'];
 
 function frame(kind, id, payload = Buffer.alloc(0)) {
@@ -34,6 +34,7 @@ class Connection {
     this.socket = socket;
     this.frames = []; // all of them, in order
     this.logs = new Map(); // call id -> [[level, text], …]
+    this.chunks = new Map(); // call id -> [bytes, …]
     this.waiting = new Map(); // call id, or a name -> resolve
     this.nextId = 1;
     this.rest = [];
@@ -74,6 +75,12 @@ class Connection {
       this.waiting.get('log')?.();
       return;
     }
+    if (kind === KIND.CHUNK) {
+      if (!this.chunks.has(id)) this.chunks.set(id, []);
+      this.chunks.get(id).push(Buffer.from(payload));
+      this.waiting.get('chunk')?.();
+      return;
+    }
     const key = kind < KIND.RESULT ? (kind === KIND.READY ? 'ready' : 'init') : id;
     const text = payload.toString();
     this.waiting.get(key)?.({ kind, id, text, json: JSON.parse(text), logs: this.logs.get(id) ?? [] });
@@ -95,6 +102,27 @@ class Connection {
     const reply = this.expect(id);
     this.socket.write(invokeFrame(id, event, options));
     return reply;
+  }
+
+  /** As `invoke`, with a host that takes output before the end; the call's id is `reply.id`. */
+  stream(event, options = {}) {
+    const id = this.nextId++;
+    this.socket.write(frame(KIND.CONTEXT, id, Buffer.from('{"stream":true,"body":false}')));
+    const reply = this.invoke(event, { ...options, id });
+    reply.id = id;
+    return reply;
+  }
+
+  credit(id, bytes) {
+    const payload = Buffer.alloc(4);
+    payload.writeUInt32LE(bytes);
+    this.socket.write(frame(KIND.CREDIT, id, payload));
+  }
+
+  /** Waits until a call has sent so many chunks; all that it has sent. */
+  async output(id, count) {
+    while ((this.chunks.get(id) ?? []).length < count) await this.expect('chunk');
+    return this.chunks.get(id);
   }
 
   async outside(count) {

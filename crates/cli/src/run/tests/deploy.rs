@@ -109,7 +109,7 @@ fn code_that_does_not_load_ends_with_four_and_its_place() {
     assert_eq!(ran.exit, Exit::Refused);
     assert_eq!(
         ran.err,
-        "error: the code of hello does not load: hello.js:3: SyntaxError: Unexpected token\n"
+        "error: the code of hello cannot be used: hello.js:3: SyntaxError: Unexpected token\n"
     );
     let ran = piped(&stub, &["deploy", &path, "--json"]);
     assert_eq!((ran.exit, ran.out), (Exit::Refused, format!("{broken}\n")));
