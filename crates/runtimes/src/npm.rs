@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn dependencies_are_installed_unless_they_are_there() {
         let wants = |files: &[&str], package: &str| {
-            source("nodejs20", files, &[("package.json", package)], |source| wants_packages(source))
+            source("nodejs20", files, &[("package.json", package)], wants_packages)
         };
         let with = r#"{"dependencies": {"left-pad": "1.3.0"}}"#;
         assert!(wants(&["package.json", "index.js"], with));

@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn requirements_and_projects_are_installed() {
-        let wants = |manifests: &[(&str, &str)]| source("python311", &[], manifests, |s| wants_packages(s));
+        let wants = |manifests: &[(&str, &str)]| source("python311", &[], manifests, wants_packages);
         assert!(wants(&[(REQUIREMENTS, "# first\nsix==1.16.0\n")]));
         assert!(!wants(&[(REQUIREMENTS, "# nothing\n\n")]));
         assert!(wants(&[(PROJECT, "[project]\nname = \"x\"\n")]));

@@ -9,15 +9,15 @@ use reqwest::Method;
 const ECHO: &str = r#"package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"os"
+    "context"
+    "errors"
+    "fmt"
+    "os"
 )
 
 type Event struct {
-	Name  string `json:"name"`
-	Count int    `json:"count"`
+    Name  string `json:"name"`
+    Count int    `json:"count"`
 }
 
 type Missing struct{ Name string }
@@ -27,22 +27,22 @@ func (m *Missing) Error() string { return "no " + m.Name }
 var started = os.Getenv("WORD")
 
 func Handler(ctx context.Context, event Event) (map[string]any, error) {
-	about, _ := FromContext(ctx)
-	fmt.Println("called with", event.Name)
-	switch event.Name {
-	case "missing":
-		return nil, &Missing{"that"}
-	case "wrapped":
-		return nil, errors.New("plain")
-	case "panic":
-		var none map[string]int
-		none["x"] = 1
-	case "exit":
-		os.Exit(3)
-	}
-	_, hasDeadline := ctx.Deadline()
-	return map[string]any{"name": event.Name, "count": event.Count + 1, "word": started,
-		"function": about.FunctionName, "id": about.RequestID, "deadline": hasDeadline}, nil
+    about, _ := FromContext(ctx)
+    fmt.Println("called with", event.Name)
+    switch event.Name {
+    case "missing":
+        return nil, &Missing{"that"}
+    case "wrapped":
+        return nil, errors.New("plain")
+    case "panic":
+        var none map[string]int
+        none["x"] = 1
+    case "exit":
+        os.Exit(3)
+    }
+    _, hasDeadline := ctx.Deadline()
+    return map[string]any{"name": event.Name, "count": event.Count + 1, "word": started,
+        "function": about.FunctionName, "id": about.RequestID, "deadline": hasDeadline}, nil
 }
 "#;
 
@@ -67,15 +67,15 @@ async fn a_program_gets_the_event_and_prints_the_result() {
     let code = r#"package main
 
 import (
-	"fmt"
-	"io"
-	"os"
+    "fmt"
+    "io"
+    "os"
 )
 
 func main() {
-	event, _ := io.ReadAll(os.Stdin)
-	fmt.Fprintln(os.Stderr, "a note")
-	fmt.Printf("{\"event\": %s, \"payload\": %s}", event, os.Getenv("FUNCTION_PAYLOAD"))
+    event, _ := io.ReadAll(os.Stdin)
+    fmt.Fprintln(os.Stderr, "a note")
+    fmt.Printf("{\"event\": %s, \"payload\": %s}", event, os.Getenv("FUNCTION_PAYLOAD"))
 }
 "#;
     let name = works(&server, json!({"handler": "main", "contract": "program", "code": code})).await;
@@ -152,9 +152,9 @@ var arrived sync.WaitGroup
 func init() { arrived.Add(4) }
 
 func Handler(n int) int {
-	arrived.Done()
-	arrived.Wait()
-	return n
+    arrived.Done()
+    arrived.Wait()
+    return n
 }
 "#;
     let fields = json!({"handler": "Handler", "code": code, "concurrency": 4});

@@ -62,9 +62,11 @@ where
     Ok(response)
 }
 
+type Deploy = Pin<Box<dyn Future<Output = Result<Value, Problem>> + Send>>;
+
 /// The body of such a reply; carries out the deploy while it is read.
 struct Lines {
-    deploy: Option<Pin<Box<dyn Future<Output = Result<Value, Problem>> + Send>>>,
+    deploy: Option<Deploy>,
     log: mpsc::Receiver<String>,
     last: Option<Value>,
 }
