@@ -203,6 +203,7 @@ impl Ready {
         let (uplinks, folder) = (self.uplinks.clone(), self.folder.clone());
         move || {
             let uplinks = if uplinks.is_empty() { routes::uplinks(&routes::routes()?) } else { uplinks };
+            let _alone = traces::exclusively()?;
             let guarded = traces::not_forwarding(&uplinks)?;
             traces::note(&folder.path, &guarded)?;
             let base = Base { names: &names, part, ports, operator: &operator, guarded: &guarded }.script();

@@ -21,7 +21,7 @@ mod world;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use fixture::{NODE, ZYGOTE};
@@ -32,7 +32,7 @@ use world::{Guest, Machine, tables_and_links};
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 12] = [
+const TESTS: [Test; 13] = [
     ("egress_reaches_what_is_public", reaches),
     ("egress_refuses_what_is_not_public_and_counts_it", refuses),
     ("no_network_is_no_network", off),
@@ -44,6 +44,7 @@ const TESTS: [Test; 12] = [
     ("deleted_rules_come_back", flushed),
     ("other_runtimes_have_a_network_too", runtimes),
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
+    ("servers_do_not_disturb_each_other", neighbours),
     ("a_network_costs_milliseconds", cost),
 ];
 
@@ -336,16 +337,43 @@ fn leftovers() {
     assert_eq!(world::forwarding("wan0"), "0");
 }
 
+/// A server in a process of its own, and what it said.
+fn start(folder: &Path) -> (Child, Value) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("server").arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (child, serde_json::from_str::<Value>(&line).unwrap())
+}
+
+/// Servers that come and go while another's sandboxes use the same link to the outside.
+fn neighbours() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let answers = json!({ "reaped": 0, "answer": "hello 203.0.113.1" });
+        let (mut first, said) = start(&folder.path().join("first"));
+        assert_eq!(said, answers);
+        let machine = Machine::new(&[]).await;
+        let guest = machine.guest("egress").await;
+        assert_eq!(guest.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        drop(first.stdin.take());
+        assert!(first.wait().unwrap().success());
+        let (mut second, said) = start(&folder.path().join("second"));
+        assert_eq!(said, answers);
+        assert_eq!(guest.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        machine.end().await;
+        assert_eq!(world::forwarding("wan0"), "1");
+        drop(second.stdin.take());
+        assert!(second.wait().unwrap().success());
+        assert_eq!(tables_and_links(), Vec::<String>::new());
+        assert_eq!(world::forwarding("wan0"), "0");
+    });
+}
+
 fn killed() {
     let folder = tempfile::tempdir().unwrap();
-    let start = || {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg("server").arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        (child, serde_json::from_str::<Value>(&line).unwrap())
-    };
+    let start = || start(folder.path());
     let (mut server, said) = start();
     assert_eq!(said, json!({ "reaped": 0, "answer": "hello 203.0.113.1" }));
     assert_eq!(tables_and_links().len(), 2);

@@ -17,6 +17,8 @@ use super::address::{self, NEVER, PRIVATE, Part};
 
 /// How tables of ours are called, before the server's name.
 pub(crate) const TABLE_PREFIX: &str = "impuls_";
+/// What every link of every server's sandboxes begins with.
+const LINK_PREFIX: &str = "im";
 /// Names that the resolver has opened at once for one sandbox.
 pub(super) const OPENED_LIMIT: usize = 4_096;
 /// Connections that a sandbox may have at once; those that it has left count for as long as the kernel remembers
@@ -58,7 +60,7 @@ impl Names {
         let mut parts = instance.split('-').map(|part| part.parse::<u32>().unwrap_or_default());
         let (pid, number) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
         // Process ids end at 2^22, which is five digits.
-        let link = format!("im{}{}", base36(pid % (1 << 22), 5), base36(number % 1_296, 2));
+        let link = format!("{LINK_PREFIX}{}{}", base36(pid % (1 << 22), 5), base36(number % 1_296, 2));
         Self { table: format!("{TABLE_PREFIX}{instance}_{}", pid_namespace()), link }
     }
 
@@ -167,7 +169,9 @@ impl Base<'_> {
         let guard = if quoted.is_empty() {
             String::new()
         } else {
-            format!(" iifname {{ {} }} oifname != \"{link}*\" counter name router drop\n", quoted.join(", "))
+            // Those of all servers: another one's sandboxes have their answers through the same links to the outside.
+            let ours = format!("oifname != \"{LINK_PREFIX}*\"");
+            format!(" iifname {{ {} }} {ours} counter name router drop\n", quoted.join(", "))
         };
         format!(
             "chain prerouting {{\n type filter hook prerouting priority raw; policy accept;\n \
