@@ -234,6 +234,7 @@ impl From<DispatchError> for Problem {
                 Self::new(ProblemKind::VersionNotFound, text)
             }
             E::Throttled { retry_after } => Self::new(ProblemKind::Throttled, text).retry_after(*retry_after),
+            E::Deploying(_) => Self::new(ProblemKind::Deploying, text).retry_after(RETRY),
             E::ShuttingDown => Self::platform(ProblemKind::ShuttingDown, &error),
             E::BadEvent(_) => Self::new(ProblemKind::InvalidEvent, text),
             E::InputBroken(_) => Self::new(ProblemKind::InvalidRequest, text),

@@ -279,7 +279,8 @@ fn after(error: &DispatchError, attempt: u32, created_at: OffsetDateTime) -> Nex
     let now = now();
     let may_pass = match error {
         DispatchError::ShuttingDown => return Next::Again(now),
-        DispatchError::Throttled { .. }
+        DispatchError::Deploying(_)
+        | DispatchError::Throttled { .. }
         | DispatchError::Sandbox(_)
         | DispatchError::Code(_)
         | DispatchError::Store(_) => true,

@@ -5,6 +5,7 @@
 //! [`recorder`] keeps what happened. No store is asked on the way of a call.
 
 pub mod admission;
+mod coming;
 pub mod delivery;
 pub mod duplex;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod table;
 pub mod worker;
 
 pub use admission::AdmissionConfig;
+pub use coming::Announcement;
 pub use delivery::{Delivery, DeliveryConfig, SubmitRequest};
 pub use duplex::{Duplex, Input, InputBroken};
 pub use error::DispatchError;

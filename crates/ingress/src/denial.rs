@@ -110,7 +110,7 @@ impl From<DispatchError> for Denial {
                 Self::not_found("version or alias", &qualifier.to_string(), text)
             }
             E::Throttled { retry_after } => Self::later(Situation::Throttled, text, *retry_after),
-            E::ShuttingDown => Self::later(Situation::Unavailable, text, RETRY),
+            E::ShuttingDown | E::Deploying(_) => Self::later(Situation::Unavailable, text, RETRY),
             E::BadEvent(_) | E::InputBroken(_) | E::NoNetwork => Self::new(Situation::Invalid, text),
             E::EventTooLarge { .. } => Self::new(Situation::TooLarge, text),
             E::Sandbox(_) | E::Code(_) | E::Store(_) => Self::platform(&error, error.is_retryable()),
