@@ -17,7 +17,7 @@ pub use client::{
     LogsArgs, RollbackArgs, Settings,
 };
 pub(crate) use parsers::{duration, listen_address};
-pub use serve::{DoctorArgs, LogFormat, ServeArgs};
+pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs};
 
 /// The server's address when none is given.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";

@@ -62,8 +62,8 @@ impl LocalWorker {
             Box::new(move || evict_longest_idle(&pools))
         };
         let context = StartContext {
+            prewarm: Prewarm::new(config.clone(), parts.driver.clone()),
             config,
-            prewarm: Prewarm::new(config, parts.driver.clone()),
             driver: parts.driver,
             catalogue: parts.catalogue,
             folders: parts.folders,

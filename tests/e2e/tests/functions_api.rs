@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use impuls_e2e::functions::{FUNCTIONS, merged, path};
-use impuls_e2e::{Raw, Server, Value, eventually, json, unique, zip_of};
+use impuls_e2e::{Data, Launch, Raw, Server, Value, eventually, json, unique, zip_of};
 use reqwest::Method;
 
 const ECHO: &str = "exports.handler = async (event) => ({ event });";
@@ -154,12 +154,24 @@ async fn a_change_is_checked_like_a_creation() {
 async fn a_network_policy_is_kept_with_the_version() {
     let server = Server::shared().await;
     let name = server.node(ECHO).await;
-    assert_eq!(server.get(&path(&name)).await.json()["network"], "off");
     let list = json!({"allow": ["api.example.com:443", "*.example.org", "10.0.0.0/8"]});
     server.put(&path(&name), &json!({"network": list})).await;
     assert_eq!(server.get(&path(&name)).await.json()["network"], list);
     server.put(&path(&name), &json!({"network": "off"})).await;
     assert_eq!(server.call(&name, &json!(1)).await, json!({"event": 1}));
+}
+
+#[tokio::test]
+async fn who_names_no_network_has_the_one_that_the_operator_chose() {
+    for default in ["off", "egress"] {
+        let server = Launch::on(&Data::new()).arguments(["--default-network", default]).start().await;
+        let name = server.node(ECHO).await;
+        assert_eq!(server.get(&path(&name)).await.json()["network"], default);
+        // What was chosen then holds, whatever else changes.
+        server.put(&path(&name), &json!({"network": "off"})).await;
+        server.put(&path(&name), &json!({"timeout_sec": 7})).await;
+        assert_eq!(server.get(&path(&name)).await.json()["network"], "off");
+    }
 }
 
 #[tokio::test]
