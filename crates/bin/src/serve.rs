@@ -256,7 +256,7 @@ impl Server {
         let stores = Stores {
             functions: shared.clone(),
             versions: shared.clone(),
-            invocations: shared.clone(),
+            invocations: recorder.up_to_date(),
             queue: shared.clone(),
         };
         let rollout = LocalRollout {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use impuls_domain::{Invocation, Logs};
-use impuls_store::InvocationStore;
+use async_trait::async_trait;
+use impuls_domain::{FunctionId, Invocation, Logs};
+use impuls_store::{InvocationPage, InvocationStore, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -154,6 +155,12 @@ impl Recorder {
         batch.clear();
     }
 
+    /// The store as whoever lists records must see it: what has been answered is in it.
+    #[must_use]
+    pub fn up_to_date(&self) -> Arc<dyn InvocationStore> {
+        Arc::new(UpToDate(self.clone()))
+    }
+
     /// Flushes at the configured interval until [`Recorder::stop`], then once more.
     pub async fn run(self) {
         loop {
@@ -171,5 +178,24 @@ impl Recorder {
     /// Ends [`Recorder::run`].
     pub fn stop(&self) {
         self.shared.stop.notify_one();
+    }
+}
+
+/// The store behind a recorder, read only after what waits for it has been stored.
+struct UpToDate(Recorder);
+
+#[async_trait]
+impl InvocationStore for UpToDate {
+    async fn append_invocations(&self, batch: &[Invocation], keep: u32) -> Result<(), StoreError> {
+        self.0.shared.store.append_invocations(batch, keep).await
+    }
+
+    async fn list_invocations(
+        &self,
+        function: FunctionId,
+        page: InvocationPage,
+    ) -> Result<Vec<Invocation>, StoreError> {
+        self.0.flush().await;
+        self.0.shared.store.list_invocations(function, page).await
     }
 }
