@@ -308,6 +308,7 @@ fn init(target: &Target, launch: Launch, check: bool) -> Init {
         handler: config.handler.to_string(),
         contract: launch.contract.to_owned(),
         memory_mb: config.limits.memory_mib(),
+        timeout_ms: u64::try_from(config.limits.timeout().as_millis()).unwrap_or(u64::MAX),
         concurrency: config.limits.concurrency(),
         environment,
         code_dir: CODE_DIR.to_owned(),
