@@ -337,10 +337,15 @@ struct ErrorObject {
     stack: Option<String>,
 }
 
-/// What was measured of a call: its duration, in nanoseconds. Nothing else is measured of one call alone.
-#[derive(Serialize)]
+/// What was measured of a call. Of one call alone that is its duration; the original's other figures are null.
+#[derive(Default, Serialize)]
 struct Metrics {
+    /// In nanoseconds.
     duration: u128,
+    cpu_time: Option<u64>,
+    memory_peak: Option<u64>,
+    network_in: Option<u64>,
+    network_out: Option<u64>,
 }
 
 /// What the context of a call holds.
@@ -389,9 +394,10 @@ impl From<AsyncInvocation> for InvocationObject {
                 message: failure.message.clone(),
                 stack: failure.stack.clone(),
             }),
-            metrics: completion
-                .as_ref()
-                .map(|completion| Metrics { duration: completion.usage.duration.as_nanos() }),
+            metrics: completion.as_ref().map(|completion| Metrics {
+                duration: completion.usage.duration.as_nanos(),
+                ..Metrics::default()
+            }),
             logs: completion.as_ref().map(|completion| lines(&completion.logs)).unwrap_or_default(),
             attempts: invocation.attempt,
             created_at: instant(invocation.created_at),

@@ -151,15 +151,14 @@ pub(crate) async fn watch_metrics(
         .on_upgrade(move |socket| serve(socket, (state, caller), sandbox, seat)))
 }
 
-/// One second of a sandbox. It has no network, so nothing comes or goes; what it reads and writes on disk is not
-/// measured.
+/// One second of a sandbox. What it sends and receives, and what it reads and writes on disk, is not measured and null.
 #[derive(Serialize)]
 struct Figures {
     cpu_usage_percent: f64,
     memory_usage_percent: f64,
     memory_used_kb: u64,
-    network_in_bytes: u64,
-    network_out_bytes: u64,
+    network_in_bytes: Option<u64>,
+    network_out_bytes: Option<u64>,
     disk_read_bytes: Option<u64>,
     disk_write_bytes: Option<u64>,
 }
@@ -213,8 +212,8 @@ fn figures(
         cpu_usage_percent: 100.0 * busy / elapsed.as_secs_f64().max(f64::EPSILON) / cores,
         memory_usage_percent: 100.0 * later.memory_bytes as f64 / limit,
         memory_used_kb: later.memory_bytes / 1_024,
-        network_in_bytes: 0,
-        network_out_bytes: 0,
+        network_in_bytes: None,
+        network_out_bytes: None,
         disk_read_bytes: None,
         disk_write_bytes: None,
     }

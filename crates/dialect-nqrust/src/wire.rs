@@ -192,11 +192,12 @@ impl FunctionItem {
 
 /// The dialect's word for a runtime; versions are not part of it.
 fn word(runtime: &str) -> &str {
-    let words = [("nodejs", "node"), ("python", "python"), ("typescript", "typescript")];
-    let is_of = |(family, _): &(&str, &str)| {
-        runtime.strip_prefix(*family).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
-    };
-    words.into_iter().find(is_of).map_or(runtime, |(_, word)| word)
+    let is_version = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
+    let node = runtime
+        .strip_prefix("nodejs")
+        .map(|rest| rest.strip_suffix("-ts").map_or((rest, "node"), |rest| (rest, "typescript")));
+    let python = runtime.strip_prefix("python").map(|rest| (rest, "python"));
+    node.or(python).filter(|(rest, _)| is_version(rest)).map_or(runtime, |(_, word)| word)
 }
 
 /// A share of the processor in cores. Whole numbers have no decimals: clients may read integers only.
@@ -316,7 +317,7 @@ mod tests {
     fn whole_cores_are_integers_and_runtimes_have_the_dialects_words() {
         let texts = [1_000, 2_000, 500].map(|milli| cores(milli).to_string());
         assert_eq!(texts, ["1", "2", "0.5"]);
-        let words = ["nodejs20", "python312", "typescript20", "ruby31"].map(word);
+        let words = ["nodejs20", "python312", "nodejs20-ts", "ruby31"].map(word);
         assert_eq!(words, ["node", "python", "typescript", "ruby31"]);
     }
 

@@ -17,10 +17,11 @@ pub struct LoadFailure {
     pub line: Option<u32>,
 }
 
-/// All of it in one text, the place first, as compilers do: `index.js:3: SyntaxError: Unexpected token ')'`.
+/// All of it in one text, the place first, as compilers do: `index.js:3: SyntaxError: Unexpected token ')'`. A message
+/// that names the file itself, as those of builds do, is not told twice.
 impl fmt::Display for LoadFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.as_ref().filter(|file| !self.message.contains(file.as_str())) {
             write!(f, "{file}:")?;
             if let Some(line) = self.line {
                 write!(f, "{line}:")?;
@@ -65,5 +66,6 @@ mod tests {
         check(Some("index.js"), None, "SyntaxError", "index.js: SyntaxError: no");
         check(None, None, "BuildError", "BuildError: no");
         check(None, Some(3), "", "no");
+        check(Some("no"), Some(3), "BuildError", "BuildError: no");
     }
 }

@@ -355,13 +355,20 @@ fn copy(error: &SandboxError) -> SandboxError {
     }
 }
 
+/// What kept code from loading, with its place first where one is known: `index.js:3: Unexpected token ')'`.
+fn placed(error: &InitError) -> String {
+    // The class is told apart from the message.
+    let (class, message) = (String::new(), error.message.clone());
+    LoadFailure { class, message, file: error.file.clone(), line: error.line }.to_string()
+}
+
 /// A failed load as the function's own failure.
 pub(crate) fn init_failure(failure: &InitFailure) -> Failure {
     match failure {
         InitFailure::Reported(error) => Failure {
             error_type: ErrorType::InitError,
             class: error.class.clone(),
-            message: error.message.clone(),
+            message: placed(error),
             stack: error.stack.clone(),
         },
         InitFailure::Exited(exit) if exit.out_of_memory => exit_failure(exit),

@@ -102,6 +102,10 @@ async fn a_program_is_created_called_and_its_result_looked_up() {
     assert_eq!(done["result"], json!([{"a": true}, "main", {"X-A": "1"}, "x"]));
     assert_eq!((&done["payload"], &done["headers"]), (&json!({"a": true}), &json!({"X-A": "1"})));
     assert!(done["metrics"]["duration"].as_u64().is_some_and(|nanos| nanos > 1_000), "{done}");
+    // What is not measured is not made up.
+    for figure in ["cpu_time", "memory_peak", "network_in", "network_out"] {
+        assert_eq!(done["metrics"].get(figure), Some(&Value::Null), "{done}");
+    }
     assert!(done["started_at"].is_string() && done["completed_at"].is_string());
     let list =
         server.get(&format!("/invocations?function_id={id}&status=completed")).await.with_status(200).json();

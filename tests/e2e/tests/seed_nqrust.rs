@@ -268,6 +268,12 @@ async fn code_that_does_not_parse_is_a_function_in_state_error() {
     let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
     assert_eq!(item["state"], "error", "{item}");
     assert_eq!(item["error"], "index.js:1: SyntaxError: Unexpected end of input", "{item}");
+    let reply = invoke(&server, &id, json!({})).await;
+    assert_eq!(
+        (&reply["status"], &reply["error"]),
+        (&json!("error"), &json!("index.js:1: Unexpected end of input")),
+        "{reply}"
+    );
     // What this server adds to the code is no part of what is said about it.
     let id = create(&server, "node", "function handler( {").await;
     let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
@@ -328,6 +334,27 @@ async fn live_sandboxes_are_listed_as_machines_and_watched() {
     assert!(percent("cpu_usage_percent") > 1.0, "{text}");
     assert!(percent("memory_usage_percent") > 1.0, "{text}");
     assert_eq!(spinning.await.unwrap_or_default()["response"], 1);
+}
+
+#[tokio::test]
+async fn typescript_runs_as_it_is_written() {
+    let server = Server::shared().await;
+    let code = "interface Numbers { numbers: number[] }
+function handler(event: Numbers): { sum: number } { return { sum: event.numbers.reduce((a: number, b: number) => a + b, 0) }; }";
+    let id = create(&server, "typescript", code).await;
+    let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+    assert_eq!((&item["state"], &item["runtime"]), (&json!("ready"), &json!("typescript")), "{item}");
+    assert_eq!(invoke(&server, &id, json!({"numbers": [1, 2]})).await["response"], json!({"sum": 3}));
+}
+
+#[tokio::test]
+async fn a_top_level_that_throws_is_seen_by_the_first_call() {
+    let server = Server::shared().await;
+    let id = create(&server, "node", "throw new Error('at the top'); function handler() {}").await;
+    let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+    assert_eq!(item["state"], "ready", "{item}");
+    let reply = invoke(&server, &id, json!({})).await;
+    assert_eq!((&reply["status"], &reply["error"]), (&json!("error"), &json!("at the top")), "{reply}");
 }
 
 /// How many connections call while the code is replaced.
