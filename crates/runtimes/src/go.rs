@@ -28,7 +28,7 @@ const STANDARD_LIBRARY: [&str; 12] = [
     "database/sql",
     "encoding/...",
     "html/template",
-    "log/slog",
+    "log/...",
     "math/...",
     "net/...",
     "os/...",

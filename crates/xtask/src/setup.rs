@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 19] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -45,6 +45,8 @@ const NEEDS: [Need; 17] = [
     Need { package: "cmake", purpose: LAMBDA_CLIENT, is_met: || tools::has("cmake") },
     Need { package: "g++", purpose: LAMBDA_CLIENT, is_met: || tools::has("g++") },
     Need { package: "curl", purpose: "curl, for the documents' commands", is_met: || tools::has("curl") },
+    Need { package: "openssl", purpose: "openssl, for a server with TLS", is_met: || tools::has("openssl") },
+    Need { package: "golang-go", purpose: "Go 1.19 or later, for Go functions", is_met: || tools::has("go") },
     Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
     Need {
         package: "wrk",

@@ -29,7 +29,7 @@ pub use data::Data;
 pub use functions::unique;
 pub use http::Reply;
 pub use launch::{Launch, Refused};
-pub use network::{Network, commands};
+pub use network::{Network, OUTSIDE, Outside, commands};
 pub use raw::Raw;
 pub use serde_json::{Value, json};
 pub use server::Server;
