@@ -15,8 +15,20 @@ use crate::report::{Budget, Figure, Findings, number};
 use crate::server::{Function, Language, Server, invoke_path};
 use crate::stats::median;
 
-/// Takes any JSON and gives it back, like the echo in Node.
-const ECHO: &str = "package main\n\nfunc handler(event any) (any, error) { return event, nil }\n";
+/// Gives the event back like the echo in Node, with a type for it as Go's handlers have.
+const ECHO: &str = r#"package main
+
+type event struct {
+	Name   string   `json:"name"`
+	Count  int      `json:"count"`
+	Tags   []string `json:"tags"`
+	Nested struct {
+		OK bool `json:"ok"`
+	} `json:"nested"`
+}
+
+func handler(event event) (any, error) { return event, nil }
+"#;
 /// The runtime's alias.
 const RUNTIME: &str = "go";
 
