@@ -19,12 +19,12 @@ use crate::stats::median;
 const ECHO: &str = r#"package main
 
 type event struct {
-	Name   string   `json:"name"`
-	Count  int      `json:"count"`
-	Tags   []string `json:"tags"`
-	Nested struct {
-		OK bool `json:"ok"`
-	} `json:"nested"`
+    Name   string   `json:"name"`
+    Count  int      `json:"count"`
+    Tags   []string `json:"tags"`
+    Nested struct {
+        OK bool `json:"ok"`
+    } `json:"nested"`
 }
 
 func handler(event event) (any, error) { return event, nil }

@@ -21,18 +21,18 @@ use crate::stats::{Sample, median};
 const ECHO: &str = r#"package main
 
 import (
-	"encoding/json"
-	"os"
+    "encoding/json"
+    "os"
 )
 
 func main() {
-	var event any
-	if err := json.NewDecoder(os.Stdin).Decode(&event); err != nil {
-		panic(err)
-	}
-	if err := json.NewEncoder(os.Stdout).Encode(event); err != nil {
-		panic(err)
-	}
+    var event any
+    if err := json.NewDecoder(os.Stdin).Decode(&event); err != nil {
+        panic(err)
+    }
+    if err := json.NewEncoder(os.Stdout).Encode(event); err != nil {
+        panic(err)
+    }
 }
 "#;
 /// What the build calls the program.
