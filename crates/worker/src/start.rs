@@ -28,7 +28,7 @@ use crate::prewarm::Prewarm;
 
 /// Where code is inside a sandbox.
 pub(crate) const CODE_DIR: &str = "/var/task";
-/// The one variable of ours that a function sees.
+/// The one variable of ours that every function sees.
 const FUNCTION_NAME: &str = "IMPULS_FUNCTION_NAME";
 /// How long a start waits for the spawner to be started again.
 pub(crate) const SPAWNER_RESTART: Duration = Duration::from_millis(200);

@@ -18,6 +18,9 @@ use crate::code::Code;
 use crate::program::how;
 use crate::serve::{Agent, init_error};
 
+/// The variable that tells the program how many calls there may be at once.
+const SLOTS: &str = "IMPULS_SLOTS";
+
 /// Starts the program and waits until it serves the socket; the host's deadline ends the wait.
 pub(crate) async fn start(agent: &Rc<Agent>, code: &Code) -> Result<(), InitError> {
     let cannot = |cause: std::io::Error| {
@@ -32,6 +35,7 @@ pub(crate) async fn start(agent: &Rc<Agent>, code: &Code) -> Result<(), InitErro
         .args(arguments)
         .env_clear()
         .envs(&code.environment)
+        .env(SLOTS, code.init.concurrency.to_string())
         .current_dir(&code.init.code_dir)
         .stdin(Stdio::from(theirs))
         .kill_on_drop(true)
