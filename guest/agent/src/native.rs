@@ -2,6 +2,7 @@
 //! one with the listening socket, and from then on only waits for its end: calls never pass through it. What the
 //! program writes reaches the host past the protocol, as of any process of a sandbox.
 
+use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::process::Stdio;
@@ -18,15 +19,12 @@ use crate::code::Code;
 use crate::program::how;
 use crate::serve::{Agent, init_error};
 
-/// The variable that tells the program how many calls there may be at once.
-const SLOTS: &str = "IMPULS_SLOTS";
-
 /// Starts the program and waits until it serves the socket; the host's deadline ends the wait.
 pub(crate) async fn start(agent: &Rc<Agent>, code: &Code) -> Result<(), InitError> {
     let cannot = |cause: std::io::Error| {
         init_error(InitErrorKind::Init, "", format!("cannot run the program: {cause}"))
     };
-    let (mut ready, theirs) = pair().map_err(cannot)?;
+    let (mut ready, theirs) = pair(code.init.concurrency).map_err(cannot)?;
     let (program, arguments) =
         code.init.command.split_first().ok_or_else(|| cannot(std::io::ErrorKind::InvalidInput.into()))?;
     agent.stop_listening().await;
@@ -35,7 +33,6 @@ pub(crate) async fn start(agent: &Rc<Agent>, code: &Code) -> Result<(), InitErro
         .args(arguments)
         .env_clear()
         .envs(&code.environment)
-        .env(SLOTS, code.init.concurrency.to_string())
         .current_dir(&code.init.code_dir)
         .stdin(Stdio::from(theirs))
         .kill_on_drop(true)
@@ -55,9 +52,11 @@ pub(crate) async fn start(agent: &Rc<Agent>, code: &Code) -> Result<(), InitErro
     Ok(())
 }
 
-/// Ours, and the one that becomes the program's standard input, into which it writes one byte.
-fn pair() -> std::io::Result<(UnixStream, OwnedFd)> {
-    let (ours, theirs) = BlockingStream::pair()?;
+/// Ours, and the one that becomes the program's standard input. The program reads from it how many calls there may be at
+/// once (four bytes, little-endian), and writes one byte into it when it serves.
+fn pair(slots: u32) -> std::io::Result<(UnixStream, OwnedFd)> {
+    let (mut ours, theirs) = BlockingStream::pair()?;
+    ours.write_all(&slots.to_le_bytes())?;
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs.into()))
 }

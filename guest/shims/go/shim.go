@@ -24,9 +24,6 @@ import (
 )
 
 const (
-	// The variable that says how many calls the host makes at once.
-	impulsSlots = "IMPULS_SLOTS"
-
 	impulsInvoke = 2
 	impulsReady  = 64
 	impulsResult = 67
@@ -67,8 +64,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	isAlone := os.Getenv(impulsSlots) == "1"
-	os.Unsetenv(impulsSlots)
+	// How many calls the host makes at once.
+	var slots [4]byte
+	if _, err := io.ReadFull(os.Stdin, slots[:]); err != nil {
+		os.Exit(1)
+	}
+	isAlone := binary.LittleEndian.Uint32(slots[:]) == 1
 	// Whoever started this waits for one byte: everything from here on is served.
 	if _, err := os.Stdin.Write([]byte{1}); err != nil {
 		os.Exit(1)
