@@ -25,7 +25,7 @@ pub(super) fn exclusively() -> io::Result<UnixDatagram> {
         match UnixDatagram::bind_addr(&name) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {
                 tries -= 1;
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::park_timeout(Duration::from_millis(5));
             }
             bound => return bound,
         }
