@@ -234,6 +234,7 @@ mod tests {
             memory_mib: 128,
             milli_vcpu: 500,
             usage: None,
+            refused: impuls_dispatch::Refusals::default(),
         }
     }
 
