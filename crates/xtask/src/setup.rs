@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 19] = [
+const NEEDS: [Need; 20] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -32,6 +32,11 @@ const NEEDS: [Need; 19] = [
         package: "nftables",
         purpose: "the packet filter of functions that have a network",
         is_met: || Path::new("/usr/sbin/nft").exists(),
+    },
+    Need {
+        package: "passt",
+        purpose: "pasta, the network of functions of an ordinary user's server",
+        is_met: || tools::has("pasta"),
     },
     Need {
         package: "iproute2",

@@ -47,7 +47,7 @@ impl Machine {
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
         for program in
-            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl"]
+            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
         {
             note(program, tools::has(program));
         }
