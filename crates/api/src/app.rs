@@ -9,7 +9,7 @@ use impuls_control::Control;
 use impuls_dispatch::Dispatch;
 use tokio::time::Instant;
 
-use crate::routes::{aliases, function_url, functions, logs, server, versions};
+use crate::routes::{aliases, function_url, functions, logs, sandboxes, server, versions};
 use crate::upload::UploadRoom;
 use crate::wire::server::RuntimeInfo;
 
@@ -66,6 +66,7 @@ pub fn router(app: App) -> Router {
                 .delete(aliases::delete_alias),
         )
         .route("/api/v1/functions/{name}/logs", get(logs::list_invocations))
+        .route("/api/v1/functions/{name}/sandboxes", get(sandboxes::list_sandboxes))
         // A name may have a colon and a qualifier, which the handler takes apart.
         .route("/fn/{name}", any(function_url::call))
         .route("/fn/{name}/", any(function_url::call))

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
 use crate::problem::{ProblemBody, ProblemReply};
-use crate::routes::{aliases, functions, logs, server, versions};
+use crate::routes::{aliases, functions, logs, sandboxes, server, versions};
 use crate::wire::invocation::InvokeReply;
 
 /// How to invoke.
@@ -118,6 +118,7 @@ fn post_function_url() {}
         aliases::put_alias,
         aliases::delete_alias,
         logs::list_invocations,
+        sandboxes::list_sandboxes,
     ),
     components(schemas(ProblemBody), responses(ProblemReply))
 )]

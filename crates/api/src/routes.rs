@@ -5,5 +5,6 @@ mod deploying;
 pub(crate) mod function_url;
 pub(crate) mod functions;
 pub(crate) mod logs;
+pub(crate) mod sandboxes;
 pub(crate) mod server;
 pub(crate) mod versions;

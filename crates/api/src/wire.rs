@@ -9,6 +9,7 @@ pub mod function;
 pub mod invocation;
 pub mod network;
 pub mod request;
+pub mod sandbox;
 pub mod server;
 
 use time::OffsetDateTime;

@@ -31,6 +31,9 @@ const COLLECT: &str = "if [ -d node_modules ]; then \
     if [ -n \"$(find node_modules -type l -print -quit)\" ]; then cp -RL node_modules /tmp/out/; \
     else mv node_modules /tmp/out/; fi; fi";
 
+/// Changes with what stripping makes of the same source.
+const STRIPPING: &str = ", types stripped 2";
+
 /// What builds code for an interpreter; `None` if there is no npm.
 pub(crate) fn toolchain(
     name: &RuntimeName,
@@ -98,7 +101,7 @@ pub(crate) fn build(installed: &Installed, source: &Source<'_>, strips: bool) ->
     ];
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(Build {
-        recipe: format!("node {}", installed.version),
+        recipe: format!("node {}{}", installed.version, if strips { STRIPPING } else { "" }),
         image,
         inputs: if strips || names_files(source) { Inputs::All } else { Inputs::Files(manifests) },
         files: BTreeMap::new(),
@@ -107,6 +110,7 @@ pub(crate) fn build(installed: &Installed, source: &Source<'_>, strips: bool) ->
         output: OUTPUT.to_owned(),
         network: packages,
         seed: None,
+        hints: Vec::new(),
     })
 }
 

@@ -81,6 +81,7 @@ pub(crate) fn build(installed: &Installed, source: &Source<'_>) -> Option<Build>
         output: OUTPUT.to_owned(),
         network: true,
         seed: None,
+        hints: Vec::new(),
     })
 }
 

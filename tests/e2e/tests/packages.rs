@@ -1,6 +1,10 @@
 //! Dependencies: packages are installed when a function is deployed, in a sandbox of the build's own.
 
-#![allow(clippy::indexing_slicing, reason = "a test that does not find what it expects panics")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that does not find what it expects panics"
+)]
 
 use std::sync::Arc;
 
@@ -119,10 +123,10 @@ async fn builds_get_the_operators_variables_and_functions_do_not() {
     let package = json!({"dependencies": {"ms": "2.1.3"}}).to_string();
     let files = [("index.js", "exports.handler = async () => 1;"), ("package.json", &package)];
     let fields = json!({"runtime": "nodejs", "handler": "index.handler", "zip": archive(&files)});
-    // A registry that nobody serves.
+    // Where nobody serves packages.
     let variables = [
         "--build-env",
-        "npm_config_registry=http://registry.invalid/",
+        "npm_config_registry=http://packages.invalid/",
         "--build-env",
         "npm_config_fetch_retries=0",
     ];
@@ -131,9 +135,9 @@ async fn builds_get_the_operators_variables_and_functions_do_not() {
     let fields = merged(json!({"name": name}), &fields);
     let Deployed { log, function } = deploy(&server, Method::POST, FUNCTIONS, &fields).await;
     assert_eq!(function["status"], "error", "{function}");
-    assert!(log.contains("registry.invalid"), "{log}");
+    assert!(log.contains("packages.invalid"), "{log}");
     let failed = server.invoke(&name, &Value::Null).await.failure(500, "InitError");
-    assert!(failed["error"].as_str().unwrap_or_default().contains("registry.invalid"), "{failed}");
+    assert!(failed["error"].as_str().unwrap_or_default().contains("packages.invalid"), "{failed}");
     let other = server.node(
         "exports.handler = async () => Object.keys(process.env).filter((name) => name.startsWith('npm'));",
     );

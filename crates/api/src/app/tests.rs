@@ -48,6 +48,10 @@ impl Worker for Idle {
         Vec::new()
     }
 
+    fn refusals(&self, _: impuls_domain::FunctionId) -> impuls_dispatch::Refusals {
+        impuls_dispatch::Refusals::default()
+    }
+
     async fn warm(&self, _: &Arc<Target>, _: usize, _: Deadline) -> usize {
         0
     }

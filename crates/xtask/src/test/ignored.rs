@@ -46,7 +46,9 @@ impl Machine {
         note("kvm", Path::new("/dev/kvm").exists());
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
-        for program in ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go"] {
+        for program in
+            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
+        {
             note(program, tools::has(program));
         }
         note("goproxy", tools::has("go") && tools::answers(GO_PROXY));
