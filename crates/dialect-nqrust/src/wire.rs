@@ -204,7 +204,7 @@ fn word(runtime: &str) -> &str {
 pub(crate) fn cores(milli: u32) -> Number {
     let fraction = || Number::from_f64(f64::from(milli) / 1_000.0);
     let whole = || Number::from(milli / 1_000);
-    if milli % 1_000 == 0 { whole() } else { fraction().unwrap_or_else(whole) }
+    if milli.is_multiple_of(1_000) { whole() } else { fraction().unwrap_or_else(whole) }
 }
 
 /// A state that a function reached, and when.
