@@ -25,5 +25,5 @@ pub use error::DispatchError;
 pub use execute::{CommandPool, ExecuteRequest, Executed, ExecutionConfig, OnOutput, OutputStream};
 pub use invoke::{Callee, Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
 pub use recorder::{Recorder, RecorderConfig};
-pub use sandboxes::{FunctionSandboxes, LiveSandbox, Refusals, SandboxUsage};
+pub use sandboxes::{FunctionSandboxes, LiveSandbox, Refusals, SandboxUsage, Traffic};
 pub use worker::{RunError, RunRequest, Target, Worker};
