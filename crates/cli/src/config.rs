@@ -53,6 +53,8 @@ pub struct ServeConfig {
     pub prewarm: Option<u32>,
     /// A folder of language toolchains; `None` is the folder `toolchains` of the data folder.
     pub toolchains: Option<PathBuf>,
+    /// Addresses and ranges that HTTP hooks may reach although they are not of the public network. Default none.
+    pub hook_allow: Vec<String>,
     /// How the server's own log is written. Default text.
     pub log_format: LogFormat,
     /// What the server's own log has. Default `info`.
@@ -150,6 +152,11 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             Some(size) => Some(size),
             None => variables.prewarm()?.or(file.prewarm),
         },
+        hook_allow: [args.hook_allow, file.hook_allow]
+            .into_iter()
+            .map(|ranges| ranges.into_iter().filter(|range| !range.trim().is_empty()).collect::<Vec<_>>())
+            .find(|ranges| !ranges.is_empty())
+            .unwrap_or_default(),
         log_format: args.log_format.or(file.log_format).unwrap_or_default(),
         log_level: text([args.log_level, variables.log_level(), file.log_level])
             .unwrap_or_else(|| "info".to_owned()),

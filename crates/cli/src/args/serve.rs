@@ -66,6 +66,10 @@ pub struct ServeArgs {
     /// A folder of language toolchains, each with its programs in a folder `bin` [default: DIR/toolchains].
     #[arg(long, value_name = "DIR", env = "IMPULS_TOOLCHAINS", value_parser = path())]
     pub toolchains: Option<PathBuf>,
+    /// Let HTTP hooks reach this address or range although it is not of the public network, such as 10.0.0.0/8; may be
+    /// repeated, or several with commas between them.
+    #[arg(long, value_name = "RANGE", env = "IMPULS_HOOK_ALLOW", value_delimiter = ',')]
+    pub hook_allow: Vec<String>,
     /// How the server's own log is written [default: text].
     #[arg(long, value_name = "FORMAT", env = "IMPULS_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -41,6 +41,8 @@ pub struct FileConfig {
     pub prewarm: Option<u32>,
     /// `--toolchains`.
     pub toolchains: Option<PathBuf>,
+    /// Addresses and ranges that HTTP hooks may reach although they are not of the public network.
+    pub hook_allow: Vec<String>,
     /// How the server's own log is written: `"text"` or `"json"`.
     pub log_format: Option<LogFormat>,
     /// What the server's own log has.
