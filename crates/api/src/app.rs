@@ -9,7 +9,9 @@ use impuls_control::Control;
 use impuls_dispatch::Dispatch;
 use tokio::time::Instant;
 
-use crate::routes::{aliases, automation, function_url, functions, invocations, logs, server, versions};
+use crate::routes::{
+    aliases, automation, function_url, functions, invocations, logs, sandboxes, server, versions,
+};
 use crate::upload::UploadRoom;
 use crate::wire::server::RuntimeInfo;
 
@@ -66,6 +68,7 @@ pub fn router(app: App) -> Router {
                 .delete(aliases::delete_alias),
         )
         .route("/api/v1/functions/{name}/logs", get(logs::list_invocations))
+        .route("/api/v1/functions/{name}/sandboxes", get(sandboxes::list_sandboxes))
         .merge(queue())
         // A name may have a colon and a qualifier, which the handler takes apart.
         .route("/fn/{name}", any(function_url::call))

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
 use crate::problem::{ProblemBody, ProblemReply};
-use crate::routes::{aliases, automation, functions, invocations, logs, server, versions};
+use crate::routes::{aliases, automation, functions, invocations, logs, sandboxes, server, versions};
 use crate::wire::invocation::InvokeReply;
 
 /// How to invoke.
@@ -133,6 +133,7 @@ fn post_function_url() {}
         automation::get_schedule,
         automation::put_schedule,
         automation::delete_schedule,
+        sandboxes::list_sandboxes,
     ),
     components(schemas(ProblemBody), responses(ProblemReply))
 )]

@@ -236,6 +236,7 @@ impl From<DispatchError> for Problem {
             E::Settled { .. } => Self::new(ProblemKind::Settled, text),
             E::Limit(refusal) => limit(refusal),
             E::Throttled { retry_after } => Self::new(ProblemKind::Throttled, text).retry_after(*retry_after),
+            E::Deploying(_) => Self::new(ProblemKind::Deploying, text).retry_after(RETRY),
             E::ShuttingDown => Self::platform(ProblemKind::ShuttingDown, &error),
             E::BadEvent(_) => Self::new(ProblemKind::InvalidEvent, text),
             E::InputBroken(_) => Self::new(ProblemKind::InvalidRequest, text),

@@ -7,5 +7,6 @@ pub(crate) mod function_url;
 pub(crate) mod functions;
 pub(crate) mod invocations;
 pub(crate) mod logs;
+pub(crate) mod sandboxes;
 pub(crate) mod server;
 pub(crate) mod versions;

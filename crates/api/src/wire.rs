@@ -11,6 +11,7 @@ pub mod invocation;
 pub mod network;
 pub mod queued;
 pub mod request;
+pub mod sandbox;
 pub mod server;
 
 use time::OffsetDateTime;

@@ -9,6 +9,7 @@ mod fronts;
 mod logging;
 mod rollout;
 mod serve;
+mod settings;
 
 use std::io::Write as _;
 use std::process::ExitCode;

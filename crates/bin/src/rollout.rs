@@ -54,6 +54,10 @@ impl Rollout for LocalRollout {
         self.catalogue.contracts(runtime)
     }
 
+    fn announce(&self, function: &FunctionName, timeout: Duration) -> Box<dyn Send> {
+        Box::new(self.dispatch.announce(function, timeout))
+    }
+
     async fn build(
         &self,
         function: &FunctionName,

@@ -19,7 +19,7 @@ use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::ProcessDriver;
 use impuls_store::{FunctionPage, FunctionStore};
 use impuls_store_sqlite::SqliteStore;
-use impuls_worker::{BuildSettings, LocalWorker};
+use impuls_worker::LocalWorker;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -27,6 +27,7 @@ use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
 use crate::fronts::{self, Fronts};
 use crate::rollout::{LocalRollout, newest};
+use crate::settings;
 
 /// This very program, also after its file was replaced by a newer one.
 pub(crate) const SPAWNER: &str = "/proc/self/exe";
@@ -198,7 +199,7 @@ async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<P
         run_dir: data.join("run"),
         exe: PathBuf::from(SPAWNER),
         allow_weaker: config.allow_weaker_isolation,
-        network: impuls_sandbox_process::NetworkConfig::default(),
+        network: settings::network(config)?,
     });
     let driver = driver.await.context("cannot set up sandboxes; `impuls doctor` says more")?;
     for layer in driver.isolation().missing() {
@@ -249,14 +250,15 @@ impl Server {
         let shared = Arc::new(store.clone());
         let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open(&data.join("artifacts"))?);
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
+        let default_network = settings::default_network(config, driver.isolation());
         let worker = LocalWorker::new(
-            worker_config(config),
+            settings::worker(config, default_network.clone()),
             impuls_worker::Parts {
                 driver: driver.clone(),
                 catalogue: catalogue.clone(),
                 folders,
                 artifacts: artifacts.clone(),
-                builds: BuildSettings::default(),
+                builds: settings::builds(&config.builds)?,
                 background: tokio::runtime::Handle::current(),
             },
         );
@@ -281,7 +283,8 @@ impl Server {
             dispatch: dispatch.clone(),
             builds: Builds::new(worker.clone(), shared),
         };
-        let control = Arc::new(Control::new(stores, artifacts, Arc::new(rollout)));
+        let control = Control::new(stores, artifacts, Arc::new(rollout));
+        let control = Arc::new(control.with_default_network(default_network));
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
         let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
         let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
@@ -329,16 +332,6 @@ impl Server {
         self.recorder.stop();
         self.recording.await?;
         self.store.close().await.context("cannot close the metadata store")
-    }
-}
-
-fn worker_config(config: &ServeConfig) -> impuls_worker::Config {
-    let default = impuls_worker::Config::default();
-    impuls_worker::Config {
-        fronts: fronts::count(),
-        max_sandboxes: config.max_sandboxes.map_or(default.max_sandboxes, |max| max as usize),
-        prewarm: config.prewarm.map_or(default.prewarm, |size| size as usize),
-        ..default
     }
 }
 

@@ -19,7 +19,7 @@ pub use client::{
 };
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
-pub use serve::{DoctorArgs, LogFormat, ServeArgs};
+pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs};
 
 /// The server's address when none is given.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";

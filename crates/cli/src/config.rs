@@ -7,14 +7,15 @@ mod data_dir;
 mod file;
 mod variables;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{LogFormat, ServeArgs};
+use crate::args::{DefaultNetwork, LogFormat, ServeArgs};
 pub use data_dir::DataDir;
-pub use file::FileConfig;
+pub use file::{BuildTable, FileConfig};
 pub use variables::Variables;
 
 /// The port when none is given.
@@ -55,6 +56,12 @@ pub struct ServeConfig {
     pub toolchains: Option<PathBuf>,
     /// Addresses and ranges that HTTP hooks may reach although they are not of the public network. Default none.
     pub hook_allow: Vec<String>,
+    /// The network of functions that do not say which they want; `None` is egress where this machine can give it.
+    pub default_network: Option<DefaultNetwork>,
+    /// Private addresses and ranges that every function with egress may reach. As they were written.
+    pub network_allow: Vec<String>,
+    /// Bounds of builds.
+    pub builds: BuildConfig,
     /// How the server's own log is written. Default text.
     pub log_format: LogFormat,
     /// What the server's own log has. Default `info`.
@@ -63,6 +70,19 @@ pub struct ServeConfig {
     pub without_effect: Vec<&'static str>,
     /// What else whoever started the server should know about the settings; sentences for the log.
     pub notices: Vec<String>,
+}
+
+/// What the server was told of builds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildConfig {
+    /// Variables of every build; those of flags beside those of the file.
+    pub environment: BTreeMap<String, String>,
+    /// What builds may reach that is not public. As it was written.
+    pub allow: Vec<String>,
+    /// The memory of one build, in MiB; `None` is the builder's default.
+    pub memory_mib: Option<u32>,
+    /// How long one build may take; `None` is the builder's default.
+    pub timeout: Option<Duration>,
 }
 
 /// Why the server cannot be configured like this.
@@ -152,11 +172,15 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             Some(size) => Some(size),
             None => variables.prewarm()?.or(file.prewarm),
         },
-        hook_allow: [args.hook_allow, file.hook_allow]
-            .into_iter()
-            .map(|ranges| ranges.into_iter().filter(|range| !range.trim().is_empty()).collect::<Vec<_>>())
-            .find(|ranges| !ranges.is_empty())
-            .unwrap_or_default(),
+        default_network: args.default_network.or(file.default_network),
+        network_allow: list(args.network_allow, file.network_allow),
+        builds: BuildConfig {
+            environment: file.build.environment.into_iter().chain(args.build_env).collect(),
+            allow: list(args.build_allow, file.build.allow),
+            memory_mib: args.build_memory.or(file.build.memory),
+            timeout: args.build_timeout.or(file.build.timeout),
+        },
+        hook_allow: list(args.hook_allow, file.hook_allow),
         log_format: args.log_format.or(file.log_format).unwrap_or_default(),
         log_level: text([args.log_level, variables.log_level(), file.log_level])
             .unwrap_or_else(|| "info".to_owned()),
@@ -223,6 +247,12 @@ fn addresses(
 /// The first that says something.
 fn text<const N: usize>(by_level: [Option<String>; N]) -> Option<String> {
     by_level.into_iter().flatten().find(|text| !text.is_empty())
+}
+
+/// The list of flags or variables, else that of the file. What is empty is as good as not given.
+fn list(given: Vec<String>, file: Vec<String>) -> Vec<String> {
+    let given: Vec<String> = given.into_iter().filter(|text| !text.is_empty()).collect();
+    if given.is_empty() { file } else { given }
 }
 
 fn without_effect(file: &FileConfig, args: &ServeArgs) -> Vec<&'static str> {

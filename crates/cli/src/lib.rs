@@ -16,10 +16,12 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, Command, DeleteArgs, DeployArgs, DoctorArgs,
-    FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs, RollbackArgs, ServeArgs, Settings,
-    command, parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, Command, DefaultNetwork, DeleteArgs,
+    DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs, RollbackArgs,
+    ServeArgs, Settings, command, parse_from,
 };
-pub use config::{ConfigError, DataDir, FileConfig, ServeConfig, Variables, resolve};
+pub use config::{
+    BuildConfig, BuildTable, ConfigError, DataDir, FileConfig, ServeConfig, Variables, resolve,
+};
 pub use error::Exit;
 pub use run::run;

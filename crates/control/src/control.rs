@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use impuls_artifacts::ArtifactStore;
-use impuls_domain::{Caller, RuntimeName};
+use impuls_domain::{Caller, NetworkPolicy, RuntimeName};
 use impuls_store::{
     AsyncInvocationStore, FunctionKey, FunctionSnapshot, FunctionStore, InvocationStore, ScheduleStore,
     VersionStore,
@@ -38,6 +38,7 @@ pub struct Control {
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     pub(crate) rollout: Arc<dyn Rollout>,
     pub(crate) locks: FunctionLocks,
+    pub(crate) default_network: NetworkPolicy,
 }
 
 impl std::fmt::Debug for Control {
@@ -50,7 +51,14 @@ impl Control {
     /// The use cases over these stores.
     #[must_use]
     pub fn new(stores: Stores, artifacts: Arc<dyn ArtifactStore>, rollout: Arc<dyn Rollout>) -> Self {
-        Self { stores, artifacts, rollout, locks: FunctionLocks::default() }
+        let (locks, default_network) = (FunctionLocks::default(), NetworkPolicy::Off);
+        Self { stores, artifacts, rollout, locks, default_network }
+    }
+
+    /// The same, with the network of new functions that do not say which they want; without this, none.
+    #[must_use]
+    pub fn with_default_network(self, default_network: NetworkPolicy) -> Self {
+        Self { default_network, ..self }
     }
 
     /// The version name of the installed runtime that a name or alias means.

@@ -81,13 +81,15 @@ impl Control {
         new.runtime = self.rollout.resolve_runtime(&new.runtime)?;
         let default = self.rollout.contracts(&new.runtime).first().copied();
         new.settings.contract = new.settings.contract.or(default);
-        let config = new.config()?;
+        let config = new.config(&self.default_network)?;
         self.check_contract(&config)?;
         let code = checked(new.code).await?;
         let key = FunctionKey::Name(new.scope.clone(), new.name.clone());
         if self.stores.functions.find_function(&key).await.map_err(ControlError::Store)?.is_some() {
             return Err(ControlError::NameTaken(new.name));
         }
+        // Until calls see the function, or it has turned out that they never will.
+        let _announced = self.rollout.announce(&new.name, config.limits.timeout());
         let code = self.keep(code).await?;
         let revision = revision(FunctionId::new(), config, code);
         let accepted = (DeployStep::Accepted, revision.created_at);
@@ -180,8 +182,13 @@ impl Control {
 
     async fn deploy(&self, id: FunctionId, source: &Source) -> Result<FunctionSnapshot, ControlError> {
         let guard = self.locks.lock(id).await;
+        let mut announced = None;
         for _ in 0..ATTEMPTS {
             let current = self.find(&id.into()).await?;
+            if !current.function.state.is_serving() {
+                let timeout = current.latest.config.limits.timeout();
+                announced = Some(self.rollout.announce(&current.function.name, timeout));
+            }
             let (config, code) = self.plan(&current, source).await?;
             let same = source.name(&current) == current.function.name && is_same(&current, &config, &code);
             if matches!(source, Source::Change(..)) && same {
@@ -193,6 +200,7 @@ impl Control {
                 settled => return settled,
             }
         }
+        drop(announced);
         Err(ControlError::Contended(self.find(&id.into()).await?.function.name))
     }
 

@@ -204,7 +204,7 @@ pub struct NewFunction {
 }
 
 impl NewFunction {
-    pub(crate) fn config(&self) -> Result<RevisionConfig, ControlError> {
+    pub(crate) fn config(&self, default_network: &NetworkPolicy) -> Result<RevisionConfig, ControlError> {
         self.settings.apply(RevisionConfig {
             runtime: self.runtime.clone(),
             contract: Contract::default(),
@@ -215,7 +215,7 @@ impl NewFunction {
             environment: Environment::default(),
             limits: Limits::default(),
             driver: DriverChoice::default(),
-            network: NetworkPolicy::default(),
+            network: default_network.clone(),
         })
     }
 }

@@ -115,6 +115,10 @@ pub trait Rollout: Send + Sync + 'static {
     /// as `index.js`; the first is the one to show.
     fn source_file_names(&self, revision: &Revision) -> Vec<String>;
 
+    /// Lets calls of a function that has nothing to call yet wait until what is returned is dropped, no longer than
+    /// `timeout`.
+    fn announce(&self, function: &FunctionName, timeout: Duration) -> Box<dyn Send>;
+
     /// Builds the revision's source if it has to be, unless the same was built before, and says what came out. What
     /// the build writes goes to `log`.
     async fn build(

@@ -4,6 +4,7 @@ mod contention;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use impuls_artifacts::LocalArtifacts;
@@ -53,6 +54,10 @@ impl Rollout for Notes {
         vec!["src/index.js".into(), "src/index.mjs".into()]
     }
 
+    fn announce(&self, _: &FunctionName, _: Duration) -> Box<dyn Send> {
+        Box::new(())
+    }
+
     async fn build(
         &self,
         _: &FunctionName,
@@ -74,7 +79,7 @@ impl Rollout for Notes {
         assert!(matches!(revision.built, Built::Archive(_)), "only what was built is loaded");
         tokio::task::yield_now().await;
         let failure = self.is_broken.load(Ordering::Relaxed).then(|| failure("SyntaxError"));
-        Checked { sandbox_after: Some(std::time::Duration::ZERO), failure }
+        Checked { sandbox_after: Some(Duration::ZERO), failure }
     }
 
     async fn activate(&self, snapshot: &FunctionSnapshot) {
@@ -410,7 +415,7 @@ async fn whoever_hangs_up_after_the_check_does_not_stop_the_deploy_half_way() {
         let (f, text) = (reference("f"), format!("code {polls}"));
         let mut deploy = Box::pin(bench.control.update_function(CALLER, &f, code(&text)));
         for _ in 0..polls {
-            let waiting = tokio::time::timeout(std::time::Duration::from_micros(300), &mut deploy).await;
+            let waiting = tokio::time::timeout(Duration::from_micros(300), &mut deploy).await;
             if waiting.is_ok() {
                 break;
             }

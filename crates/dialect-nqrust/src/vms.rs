@@ -234,6 +234,7 @@ mod tests {
             memory_mib: 128,
             milli_vcpu: 500,
             usage: None,
+            refused: impuls_dispatch::Refusals::default(),
         }
     }
 
@@ -250,7 +251,6 @@ mod tests {
             cpu: Duration::from_millis(cpu_ms),
             memory_bytes,
             memory_peak_bytes: 0,
-            refused_lookups: 0,
         };
         let figures = figures(&sandbox(), (used(100, 0), used(350, 64 << 20)), Duration::from_secs(1));
         assert!((figures.cpu_usage_percent - 50.0).abs() < 1e-9);

@@ -25,6 +25,9 @@ pub enum DispatchError {
         /// What was asked for.
         qualifier: Qualifier,
     },
+    /// The function's first deploy has not ended in the time that a call may take.
+    #[error("function {0} is still being deployed; try again later")]
+    Deploying(String),
     /// Too many calls are running and waiting.
     #[error("too many calls of this function are running and waiting; try again later")]
     Throttled {
@@ -86,7 +89,11 @@ impl DispatchError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Throttled { .. } | Self::ShuttingDown | Self::Store(_) | Self::Code(_) => true,
+            Self::Deploying(_)
+            | Self::Throttled { .. }
+            | Self::ShuttingDown
+            | Self::Store(_)
+            | Self::Code(_) => true,
             Self::Sandbox(error) => error.is_retryable(),
             Self::Denied
             | Self::NoNetwork

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use impuls_domain::limits::{PAYLOAD_LIMIT, TIMEOUT_MS};
 use impuls_domain::{
-    Caller, Contract, Deadline, ErrorType, Excerpt, Exchange, Failure, FunctionId, FunctionName, Invocation,
-    InvocationId, InvocationStatus, Logs, Outcome, Qualifier, RevisionId, Usage, VersionNumber,
+    Built, Caller, Contract, Deadline, ErrorType, Excerpt, Exchange, Failure, FunctionId, FunctionName,
+    Invocation, InvocationId, InvocationStatus, Logs, Outcome, Qualifier, Revision, RevisionId, Usage,
+    VersionNumber,
 };
 use impuls_sandbox::SandboxError;
 use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;
 
 use crate::admission::{Admission, AdmissionConfig};
+use crate::coming::{Announcement, Coming};
 use crate::delivery::Held;
 use crate::duplex::Duplex;
 use crate::error::DispatchError;
@@ -85,6 +87,8 @@ pub struct Invoked {
 pub struct Callee {
     entry: Arc<Entry>,
     target: Arc<Target>,
+    /// How long the call has waited for the function's deploy, which counts towards its timeout.
+    waited: Duration,
 }
 
 impl Callee {
@@ -98,6 +102,7 @@ impl Callee {
 /// From a request to an outcome; see the crate's documentation.
 pub struct Dispatch {
     table: Table,
+    coming: Arc<Coming>,
     pub(crate) worker: Arc<dyn Worker>,
     pub(crate) executions: Arc<Admission>,
     pub(crate) queue: Arc<dyn AsyncInvocationStore>,
@@ -125,6 +130,7 @@ impl Dispatch {
     ) -> Self {
         Self {
             table: Table::new(config.admission),
+            coming: Arc::default(),
             worker,
             executions: Admission::new(config.executions.into(), None),
             queue,
@@ -234,9 +240,38 @@ impl Dispatch {
         if !caller.may_invoke() {
             return Err(DispatchError::Denied);
         }
+        let waited = self.wait_for_deploy(function).await?;
         let entry = self.find(function)?;
         let target = self.resolve(&entry, qualifier).await?;
-        Ok(Callee { entry, target })
+        Ok(Callee { entry, target, waited })
+    }
+
+    /// Waits while a function that has nothing to call is being deployed; returns for how long.
+    async fn wait_for_deploy(&self, function: FunctionRef<'_>) -> Result<Duration, DispatchError> {
+        if self.coming.is_empty() {
+            return Ok(Duration::ZERO);
+        }
+        let name = match (self.find(function), function) {
+            (Ok(entry), _) => match &*entry.latest() {
+                Target { revision: Revision { built: Built::Failed(_), .. }, function_name, .. } => {
+                    function_name.to_string()
+                }
+                _ => return Ok(Duration::ZERO),
+            },
+            (Err(_), FunctionRef::Text(name)) => name.to_owned(),
+            (Err(_), FunctionRef::Id(_)) => return Ok(Duration::ZERO),
+        };
+        match self.coming.find(&name) {
+            Some(deploy) => deploy.wait(&name).await,
+            None => Ok(Duration::ZERO),
+        }
+    }
+
+    /// Lets calls of this name wait until the announcement is dropped, no longer than `timeout`, as long as the name
+    /// has nothing that could be called.
+    #[must_use]
+    pub fn announce(&self, function: &FunctionName, timeout: Duration) -> Announcement {
+        self.coming.announce(function.as_str(), timeout)
     }
 
     /// Runs what was found and waits for its outcome, as [`Dispatch::invoke`] does; with an exchange the function may
@@ -252,11 +287,12 @@ impl Dispatch {
             return Err(DispatchError::EventTooLarge { limit: PAYLOAD_LIMIT });
         }
         let _flight = self.take_off()?;
-        let Callee { entry, target } = callee;
+        let Callee { entry, target, waited } = callee;
         let (now, at) = (tokio::time::Instant::now().into_std(), SystemTime::now());
         let longest = Duration::from_millis(*TIMEOUT_MS.end());
         let InvokeOptions { id, timeout, context, keep_exchange } = options;
         let timeout = timeout.unwrap_or_else(|| target.revision.config.limits.timeout()).min(longest);
+        let timeout = timeout.saturating_sub(waited);
         let deadline = Deadline::at(now + timeout);
         let _permit = entry.admission.admit(deadline).await?;
         let asked = keep_exchange.then(|| Excerpt::of(&event));

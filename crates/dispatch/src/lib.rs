@@ -8,6 +8,7 @@
 //! certain times.
 
 pub mod admission;
+mod coming;
 pub mod delivery;
 pub mod duplex;
 pub mod error;
@@ -24,6 +25,7 @@ mod waiting;
 pub mod worker;
 
 pub use admission::AdmissionConfig;
+pub use coming::Announcement;
 pub use delivery::{Delivery, DeliveryConfig};
 pub use duplex::{Duplex, Input, InputBroken};
 pub use error::DispatchError;
@@ -31,7 +33,7 @@ pub use execute::{CommandPool, ExecuteRequest, Executed, ExecutionConfig, OnOutp
 pub use hook::{HookClient, HookError, HookReply, HookRequest};
 pub use invoke::{Callee, Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
 pub use recorder::{Recorder, RecorderConfig};
-pub use sandboxes::{LiveSandbox, SandboxUsage};
+pub use sandboxes::{FunctionSandboxes, LiveSandbox, Refusals, SandboxUsage};
 pub use scheduler::Scheduler;
 pub use submit::{DeliveryOptions, Retry, SubmitRequest};
 pub use worker::{RunError, RunRequest, Target, Worker};

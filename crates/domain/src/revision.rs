@@ -213,9 +213,9 @@ impl Environment {
     /// it and no prewarmed one will do.
     #[must_use]
     pub fn steers_the_interpreter(&self) -> bool {
-        let families = ["PYTHON", "RUBY", "LD_"];
+        let families = ["NODE_", "PYTHON", "RUBY", "LD_"];
         let steers =
-            |name: &String| name == "NODE_OPTIONS" || families.iter().any(|begin| name.starts_with(begin));
+            |name: &String| name != "NODE_ENV" && families.iter().any(|begin| name.starts_with(begin));
         self.0.keys().any(steers)
     }
 }
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn interpreter_variables_are_recognised() {
-        for name in ["NODE_OPTIONS", "PYTHONPATH", "RUBYLIB", "LD_PRELOAD"] {
+        for name in ["NODE_OPTIONS", "NODE_EXTRA_CA_CERTS", "PYTHONPATH", "RUBYLIB", "LD_PRELOAD"] {
             assert!(environment(name, "x").unwrap().steers_the_interpreter(), "{name}");
         }
         assert!(!environment("NODE_ENV", "production").unwrap().steers_the_interpreter());

@@ -110,7 +110,7 @@ impl From<DispatchError> for Denial {
                 Self::not_found("version or alias", &qualifier.to_string(), text)
             }
             E::Throttled { retry_after } => Self::later(Situation::Throttled, text, *retry_after),
-            E::ShuttingDown => Self::later(Situation::Unavailable, text, RETRY),
+            E::ShuttingDown | E::Deploying(_) => Self::later(Situation::Unavailable, text, RETRY),
             E::InvocationNotFound(id) => Self::not_found("invocation", &id.to_string(), text),
             E::KeyTaken(_) | E::Settled { .. } => Self::new(Situation::Conflict, text),
             E::BadEvent(_) | E::InputBroken(_) | E::NoNetwork | E::Limit(_) => {

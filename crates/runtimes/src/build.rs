@@ -52,6 +52,17 @@ pub struct Build {
     pub network: bool,
     /// What it finds prepared, if anything.
     pub seed: Option<Seed>,
+    /// What a failure means where its output does not say so in the words of whoever wrote the source.
+    pub hints: Vec<Hint>,
+}
+
+/// What a failure means.
+#[derive(Clone, Debug)]
+pub struct Hint {
+    /// Text in the output.
+    pub sign: String,
+    /// What is said before it, and instead of a place in a file that is not the source's.
+    pub meaning: String,
 }
 
 /// Something that every build of a language needs and none can change: made once, kept by the server, and shown to builds
@@ -66,6 +77,20 @@ pub struct Seed {
     pub without: BTreeMap<String, String>,
     /// What makes it, out of nothing.
     pub build: Box<Build>,
+}
+
+impl Build {
+    /// The failure that the build's output tells of.
+    #[must_use]
+    pub fn diagnose(&self, output: &str) -> LoadFailure {
+        let failure = diagnose(output);
+        let Some(hint) = self.hints.iter().find(|hint| output.contains(&hint.sign)) else { return failure };
+        let message = format!("{}\n{}", hint.meaning, failure.message);
+        if failure.file.as_ref().is_some_and(|file| self.files.contains_key(file)) {
+            return LoadFailure { message, file: None, line: None, ..failure };
+        }
+        LoadFailure { message, ..failure }
+    }
 }
 
 /// The failure that a build's output tells of. The first line that names a place in the source, and is no warning, says

@@ -210,12 +210,17 @@ impl Catalogue {
         })
     }
 
-    /// Known version names that are not installed, each with what to install.
+    /// Known version names that are not installed, each with what to install; the name of the language where none is and
+    /// its versions are not known beforehand.
     #[must_use]
     pub fn missing(&self) -> Vec<(String, String)> {
         let missing = |entry: &Entry| {
-            let known = entry.language.known().into_iter();
-            let absent = known.filter(|name| entry.installed.iter().all(|i| i.name.as_str() != name));
+            let mut known = entry.language.known();
+            if known.is_empty() && entry.installed.is_empty() {
+                known.extend(entry.language.aliases().first().map(|&alias| alias.to_owned()));
+            }
+            let absent =
+                known.into_iter().filter(|name| entry.installed.iter().all(|i| i.name.as_str() != name));
             absent
                 .map(|name| {
                     let hint = entry.language.installation_hint(&name);
@@ -252,6 +257,14 @@ mod tests {
     fn nothing_installed() -> Catalogue {
         let entries = languages().into_iter().map(|language| Entry { language, installed: Vec::new() });
         Catalogue { entries: entries.collect() }
+    }
+
+    #[test]
+    fn every_language_that_is_not_there_is_missing() {
+        let missing: Vec<String> = nothing_installed().missing().into_iter().map(|(name, _)| name).collect();
+        for name in ["nodejs20", "python311", "go", "rust", "bun", "deno", "php"] {
+            assert!(missing.iter().any(|missing| missing == name), "{name}: {missing:?}");
+        }
     }
 
     #[test]

@@ -152,6 +152,13 @@ pub fn certificates() -> Option<BindMount> {
     Some(BindMount { host, guest: PathBuf::from(GUEST_CERTIFICATES) })
 }
 
+/// The variable that tells a program with authorities of its own to trust this machine's as well, which may have more:
+/// an operator's proxy or registry.
+#[must_use]
+pub fn trusting(variable: &str) -> Option<(String, String)> {
+    certificates().map(|_| (variable.to_owned(), GUEST_CERTIFICATES.to_owned()))
+}
+
 /// The link by which OpenSSL finds them.
 #[must_use]
 pub fn certificates_link() -> (PathBuf, PathBuf) {

@@ -113,6 +113,7 @@ impl Language for Mono {
             output: OUTPUT.to_owned(),
             network: false,
             seed: None,
+            hints: Vec::new(),
         })
     }
 }
@@ -194,6 +195,7 @@ impl Language for Dotnet {
             output: OUTPUT.to_owned(),
             network: own.is_some(),
             seed: None,
+            hints: Vec::new(),
         })
     }
 }

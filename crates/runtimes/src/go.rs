@@ -7,7 +7,7 @@ use std::sync::Arc;
 use impuls_domain::{Contract, Handler, RuntimeName};
 
 use crate::agent;
-use crate::build::{Build, Inputs, Seed, Source};
+use crate::build::{Build, Hint, Inputs, Seed, Source};
 use crate::language::{Installed, Language, SearchPath, Toolchain, is_program, output};
 use crate::script::place;
 
@@ -28,7 +28,7 @@ const STANDARD_LIBRARY: [&str; 12] = [
     "database/sql",
     "encoding/...",
     "html/template",
-    "log/slog",
+    "log/...",
     "math/...",
     "net/...",
     "os/...",
@@ -120,8 +120,26 @@ impl Language for Go {
             output: OUTPUT.to_owned(),
             network,
             seed: Some(seed(installed, toolchain)),
+            hints: hints(source.config.handler.as_str()),
         })
     }
+}
+
+/// What the compiler says of the files that this language adds.
+fn hints(handler: &str) -> Vec<Hint> {
+    let hint = |sign: &str, meaning: String| Hint { sign: sign.to_owned(), meaning };
+    vec![
+        hint(
+            "main redeclared in this block",
+            "the code is a whole program, with a main of its own: deploy it with the contract `program`, or with \
+             `bootstrap` if it uses a client of AWS Lambda, `http` if it listens on $PORT"
+                .to_owned(),
+        ),
+        hint(
+            "impuls_handler.go",
+            format!("handler {handler:?} names a function that the code's package main does not have"),
+        ),
+    ]
 }
 
 /// The version of the language, as `go.mod` names it: the first two numbers.
@@ -163,6 +181,7 @@ fn seed(installed: &Installed, toolchain: &Toolchain) -> Seed {
         output: SEED_OUTPUT.to_owned(),
         network: false,
         seed: None,
+        hints: Vec::new(),
     };
     let name = format!("go-{}", installed.version);
     let without = BTreeMap::from([("GOCACHE".to_owned(), SEED_OUTPUT.to_owned())]);

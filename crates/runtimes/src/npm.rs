@@ -9,6 +9,7 @@ use impuls_domain::RuntimeName;
 
 use crate::agent::{self, GUEST_AGENT};
 use crate::build::{Build, Inputs, Source, WORKPLACE};
+use crate::closure;
 use crate::language::{Installed, SearchPath, Toolchain};
 use crate::script::place;
 
@@ -23,8 +24,15 @@ const ELSEWHERE: [&str; 3] = [
     "/usr/local/lib/node_modules/npm/bin/npm-cli.js",
     "/usr/share/nodejs/npm/bin/npm-cli.js",
 ];
-/// Installed packages leave the workplace for the output, where there are any.
-const COLLECT: &str = "if [ -d node_modules ]; then mv node_modules /tmp/out/; fi";
+/// Installed packages leave the workplace for the output, where there are any. Links do not outlast a build: those of
+/// commands are of no use to a function, and packages that lie in the archive itself are copied.
+const COLLECT: &str = "if [ -d node_modules ]; then \
+    find node_modules -type d -name .bin -prune -exec rm -rf {} +; \
+    if [ -n \"$(find node_modules -type l -print -quit)\" ]; then cp -RL node_modules /tmp/out/; \
+    else mv node_modules /tmp/out/; fi; fi";
+
+/// Changes with what stripping makes of the same source.
+const STRIPPING: &str = ", types stripped 2";
 
 /// What builds code for an interpreter; `None` if there is no npm.
 pub(crate) fn toolchain(
@@ -91,16 +99,18 @@ pub(crate) fn build(installed: &Installed, source: &Source<'_>, strips: bool) ->
         ("npm_config_fund", "false"),
         ("npm_config_progress", "false"),
     ];
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(Build {
-        recipe: format!("node {}", installed.version),
+        recipe: format!("node {}{}", installed.version, if strips { STRIPPING } else { "" }),
         image,
-        inputs: if strips { Inputs::All } else { Inputs::Files(manifests) },
+        inputs: if strips || names_files(source) { Inputs::All } else { Inputs::Files(manifests) },
         files: BTreeMap::new(),
         steps,
-        environment: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        environment: variables.chain(closure::trusting("NODE_EXTRA_CA_CERTS")).collect(),
         output: OUTPUT.to_owned(),
         network: packages,
         seed: None,
+        hints: Vec::new(),
     })
 }
 
@@ -119,9 +129,23 @@ fn wants_packages(source: &Source<'_>) -> bool {
         return false;
     }
     let Ok(package) = serde_json::from_str::<serde_json::Value>(text) else { return true };
-    ["dependencies", "optionalDependencies"].iter().any(|key| {
-        package.get(key).and_then(|names| names.as_object()).is_some_and(|names| !names.is_empty())
-    })
+    dependencies(&package).next().is_some()
+}
+
+/// Whether some package lies in the archive itself, so that other files than the manifests decide what is installed.
+fn names_files(source: &Source<'_>) -> bool {
+    let text = source.manifests.get("package.json").map_or("", String::as_str);
+    let Ok(package) = serde_json::from_str::<serde_json::Value>(text) else { return false };
+    let is_path =
+        |wanted: &str| ["file:", "link:", ".", "/", "~/"].iter().any(|start| wanted.starts_with(start));
+    package.get("workspaces").is_some() || dependencies(&package).any(is_path)
+}
+
+/// What the packages that are wanted are to be: a version, an address, a path.
+fn dependencies(package: &serde_json::Value) -> impl Iterator<Item = &str> {
+    let lists =
+        ["dependencies", "optionalDependencies"].into_iter().filter_map(|key| package.get(key)?.as_object());
+    lists.flat_map(|list| list.values()).map(|wanted| wanted.as_str().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -139,5 +163,13 @@ mod tests {
         assert!(!wants(&["package.json", "node_modules/left-pad/index.js"], with));
         assert!(!wants(&["package.json"], r#"{"dependencies": {}, "devDependencies": {"x": "1"}}"#));
         assert!(wants(&["package.json"], "{"), "npm says what is wrong with it");
+    }
+
+    #[test]
+    fn packages_of_the_archive_itself_are_known() {
+        let names = |package: &str| source("nodejs20", &[], &[("package.json", package)], names_files);
+        assert!(names(r#"{"dependencies": {"a": "1", "b": "file:./b"}}"#));
+        assert!(names(r#"{"workspaces": ["packages/*"]}"#));
+        assert!(!names(r#"{"dependencies": {"a": "^1.0.0", "b": "npm:c@2"}}"#));
     }
 }

@@ -10,6 +10,7 @@ use impuls_sandbox::BindMount;
 
 use crate::agent;
 use crate::build::{Build, Inputs, Source};
+use crate::closure;
 use crate::language::{Installed, SearchPath, Toolchain};
 use crate::python::guest_prefix;
 
@@ -69,17 +70,26 @@ pub(crate) fn build(installed: &Installed, source: &Source<'_>) -> Option<Build>
     let inputs =
         if requirements && !names_files { Inputs::Files(vec![REQUIREMENTS.to_owned()]) } else { Inputs::All };
     let variables = [("HOME", "/tmp"), ("PATH", "/usr/local/bin:/usr/bin:/bin"), ("LANG", "C.UTF-8")];
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     Some(Build {
         recipe: format!("python {}", installed.version),
         image: toolchain.image.clone(),
         inputs,
         files: BTreeMap::new(),
         steps: vec![toolchain.program.iter().cloned().chain(words).collect()],
-        environment: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        environment: variables.chain(own_libraries(toolchain)).chain(closure::trusting("PIP_CERT")).collect(),
         output: OUTPUT.to_owned(),
         network: true,
         seed: None,
+        hints: Vec::new(),
     })
+}
+
+/// Where an interpreter that is shown elsewhere than it was built for finds its own library.
+fn own_libraries(toolchain: &Toolchain) -> Option<(String, String)> {
+    let prefix = Path::new(toolchain.program.first()?).parent()?.parent()?;
+    (!prefix.starts_with("/usr"))
+        .then(|| ("LD_LIBRARY_PATH".to_owned(), prefix.join("lib").display().to_string()))
 }
 
 /// Whether there is anything to install.

@@ -115,6 +115,7 @@ impl Language for Rust {
             output: OUTPUT.to_owned(),
             network,
             seed: None,
+            hints: Vec::new(),
         })
     }
 }

@@ -27,7 +27,9 @@ impl Language for TypeScript {
         let found = Node.detect(search).into_iter();
         let named = |installed: Installed| {
             let name = version_name(installed.name.as_str()).parse().ok()?;
-            Some(Installed { name, ..installed })
+            // Programs, which no shim tells to read source maps.
+            let interpreter = installed.interpreter.into_iter().chain([SOURCE_MAPS.to_owned()]).collect();
+            Some(Installed { name, interpreter, ..installed })
         };
         found.filter_map(named).collect()
     }
@@ -58,6 +60,7 @@ impl Language for TypeScript {
 }
 
 const SUFFIX: &str = "-ts";
+const SOURCE_MAPS: &str = "--enable-source-maps";
 
 fn version_name(node: &str) -> String {
     format!("{node}{SUFFIX}")

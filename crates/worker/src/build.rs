@@ -14,7 +14,7 @@ use impuls_domain::{
     AllowEntry, Allowlist, ArtifactDigest, Built, CodeLayout, Deadline, LoadFailure, LogLevel, Logs,
     NetworkPolicy, Revision,
 };
-use impuls_runtimes::build::{Build, Inputs, Source, diagnose};
+use impuls_runtimes::build::{Build, Inputs, Source};
 use impuls_sandbox::{
     Assignment, BindMount, Exit, Init, LossReason, Lost, Part, RuntimeImage, SandboxError, SandboxLimits,
 };
@@ -240,7 +240,7 @@ impl LocalWorker {
             }
         };
         let answer: Answer = serde_json::from_slice(&answer).map_err(|error| protocol(error.to_string()))?;
-        if let Some(failure) = answer.failure(&output.tail) {
+        if let Some(failure) = answer.failure(&plan.build, &output.tail) {
             return Ok(Built::Failed(failure));
         }
         self.keep(output.archive.freeze()).await
@@ -331,7 +331,7 @@ fn init(room: &Room, settings: &BuildSettings) -> Init {
 }
 
 impl Answer {
-    fn failure(&self, tail: &str) -> Option<LoadFailure> {
+    fn failure(&self, build: &Build, tail: &str) -> Option<LoadFailure> {
         if let Some(refused) = &self.refused {
             return Some(failure(refused.clone()));
         }
@@ -343,7 +343,7 @@ impl Answer {
             };
             return Some(failure(format!("the build ended with {how} and said nothing")));
         }
-        Some(diagnose(tail))
+        Some(build.diagnose(tail))
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use impuls_domain::NetworkPolicy;
+
 /// Bounds of one worker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Front threads, each of which has its own connection to a sandbox. Default: as many as cores, at most 4.
     pub fronts: usize,
@@ -19,6 +21,8 @@ pub struct Config {
     pub prewarm_max: usize,
     /// How long a deploy's check and a warm-up may take. Default 10 s.
     pub init_timeout: Duration,
+    /// The network of commands that run in a sandbox of their own. Default: none.
+    pub command_network: NetworkPolicy,
 }
 
 impl Default for Config {
@@ -31,6 +35,7 @@ impl Default for Config {
             prewarm: 4,
             prewarm_max: 24,
             init_timeout: Duration::from_secs(10),
+            command_network: NetworkPolicy::Off,
         }
     }
 }

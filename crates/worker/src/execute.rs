@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use impuls_dispatch::{CommandPool, ExecuteRequest, Executed, OnOutput, OutputStream, RunError};
-use impuls_domain::{Contract, LogLevel, Logs, NetworkPolicy, SandboxId};
+use impuls_domain::{Contract, LogLevel, Logs, SandboxId};
 use impuls_sandbox::{
     Assignment, CallError, Connection, Init, LossReason, Lost, Part, RuntimeImage, SandboxError,
     SandboxLimits, Waiting,
@@ -144,7 +144,7 @@ impl Room {
         let assignment = Assignment {
             code: code.to_owned(),
             limits,
-            network: NetworkPolicy::Off,
+            network: self.context.config.command_network.clone(),
             init: init(self.sandbox.id(), limits.memory_mib),
         };
         let command = Command {

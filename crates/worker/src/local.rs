@@ -62,12 +62,13 @@ impl LocalWorker {
             Box::new(move || evict_longest_idle(&pools))
         };
         let context = StartContext {
+            prewarm: Prewarm::new(config.clone(), parts.driver.clone()),
             config,
-            prewarm: Prewarm::new(config, parts.driver.clone()),
             driver: parts.driver,
             catalogue: parts.catalogue,
             folders: parts.folders,
             memory: MemoryGauge::default(),
+            refusals: Arc::default(),
             background: parts.background,
             tasks: TaskTracker::new(),
             live: AtomicUsize::new(0),

@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 20] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -34,6 +34,11 @@ const NEEDS: [Need; 17] = [
         is_met: || Path::new("/usr/sbin/nft").exists(),
     },
     Need {
+        package: "passt",
+        purpose: "pasta, the network of functions of an ordinary user's server",
+        is_met: || tools::has("pasta"),
+    },
+    Need {
         package: "iproute2",
         purpose: "the networks that tests play in",
         is_met: || Path::new("/usr/sbin/ip").exists() || Path::new("/sbin/ip").exists(),
@@ -45,6 +50,8 @@ const NEEDS: [Need; 17] = [
     Need { package: "cmake", purpose: LAMBDA_CLIENT, is_met: || tools::has("cmake") },
     Need { package: "g++", purpose: LAMBDA_CLIENT, is_met: || tools::has("g++") },
     Need { package: "curl", purpose: "curl, for the documents' commands", is_met: || tools::has("curl") },
+    Need { package: "openssl", purpose: "openssl, for a server with TLS", is_met: || tools::has("openssl") },
+    Need { package: "golang-go", purpose: "Go 1.19 or later, for Go functions", is_met: || tools::has("go") },
     Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
     Need {
         package: "wrk",

@@ -58,6 +58,11 @@ pub fn has(program: &str) -> bool {
     process::output_of("which", &[program]).is_some()
 }
 
+/// Whether an address can be reached and has something.
+pub fn answers(url: &str) -> bool {
+    process::output_of("curl", &["--silent", "--fail", "--location", "--max-time", "20", url]).is_some()
+}
+
 /// Whether the system's own Python can install packages.
 pub fn has_pip() -> bool {
     process::output_of("/usr/bin/python3", &["-m", "pip", "--version"]).is_some()

@@ -1,5 +1,6 @@
-//! TypeScript to JavaScript: types become blanks, so that every line and column stays where it was. Code with syntax that
-//! is more than types (`enum`, `namespace`, parameter properties) is rewritten, with a source map at its end.
+//! TypeScript to JavaScript: types become blanks, so that every line and column stays where it was, and the code says the
+//! name of its source. Code with syntax that is more than types (`enum`, `namespace`, parameter properties) is
+//! rewritten, with a source map at its end.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,6 +17,11 @@ use swc_ts_fast_strip::{ErrorCode, Mode, Options, TransformOutput, TsError, oper
 
 /// What the names of TypeScript files end with, and those of what becomes of them.
 const SUFFIXES: [(&str, &[&str]); 3] = [(".ts", &[".js"]), (".mts", &[".mjs"]), (".cts", &[".cjs"])];
+
+/// Says that some of the code has a source map, so that whoever runs it reads them.
+const HAS_MAPS: &str = ".impuls-source-maps";
+/// Where functions find their code.
+const CODE_DIR: &str = "/var/task";
 
 /// Strips every TypeScript file below the folder `from`, into the folder `to`. Problems go to standard error, as
 /// compilers write them. Declaration files and packages are left alone. With a `single` file, whose name does not say
@@ -57,7 +63,11 @@ fn strip_file(path: &Path, name: &Path, to: &Path, single: bool) -> io::Result<b
     let Some((stem, results)) = known.filter(|(stem, _)| !stem.ends_with(".d")) else { return Ok(true) };
     let source = fs::read_to_string(path)?;
     let code = match strip(source, &text) {
-        Ok(code) => code,
+        Ok(Stripped::Blanked(code)) => format!("{code}\n//# sourceURL={CODE_DIR}/{text}\n"),
+        Ok(Stripped::Rewritten(code)) => {
+            fs::write(to.join(HAS_MAPS), "")?;
+            code
+        }
         Err(problem) => {
             let _ = writeln!(io::stderr(), "{problem}");
             return Ok(false);
@@ -72,25 +82,28 @@ fn strip_file(path: &Path, name: &Path, to: &Path, single: bool) -> io::Result<b
     Ok(true)
 }
 
+/// The JavaScript of TypeScript.
+#[derive(Debug)]
+enum Stripped {
+    /// With blanks for types.
+    Blanked(String),
+    /// With a source map.
+    Rewritten(String),
+}
+
 /// The JavaScript of TypeScript, or what is wrong with it.
-fn strip(source: String, name: &str) -> Result<String, String> {
+fn strip(source: String, name: &str) -> Result<Stripped, String> {
     match run(source.clone(), name, Mode::StripOnly) {
         Err((error, _)) if matches!(error.code, ErrorCode::UnsupportedSyntax) => {
             run(source, name, Mode::Transform).map(with_map).map_err(|(_, text)| text)
         }
-        stripped => stripped.map(|output| output.code).map_err(|(_, text)| text),
+        stripped => stripped.map(|output| Stripped::Blanked(output.code)).map_err(|(_, text)| text),
     }
 }
 
-fn with_map(output: TransformOutput) -> String {
-    let TransformOutput { code, map } = output;
-    match map {
-        Some(map) => {
-            let map = STANDARD.encode(map);
-            format!("{code}\n//# sourceMappingURL=data:application/json;base64,{map}\n")
-        }
-        None => code,
-    }
+fn with_map(TransformOutput { code, map }: TransformOutput) -> Stripped {
+    let map = STANDARD.encode(map.unwrap_or_default());
+    Stripped::Rewritten(format!("{code}\n//# sourceMappingURL=data:application/json;base64,{map}\n"))
 }
 
 fn run(source: String, name: &str, mode: Mode) -> Result<TransformOutput, (TsError, String)> {
@@ -133,7 +146,7 @@ mod tests {
     #[test]
     fn types_become_blanks() {
         let source = "interface A { x: number }\nexport const f = (a: A): number => a.x as number;\n";
-        let code = strip(source.to_owned(), "a.ts").unwrap();
+        let Stripped::Blanked(code) = strip(source.to_owned(), "a.ts").unwrap() else { panic!("rewritten") };
         assert_eq!(code.lines().count(), 2);
         assert_eq!(code.find("=> a.x"), source.find("=> a.x"));
         assert!(!code.contains("number"), "{code}");
@@ -141,7 +154,8 @@ mod tests {
 
     #[test]
     fn syntax_that_is_more_than_types_is_rewritten_with_a_map() {
-        let code = strip("enum E { A = 3 }\nexport const x: number = E.A;\n".to_owned(), "a.ts").unwrap();
+        let source = "enum E { A = 3 }\nexport const x: number = E.A;\n".to_owned();
+        let Stripped::Rewritten(code) = strip(source, "a.ts").unwrap() else { panic!("not rewritten") };
         assert!(code.contains("sourceMappingURL=data:application/json") && !code.contains("enum"), "{code}");
     }
 

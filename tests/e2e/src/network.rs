@@ -1,7 +1,7 @@
 //! A network namespace of a test's own: the ports that documents print are free in it, whatever listens on this machine.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use crate::cli::Outcome;
@@ -11,11 +11,27 @@ use crate::launch::{Launch, inherited, program};
 /// How long one pasted command may take, in seconds; the first build of Go on a machine is among them.
 const PATIENCE: &str = "180";
 
+/// The address of what is outside of a [`Network::with_outside`], and another one of the same place.
+pub const OUTSIDE: [&str; 2] = ["203.0.113.2", "203.0.113.3"];
+
 /// A network namespace with nothing but a loopback device. It is gone with the last process in it.
 pub struct Network {
     holder: Child,
     /// Closed when this process ends, in whatever way; the holder ends then.
     stdin: Option<ChildStdin>,
+}
+
+/// A network namespace that stands for everything outside of a machine, and a server in it.
+pub struct Outside {
+    _network: Network,
+    server: Child,
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.server.kill().and_then(|()| self.server.wait());
+    }
 }
 
 impl Network {
@@ -31,6 +47,44 @@ impl Network {
         let read = holder.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
         assert!(matches!(read, Some(Ok(1..))), "no network namespace could be made");
         Self { holder, stdin }
+    }
+
+    /// A new one with a link to an outside that has the addresses [`OUTSIDE`], where a program serves that prints a line
+    /// when it does. Its arguments follow.
+    #[must_use]
+    pub fn with_outside(program: &str, arguments: &[&str]) -> (Self, Outside) {
+        let (inside, outside) = (Self::new(), Self::new());
+        let peer = outside.holder.id().to_string();
+        inside.run(&["ip", "link", "add", "wan0", "type", "veth", "peer", "name", "out0", "netns", &peer]);
+        inside.run(&["ip", "addr", "add", "203.0.113.1/24", "dev", "wan0"]);
+        inside.run(&["ip", "link", "set", "wan0", "up"]);
+        for address in OUTSIDE {
+            outside.run(&["ip", "addr", "add", &format!("{address}/24"), "dev", "out0"]);
+        }
+        outside.run(&["ip", "link", "set", "out0", "up"]);
+        inside.run(&["ip", "route", "add", "default", "via", OUTSIDE[0]]);
+        let mut command = Command::new("nsenter");
+        command.arg(outside.enter()).arg(program).args(arguments).stdout(Stdio::piped());
+        let mut server = command.spawn().expect("the server outside starts");
+        let mut line = String::new();
+        let read = server.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
+        assert!(matches!(read, Some(Ok(1..))), "{program} does not serve");
+        (inside, Outside { _network: outside, server })
+    }
+
+    fn run(&self, words: &[&str]) {
+        let status = Command::new("nsenter").arg(self.enter()).args(words).status();
+        assert!(status.is_ok_and(|status| status.success()), "{words:?}");
+    }
+
+    /// As [`Network::launch`], on a machine that trusts these certificate authorities and no others.
+    #[must_use]
+    pub fn launch_trusting(&self, authorities: &Path, data: &Data) -> Launch {
+        let bundle = "/etc/ssl/certs/ca-certificates.crt";
+        let script = format!("mount --bind '{}' {bundle} && exec \"$0\" serve", authorities.display());
+        let launch = Launch::bare(data, PathBuf::from("nsenter")).argument(self.enter());
+        let launch = launch.arguments(["unshare", "--mount", "sh", "-c"]).argument(script);
+        launch.argument(program()).variable("DATA_DIR", data.folder())
     }
 
     fn enter(&self) -> String {

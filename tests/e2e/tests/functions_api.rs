@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use impuls_e2e::functions::{FUNCTIONS, merged, path};
-use impuls_e2e::{Raw, Server, Value, eventually, json, unique, zip_of};
+use impuls_e2e::{Data, Launch, Raw, Server, Value, eventually, json, unique, zip_of};
 use reqwest::Method;
 
 const ECHO: &str = "exports.handler = async (event) => ({ event });";
@@ -151,15 +151,39 @@ async fn a_change_is_checked_like_a_creation() {
 }
 
 #[tokio::test]
+async fn live_sandboxes_are_listed_with_their_figures() {
+    let server = Server::shared().await;
+    let name = server.node("exports.handler = async () => 1;").await;
+    server.call(&name, &json!(null)).await;
+    let list = server.get(&format!("{}/sandboxes", path(&name))).await.with_status(200).json();
+    assert_eq!((&list["count"], &list["items"][0]["version"]), (&json!(1), &json!(1)), "{list}");
+    let nothing = json!({"packets": 0, "lookups": 0});
+    assert_eq!((&list["items"][0]["refused"], &list["refused"]), (&nothing, &nothing), "{list}");
+    server.get(&format!("{}/sandboxes", path("nobody-has-this"))).await.with_status(404);
+}
+
+#[tokio::test]
 async fn a_network_policy_is_kept_with_the_version() {
     let server = Server::shared().await;
     let name = server.node(ECHO).await;
-    assert_eq!(server.get(&path(&name)).await.json()["network"], "off");
     let list = json!({"allow": ["api.example.com:443", "*.example.org", "10.0.0.0/8"]});
     server.put(&path(&name), &json!({"network": list})).await;
     assert_eq!(server.get(&path(&name)).await.json()["network"], list);
     server.put(&path(&name), &json!({"network": "off"})).await;
     assert_eq!(server.call(&name, &json!(1)).await, json!({"event": 1}));
+}
+
+#[tokio::test]
+async fn who_names_no_network_has_the_one_that_the_operator_chose() {
+    for default in ["off", "egress"] {
+        let server = Launch::on(&Data::new()).arguments(["--default-network", default]).start().await;
+        let name = server.node(ECHO).await;
+        assert_eq!(server.get(&path(&name)).await.json()["network"], default);
+        // What was chosen then holds, whatever else changes.
+        server.put(&path(&name), &json!({"network": "off"})).await;
+        server.put(&path(&name), &json!({"timeout_sec": 7})).await;
+        assert_eq!(server.get(&path(&name)).await.json()["network"], "off");
+    }
 }
 
 #[tokio::test]

@@ -217,7 +217,18 @@ async fn calls_of_code_that_was_never_built_say_why() {
     assert_eq!(created["status"], "error");
     let body = server.invoke(&name, &Value::Null).await.failure(500, "InitError");
     assert_eq!((&body["error_class"], &body["error"]), (&json!("BuildError"), &created["error"]["message"]));
-    assert!(body["error"].as_str().is_some_and(|text| text.contains("undefined: Handler")), "{body}");
+    let says = |body: &Value, text: &str| body.as_str().is_some_and(|message| message.contains(text));
+    assert!(says(&body["error"], "undefined: Handler"), "{body}");
+    let error = &created["error"];
+    assert!(
+        says(&error["message"], "names a function that the code's package main does not have"),
+        "{error}"
+    );
+    assert_eq!(error["file"], Value::Null, "it is no file of the user's");
+    // A program that says nothing of its contract.
+    let (_, created) =
+        go(&server, json!({"handler": "main", "code": "package main\n\nfunc main() {}\n"})).await;
+    assert!(says(&created["error"]["message"], "deploy it with the contract `program`"), "{created}");
 }
 
 #[tokio::test]

@@ -27,8 +27,8 @@ async fn types_are_stripped_and_places_kept() {
     assert_eq!(server.call(&name, &json!({"name": "you"})).await, json!({"hello": "you"}));
     let body = server.invoke(&name, &json!({})).await.failure(500, "FunctionError");
     let stack = body["stack"].as_str().unwrap_or_default();
-    // Line and column of `new Error` in the source.
-    assert!(stack.contains(":4:26)"), "{stack}");
+    // File, line and column of `new Error` in the source.
+    assert!(stack.contains("/var/task/index.ts:4:26)"), "{stack}");
 }
 
 #[tokio::test]
@@ -39,6 +39,30 @@ async fn syntax_that_is_more_than_types_is_rewritten() {
                 exports.handler = async () => [Colour.Red, new Box(3).get()];\n";
     let (name, _) = typescript(&server, "index.handler", code).await;
     assert_eq!(server.call(&name, &Value::Null).await, json!(["r", 3]));
+}
+
+#[tokio::test]
+async fn places_are_kept_where_code_had_to_be_rewritten() {
+    let server = Server::shared().await;
+    let code = "enum Colour { Red, Green }\n\n\n\
+                class Box { constructor(private readonly value: number) {} fail(): never {\n\
+                \x20 throw new Error(`no ${this.value}`);\n\
+                } }\n\
+                HANDLER = async () => new Box(Colour.Green).fail();\n";
+    for handler in ["exports.handler", "export const handler"] {
+        let (name, _) = typescript(&server, "index.handler", &code.replace("HANDLER", handler)).await;
+        let body = server.invoke(&name, &Value::Null).await.failure(500, "FunctionError");
+        let stack = body["stack"].as_str().unwrap_or_default();
+        assert!(stack.contains("index.ts:5:9)") && stack.contains("no 1"), "{handler}: {stack}");
+    }
+    // A whole program has them, too.
+    let program = code
+        .replace("HANDLER = async () =>", "")
+        .replace("Colour.Green).fail()", "Colour.Green).fail() as never");
+    let fields = json!({"name": unique("ts"), "runtime": "typescript", "handler": "main", "contract": "program", "code": program});
+    let name = server.create(&fields).await["name"].as_str().unwrap_or_default().to_owned();
+    let logs = server.invoke(&name, &Value::Null).await.logs();
+    assert!(logs.contains("main.ts:5:9)"), "{logs}");
 }
 
 #[tokio::test]

@@ -239,9 +239,9 @@ for fd in os.listdir('/proc/self/fd'):
 }
 
 #[tokio::test]
-async fn there_is_no_network() {
+async fn without_a_network_there_is_none() {
     let server = Server::shared().await;
-    let probe = Probe::node(&server, &json!({})).await;
+    let probe = Probe::node(&server, &json!({"network": "off"})).await;
     let code = "const net = require('net');
         const connect = (host, port) => new Promise((done) => {
             const socket = net.connect({ host, port, timeout: 3000 });

@@ -1,13 +1,18 @@
 //! What clients of NQRust's serverless functions send: the commands of its documents, character by character on the port
 //! that they print, and its samples.
 
-#![allow(clippy::indexing_slicing, reason = "a test that does not find what it expects panics")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that does not find what it expects panics"
+)]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use impuls_e2e::{Data, Launch, Network, Raw, Server, Value, commands, eventually, json, within};
+use impuls_e2e::{Data, Launch, Network, OUTSIDE, Raw, Server, Value, commands, eventually, json, within};
 
 const CREATE: &str = include_str!("../fixtures/seeds/nqrust-create-function.sh");
 const GET: &str = include_str!("../fixtures/seeds/nqrust-get-function-details.sh");
@@ -143,6 +148,75 @@ async fn samples_that_need_what_they_lack_say_so() {
     fails("node", node, json!({"name": "a"}), "someAsyncOperation is not defined").await;
     let request = include_str!("../fixtures/seeds/nqrust-node-http-request.js");
     fails("node", request, json!({"url": "https://127.0.0.1/"}), "ECONNREFUSED").await;
+}
+
+/// Serves "hello" over TLS, with the key and the certificate that it is given.
+const HTTPS: &str = "const fs = require('fs'); const [key, cert] = process.argv.slice(1).map((file) => fs.readFileSync(file)); \
+                     require('https').createServer({ key, cert }, (request, reply) => reply.end('hello')) \
+                     .listen(443, () => console.log('ready'));";
+
+/// A certificate that is its own authority, for the server outside.
+fn certificate(folder: &Path) -> [String; 2] {
+    let [key, certificate] = ["key.pem", "cert.pem"].map(|name| folder.join(name).display().to_string());
+    let mut command = std::process::Command::new("openssl");
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    command.args([
+        "-subj",
+        "/CN=outside",
+        "-addext",
+        &format!("subjectAltName=IP:{},IP:{}", OUTSIDE[0], OUTSIDE[1]),
+    ]);
+    let made = command.args(["-keyout", &key, "-out", &certificate]).output().expect("openssl is there");
+    assert!(made.status.success(), "{made:?}");
+    [key, certificate]
+}
+
+#[tokio::test]
+#[ignore = "needs root, ip, curl, node, openssl"]
+async fn the_https_sample_reaches_what_its_list_allows_and_nothing_else() {
+    let folder = Data::new();
+    let [key, authority] = certificate(folder.scratch());
+    let (network, _outside) = Network::with_outside("node", &["-e", HTTPS, "--", &key, &authority]);
+    let _server = network.launch_trusting(Path::new(&authority), &folder).start().await;
+    let reader = Reader { network, folder, id: String::new() };
+    let send = |method: &str, path: &str, body: &Value| {
+        let file = reader.folder.scratch().join("body.json");
+        std::fs::write(&file, body.to_string()).expect("a file");
+        let command = format!(
+            "\n\ncurl -s -X {method} -H 'Content-Type: application/json' -d @{} 'http://localhost:18080{path}'",
+            file.display()
+        );
+        reader.paste(&command)
+    };
+    let request = include_str!("../fixtures/seeds/nqrust-node-http-request.js");
+    let python = "import urllib.request\ndef handler(event):\n    with urllib.request.urlopen(event['url'], timeout=20) as reply:\n        \
+                  return {'status': reply.status, 'data': reply.read().decode()}\n";
+    // Python trusts the machine's bundle; Node has one of its own besides.
+    let trust = json!({"NODE_EXTRA_CA_CERTS": "/etc/ssl/certs/ca-certificates.crt"});
+    for (runtime, code, env_vars) in [("node", request, trust), ("python", python, json!({}))] {
+        let body = json!({"name": runtime, "runtime": runtime, "handler": "handler", "code": code, "env_vars": env_vars});
+        let id = id_of(&send("POST", "/v1/functions", &body));
+        let allowed = json!({"network": {"allow": [format!("{}:443", OUTSIDE[0])]}});
+        assert_eq!(send("PUT", &format!("/api/v1/functions/{id}"), &allowed)["network"], allowed["network"]);
+        let call = |host: &str| {
+            let event = json!({"event": {"url": format!("https://{host}/")}});
+            send("POST", &format!("/v1/functions/{id}/invoke"), &event)
+        };
+        assert_eq!(call(OUTSIDE[0])["response"], json!({"status": 200, "data": "hello"}), "{runtime}");
+        let refused = call(OUTSIDE[1]);
+        let error = refused["error"].as_str().unwrap_or_default().to_lowercase();
+        assert!(error.contains("refused"), "{runtime}: {refused}");
+    }
 }
 
 #[tokio::test]

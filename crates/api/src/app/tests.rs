@@ -1,5 +1,7 @@
 //! The router over the real embedded back ends, with a worker that never runs anything.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use axum::body::Body;
 use bytes::Bytes;
@@ -46,6 +48,10 @@ impl Worker for Idle {
         Vec::new()
     }
 
+    fn refusals(&self, _: impuls_domain::FunctionId) -> impuls_dispatch::Refusals {
+        impuls_dispatch::Refusals::default()
+    }
+
     async fn warm(&self, _: &Arc<Target>, _: usize, _: Deadline) -> usize {
         0
     }
@@ -66,6 +72,10 @@ impl Rollout for Idle {
 
     fn source_file_names(&self, _: &Revision) -> Vec<String> {
         vec!["index.js".into()]
+    }
+
+    fn announce(&self, _: &FunctionName, _: Duration) -> Box<dyn Send> {
+        Box::new(())
     }
 
     async fn build(&self, _: &FunctionName, _: &Revision, log: &BuildLog) -> Result<Built, BuildUnavailable> {

@@ -49,6 +49,8 @@ pub enum ProblemKind {
     Internal,
     /// Something that the platform needs failed and may recover.
     Unavailable,
+    /// The function's first deploy goes on.
+    Deploying,
     /// No sandbox can be had now.
     NoSandbox,
     /// The server is stopping.
@@ -92,6 +94,9 @@ impl ProblemKind {
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed"),
             Self::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The server cannot do this now")
+            }
+            Self::Deploying => {
+                (StatusCode::SERVICE_UNAVAILABLE, "deploying", "The function is still being deployed")
             }
             Self::NoSandbox => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no-sandbox", "The server has no sandbox for this call now")

@@ -115,6 +115,8 @@ fn every_refusal_of_a_call_has_its_status() {
         "network-unavailable",
         Some("this server cannot give functions a network; its operator learns from `impuls doctor` why"),
     );
+    let deploying = "function f is still being deployed; try again later";
+    check(E::Deploying("f".into()), 503, "deploying", Some(deploying));
     check(E::ShuttingDown, 503, "shutting-down", None);
     check(E::Sandbox(SandboxError::AtCapacity), 503, "no-sandbox", None);
     check(E::Sandbox(SandboxError::Protocol("x".into())), 500, "internal", None);

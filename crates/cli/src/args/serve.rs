@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use super::parsers::{duration, listen_address, path, switch};
+use super::parsers::{duration, key_value, listen_address, path, switch};
 
 /// How the server writes its own log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -18,6 +18,16 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// The network of functions that do not say which they want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultNetwork {
+    /// None but their own loopback.
+    Off,
+    /// Every public address.
+    Egress,
 }
 
 /// What `serve` takes. A field that is `None` was given neither as a flag nor in the environment; the configuration
@@ -70,6 +80,26 @@ pub struct ServeArgs {
     /// repeated, or several with commas between them.
     #[arg(long, value_name = "RANGE", env = "IMPULS_HOOK_ALLOW", value_delimiter = ',')]
     pub hook_allow: Vec<String>,
+    /// The network of new functions that do not say which they want [default: egress where this machine can give
+    /// it, else off].
+    #[arg(long, value_name = "POLICY", env = "IMPULS_DEFAULT_NETWORK")]
+    pub default_network: Option<DefaultNetwork>,
+    /// A private address or range that every function with egress may reach; may be repeated.
+    #[arg(long, value_name = "CIDR", env = "IMPULS_NETWORK_ALLOW", value_delimiter = ',')]
+    pub network_allow: Vec<String>,
+    /// A variable of every build, such as where packages come from; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = key_value)]
+    pub build_env: Vec<(String, String)>,
+    /// A host, address or range that is not public and that builds may reach, such as a registry of packages; may be
+    /// repeated.
+    #[arg(long, value_name = "HOST|CIDR", env = "IMPULS_BUILD_ALLOW", value_delimiter = ',')]
+    pub build_allow: Vec<String>,
+    /// The memory of one build, what it writes included, in MiB [default: 2048].
+    #[arg(long, value_name = "MIB", env = "IMPULS_BUILD_MEMORY", value_parser = clap::value_parser!(u32).range(64..))]
+    pub build_memory: Option<u32>,
+    /// How long one build may take, such as 10m [default: 10m].
+    #[arg(long, value_name = "TIME", env = "IMPULS_BUILD_TIMEOUT", value_parser = duration)]
+    pub build_timeout: Option<Duration>,
     /// How the server's own log is written [default: text].
     #[arg(long, value_name = "FORMAT", env = "IMPULS_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -106,7 +106,11 @@ fn update_fields(package: Package, runtime: &str) -> FunctionFields {
 }
 
 fn is_of_family(runtime: &str, family: &str) -> bool {
-    runtime.starts_with(family) || (family == "nodejs" && runtime.starts_with("node"))
+    match family {
+        "nodejs" => runtime.starts_with("node"),
+        "typescript" => runtime.starts_with("typescript") || runtime == "ts" || runtime.ends_with("-ts"),
+        _ => runtime.starts_with(family),
+    }
 }
 
 /// What was given by flags, files and the code itself.

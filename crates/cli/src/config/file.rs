@@ -1,5 +1,6 @@
 //! The configuration file.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
-use crate::args::{LogFormat, duration, listen_address};
+use crate::args::{DefaultNetwork, LogFormat, duration, listen_address};
 
 /// The configuration file (TOML): the long flags of `serve` with `_` for `-`. Unknown keys are refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -43,6 +44,12 @@ pub struct FileConfig {
     pub toolchains: Option<PathBuf>,
     /// Addresses and ranges that HTTP hooks may reach although they are not of the public network.
     pub hook_allow: Vec<String>,
+    /// The network of functions that do not say which they want: `"off"` or `"egress"`.
+    pub default_network: Option<DefaultNetwork>,
+    /// Private addresses and ranges that every function with egress may reach.
+    pub network_allow: Vec<String>,
+    /// The table `[build]`.
+    pub build: BuildTable,
     /// How the server's own log is written: `"text"` or `"json"`.
     pub log_format: Option<LogFormat>,
     /// What the server's own log has.
@@ -55,6 +62,21 @@ pub struct FileConfig {
     pub kernel: Option<PathBuf>,
     /// Accepted, without effect on the process driver.
     pub rootfs: Option<PathBuf>,
+}
+
+/// What the file says of builds: the flags `--build-…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BuildTable {
+    /// Variables of every build: where packages come from, for example.
+    pub environment: BTreeMap<String, String>,
+    /// Hosts, addresses and ranges that are not public and that builds may reach.
+    pub allow: Vec<String>,
+    /// The memory of one build, in MiB.
+    pub memory: Option<u32>,
+    /// How long one build may take, such as `"10m"`.
+    #[serde(deserialize_with = "time_span")]
+    pub timeout: Option<Duration>,
 }
 
 impl FileConfig {

@@ -222,3 +222,31 @@ fn variables_without_effect_are_named_but_never_their_values() {
     let variables: Variables = [("DB_PASSWORD".to_owned(), "secret".to_owned())].into_iter().collect();
     assert_eq!(format!("{variables:?}"), "{\"DB_PASSWORD\"}");
 }
+
+#[test]
+fn builds_are_told_by_a_table_and_by_flags() {
+    let text = "[build]\nenvironment = { A = 'file', B = 'file' }\nallow = ['a.example']\nmemory = 512\ntimeout = '5m'";
+    let args = ServeArgs {
+        build_env: vec![("B".into(), "flag".into())],
+        build_memory: Some(1024),
+        ..ServeArgs::default()
+    };
+    let builds = resolved(file(text), args).builds;
+    let variables: Vec<_> = builds.environment.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(variables, [("A", "file"), ("B", "flag")]);
+    assert_eq!((builds.allow, builds.memory_mib), (vec!["a.example".to_owned()], Some(1024)));
+    assert_eq!(builds.timeout, Some(Duration::from_secs(300)));
+    let args = ServeArgs { build_allow: vec![String::new(), "b.example".into()], ..ServeArgs::default() };
+    assert_eq!(resolved(file(text), args).builds.allow, ["b.example"]);
+    assert_eq!(resolved(FileConfig::default(), ServeArgs::default()).builds, BuildConfig::default());
+}
+
+#[test]
+fn the_default_network_is_a_word() {
+    let config =
+        resolved(file("default_network = 'off'\nnetwork_allow = ['10.0.0.0/8']"), ServeArgs::default());
+    assert_eq!(config.default_network, Some(DefaultNetwork::Off));
+    assert_eq!(config.network_allow, ["10.0.0.0/8"]);
+    assert_eq!(resolved(FileConfig::default(), ServeArgs::default()).default_network, None);
+    assert!(toml::from_str::<FileConfig>("default_network = 'on'").is_err());
+}

@@ -1,10 +1,14 @@
 //! Which language code is in, and where it begins, by the names of its files.
 
 /// Extensions and the runtimes they mean.
-const EXTENSIONS: [(&str, &str); 10] = [
+pub(super) const EXTENSIONS: [(&str, &str); 14] = [
     ("js", "nodejs"),
     ("mjs", "nodejs"),
     ("cjs", "nodejs"),
+    ("ts", "typescript"),
+    ("mts", "typescript"),
+    ("cts", "typescript"),
+    ("go", "go"),
     ("py", "python"),
     ("rb", "ruby"),
     ("php", "php"),
@@ -75,6 +79,8 @@ mod tests {
         assert_eq!(shown(single_file("hello.mjs")), "nodejs hello.handler");
         assert_eq!(shown(single_file("hello.py")), "python hello.handler");
         assert_eq!(shown(single_file("hello.rb")), "ruby hello.handler");
+        assert_eq!(shown(single_file("hello.ts")), "typescript hello.handler");
+        assert_eq!(shown(single_file("main.go")), "go main.handler");
         assert_eq!(shown(single_file("hello.txt")), "-");
         assert_eq!(shown(single_file("hello")), "-");
     }
@@ -90,6 +96,7 @@ mod tests {
         check(&["lambda_function.py"], None, "python lambda_function.lambda_handler");
         check(&["index.js", "src/app.py"], Some("src/app.run"), "python src/app.run");
         check(&["index.js"], Some("other.run"), "-");
+        check(&["package.json", "main.go"], None, "go main.handler");
         check(&["data.json"], None, "-");
     }
 }

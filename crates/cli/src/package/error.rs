@@ -3,6 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::detect::EXTENSIONS;
+
+/// Those that say which language a file is in.
+fn extensions() -> String {
+    EXTENSIONS.map(|(extension, _)| format!(".{extension}")).join(", ")
+}
+
 /// Why a path cannot be deployed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PackageError {
@@ -43,8 +50,8 @@ pub(crate) enum PackageError {
     )]
     Name(PathBuf),
     #[error(
-        "the language of {path} is not known: it is neither .js, .mjs, .cjs nor .py; give --runtime",
-        path = .0.display()
+        "the language of {path} is not known: its name ends in none of {}; give --runtime",
+        extensions(), path = .0.display()
     )]
     Extension(PathBuf),
     #[error("no index, main or app file says which language this is; give --runtime and --handler")]

@@ -33,7 +33,7 @@ impl Happened {
         let text = error.to_string();
         match error {
             DispatchError::ShuttingDown => Self::Stopping,
-            DispatchError::Throttled { .. } => Self::Throttled(text),
+            DispatchError::Throttled { .. } | DispatchError::Deploying(_) => Self::Throttled(text),
             DispatchError::Sandbox(cause) if cause.is_retryable() => Self::Throttled(text),
             DispatchError::Sandbox(_) | DispatchError::Code(_) | DispatchError::Store(_) => {
                 Self::Broken(text)

@@ -67,6 +67,11 @@ impl Part {
         Ipv4Addr::from_bits(self.first + 1)
     }
 
+    /// The last address, which is nobody's: what is named as the next hop on a way out of a yard.
+    pub(super) const fn beyond(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first + self.size() - 1)
+    }
+
     const fn size(self) -> u32 {
         1 << (32 - self.prefix)
     }

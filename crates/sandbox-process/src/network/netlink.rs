@@ -65,6 +65,13 @@ fn route_header(length: u8, scope: u8) -> Vec<u8> {
     body
 }
 
+/// Marks a next hop as one that is on the link, whatever the addresses say (`RTNH_F_ONLINK`).
+const ON_LINK: u32 = 4;
+/// Of linux/fib_rules.h.
+const TO_TABLE: u8 = 1;
+const FRA_IIFNAME: u16 = 3;
+const FRA_PRIORITY: u16 = 6;
+const FRA_TABLE: u16 = 15;
 const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
 impl Request {
@@ -128,6 +135,35 @@ impl Request {
         attribute(&mut body, libc::RTA_GATEWAY, &gateway.octets());
         attribute(&mut body, libc::RTA_OIF, &index.to_ne_bytes());
         Self { kind: libc::RTM_NEWROUTE, flags: CREATE, body }
+    }
+
+    /// In a table of its own, the route to everything: by a link on which the next hop is.
+    pub(super) fn add_exit(index: u32, beyond: Ipv4Addr, table: u32) -> Self {
+        // `rtmsg`, whose table has one byte only.
+        let scope = libc::RT_SCOPE_UNIVERSE;
+        let unspecified = libc::RT_TABLE_UNSPEC;
+        let mut body = vec![libc::AF_INET as u8, 0, 0, 0, unspecified, libc::RTPROT_STATIC, scope];
+        body.push(libc::RTN_UNICAST);
+        body.extend(ON_LINK.to_ne_bytes());
+        attribute(&mut body, libc::RTA_GATEWAY, &beyond.octets());
+        attribute(&mut body, libc::RTA_OIF, &index.to_ne_bytes());
+        attribute(&mut body, libc::RTA_TABLE, &table.to_ne_bytes());
+        Self { kind: libc::RTM_NEWROUTE, flags: CREATE, body }
+    }
+
+    /// Adds or removes the rule that what comes in on a link is led by a table.
+    pub(super) fn rule(add: bool, link: &str, table: u32, priority: u32) -> Self {
+        // `fib_rule_hdr`: family, lengths of destination and source, tos, table, two reserved, action, flags.
+        let mut body = vec![libc::AF_INET as u8, 0, 0, 0, libc::RT_TABLE_UNSPEC, 0, 0, TO_TABLE];
+        body.extend([0; 4]);
+        text(&mut body, FRA_IIFNAME, link);
+        attribute(&mut body, FRA_TABLE, &table.to_ne_bytes());
+        attribute(&mut body, FRA_PRIORITY, &priority.to_ne_bytes());
+        if add {
+            Self { kind: libc::RTM_NEWRULE, flags: CREATE, body }
+        } else {
+            Self { kind: libc::RTM_DELRULE, flags: 0, body }
+        }
     }
 }
 

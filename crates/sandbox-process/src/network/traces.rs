@@ -5,7 +5,10 @@
 
 use std::fs;
 use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::time::Duration;
 
 use super::rules::{Names, TABLE_PREFIX};
 use super::{link, nft, rules};
@@ -13,10 +16,31 @@ use super::{link, nft, rules};
 /// The file in a server's folder that lists the links on which forwarding was off before.
 const NOTE: &str = "forwarding.json";
 
+/// The tables of the machine.
+fn tables() -> io::Result<Vec<String>> {
+    nft::tables(|question| nft::ask(&question.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()))
+}
+
+/// Keeps other servers from looking and changing at the same time, as long as it is held: a name that only one socket of
+/// this machine's network can have. One that hangs is waited for no longer than two seconds.
+pub(super) fn exclusively() -> io::Result<UnixDatagram> {
+    let name = SocketAddr::from_abstract_name("impuls-forwarding")?;
+    let mut tries = 400;
+    loop {
+        match UnixDatagram::bind_addr(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {
+                tries -= 1;
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            bound => return bound,
+        }
+    }
+}
+
 fn others(own: Option<&Names>) -> io::Result<bool> {
     let is_other =
         |table: &String| table.starts_with(TABLE_PREFIX) && own.is_none_or(|own| own.table != *table);
-    Ok(nft::tables()?.iter().any(is_other))
+    Ok(tables()?.iter().any(is_other))
 }
 
 /// The links on which forwarding is off, or on only because another server of ours needs it.
@@ -42,6 +66,14 @@ pub(super) fn note(folder: &Path, links: &[String]) -> io::Result<()> {
 /// Switches off what the note of a server's folder says; nothing if there is none, if somebody else has switched
 /// forwarding on for the whole machine, or if another server needs it.
 pub(crate) fn restore(folder: &Path) -> io::Result<()> {
+    if !folder.join(NOTE).exists() {
+        return Ok(());
+    }
+    let _alone = exclusively()?;
+    switch_off(folder)
+}
+
+fn switch_off(folder: &Path) -> io::Result<()> {
     let Ok(text) = fs::read(folder.join(NOTE)) else { return Ok(()) };
     // A server that was killed while it wrote had changed nothing yet.
     let links: Vec<String> = serde_json::from_slice(&text).unwrap_or_default();
@@ -60,10 +92,11 @@ pub(crate) fn restore(folder: &Path) -> io::Result<()> {
 /// Removes what a server has made, links first: no sandbox may outlive the rules.
 pub(super) fn remove(names: &Names, folder: &Path) -> io::Result<()> {
     link::remove_all(&names.link)?;
-    if nft::tables()?.contains(&names.table) {
+    let _alone = exclusively()?;
+    if tables()?.contains(&names.table) {
         nft::run(&rules::remove(&names.table))?;
     }
-    restore(folder)
+    switch_off(folder)
 }
 
 /// Removes the links and tables of servers that are dead, as `is_dead` tells by their names. Whoever may not see
@@ -72,7 +105,7 @@ pub(crate) fn reap(is_dead: impl Fn(&str) -> bool) {
     if nft::find("nft").is_none() || !rustix::process::geteuid().is_root() {
         return;
     }
-    for table in nft::tables().unwrap_or_default() {
+    for table in tables().unwrap_or_default() {
         let Some(instance) = Names::instance_of(&table).filter(|instance| is_dead(instance)) else {
             continue;
         };

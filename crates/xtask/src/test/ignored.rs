@@ -9,6 +9,9 @@ use crate::process;
 use crate::tidy::tree;
 use crate::tools;
 
+/// Where modules of Go come from unless somebody says otherwise; not every network lets it through.
+const GO_PROXY: &str = "https://proxy.golang.org/github.com/google/uuid/@v/list";
+
 /// A test with `#[ignore = "needs …"]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignored {
@@ -43,9 +46,12 @@ impl Machine {
         note("kvm", Path::new("/dev/kvm").exists());
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
-        for program in ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go"] {
+        for program in
+            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
+        {
             note(program, tools::has(program));
         }
+        note("goproxy", tools::has("go") && tools::answers(GO_PROXY));
         note("wrk", process::output_of("which", &["wrk"]).is_some());
         Self { lacks }
     }
