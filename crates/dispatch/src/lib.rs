@@ -33,7 +33,7 @@ pub use execute::{CommandPool, ExecuteRequest, Executed, ExecutionConfig, OnOutp
 pub use hook::{HookClient, HookError, HookReply, HookRequest};
 pub use invoke::{Callee, Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
 pub use recorder::{Recorder, RecorderConfig};
-pub use sandboxes::{FunctionSandboxes, LiveSandbox, Refusals, SandboxUsage};
+pub use sandboxes::{FunctionSandboxes, LiveSandbox, Refusals, SandboxUsage, Traffic};
 pub use scheduler::Scheduler;
 pub use submit::{DeliveryOptions, Retry, SubmitRequest};
 pub use worker::{RunError, RunRequest, Target, Worker};

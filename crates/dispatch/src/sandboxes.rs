@@ -1,7 +1,7 @@
 //! Which sandboxes are alive, for whoever watches over them.
 
 use impuls_domain::{Caller, FunctionId, FunctionName, SandboxId, VersionNumber};
-pub use impuls_sandbox::{Refusals, SandboxUsage};
+pub use impuls_sandbox::{Refusals, SandboxUsage, Traffic};
 
 use crate::error::DispatchError;
 use crate::invoke::Dispatch;

@@ -13,7 +13,7 @@ use impuls_domain::{Deadline, LogLevel, Logs, SandboxId};
 use impuls_guest_protocol::FrameKind;
 use impuls_sandbox::{
     Assignment, Connection, Exit, Gone, InitFailure, InitReport, OutputSource, Refusals, Sandbox,
-    SandboxError, SandboxSpec, SandboxUsage,
+    SandboxError, SandboxSpec, SandboxUsage, Traffic,
 };
 use parking_lot::Mutex;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -130,6 +130,11 @@ impl ProcessSandbox {
         if text.is_empty() { how } else { format!("{how}: {text}") }
     }
 
+    /// What has passed over its network: nothing while it has none.
+    fn traffic(&self) -> Option<Traffic> {
+        self.attachment.lock().as_ref().map_or_else(|| Some(Traffic::default()), Attachment::traffic)
+    }
+
     fn forget(&self) {
         self.core.leave(key(self.id));
         let _gone_already = std::fs::remove_file(socket_path(&self.folder, self.id));
@@ -228,6 +233,7 @@ impl Sandbox for ProcessSandbox {
             cpu: Duration::from_nanos(usage.cpu_ns),
             memory_bytes: usage.memory_bytes,
             memory_peak_bytes: usage.memory_peak_bytes,
+            traffic: self.traffic(),
         };
         ended.or_else(|| self.core.cgroups.usage(key(self.id))).map(of)
     }

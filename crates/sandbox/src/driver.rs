@@ -57,6 +57,17 @@ pub struct SandboxUsage {
     pub memory_bytes: u64,
     /// The most memory so far, in bytes.
     pub memory_peak_bytes: u64,
+    /// What has come and gone over its network; `None` where the driver cannot tell.
+    pub traffic: Option<Traffic>,
+}
+
+/// Bytes over a network, with the headers of their packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// What the sandbox was sent.
+    pub received_bytes: u64,
+    /// What it has sent, what was refused included.
+    pub sent_bytes: u64,
 }
 
 /// What a sandbox's network policy refused since it was made.

@@ -42,12 +42,19 @@ pub struct SandboxObject {
     /// The most memory that it had, in bytes; absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_peak_bytes: Option<u64>,
+    /// Bytes that it was sent over its network; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_received_bytes: Option<u64>,
+    /// Bytes that it has sent, what was refused included; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_sent_bytes: Option<u64>,
     /// What its network policy refused.
     pub refused: RefusalsObject,
 }
 
 impl From<&LiveSandbox> for SandboxObject {
     fn from(sandbox: &LiveSandbox) -> Self {
+        let traffic = sandbox.usage.and_then(|usage| usage.traffic);
         Self {
             id: sandbox.id.as_uuid(),
             version: sandbox.version.get(),
@@ -56,6 +63,8 @@ impl From<&LiveSandbox> for SandboxObject {
             cpu_ms: sandbox.usage.map(|usage| u64::try_from(usage.cpu.as_millis()).unwrap_or(u64::MAX)),
             memory_bytes: sandbox.usage.map(|usage| usage.memory_bytes),
             memory_peak_bytes: sandbox.usage.map(|usage| usage.memory_peak_bytes),
+            network_received_bytes: traffic.map(|traffic| traffic.received_bytes),
+            network_sent_bytes: traffic.map(|traffic| traffic.sent_bytes),
             refused: sandbox.refused.into(),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use impuls_domain::NetworkPolicy;
-use impuls_sandbox::{Refusals, SandboxError};
+use impuls_sandbox::{Refusals, SandboxError, Traffic};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
@@ -17,6 +17,7 @@ use super::ground::Ground;
 use super::hand::Hand;
 use super::link::{Exit, Plan};
 use super::machine::{self, Changes};
+use super::netlink::Netlink;
 use super::refusals::Ledger;
 use super::resolver::{Client, Resolver};
 use super::rules::{self, Names};
@@ -197,6 +198,16 @@ impl Attachment {
     /// ago.
     pub(crate) fn refused(&self) -> Refusals {
         self.client.refused()
+    }
+
+    /// What has passed over the link; `None` in a yard, into which this thread cannot look.
+    pub(crate) fn traffic(&self) -> Option<Traffic> {
+        if self.plan.exit.is_some() {
+            return None;
+        }
+        // Seen from the host's end.
+        let (sent_bytes, received_bytes) = Netlink::open().ok()?.bytes(&self.plan.name).ok()?;
+        Some(Traffic { received_bytes, sent_bytes })
     }
 
     /// Takes the network away, and returns when it is gone, with all that was refused.
