@@ -7,6 +7,8 @@ mod function;
 mod invocation;
 mod logs;
 mod revision;
+mod schedule;
+mod settings;
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -21,6 +23,8 @@ pub(crate) use async_invocation::{AsyncRow, CompletionRow, async_invocation};
 pub(crate) use function::{AliasRow, FunctionRow, snapshot};
 pub(crate) use invocation::{InvocationRow, invocation};
 pub(crate) use revision::{RevisionRow, digest, version_entry};
+pub(crate) use schedule::{ScheduleRow, schedule};
+pub(crate) use settings::{SettingsRow, settings};
 
 /// A UUID as stored.
 pub(crate) type Key = [u8; 16];

@@ -257,7 +257,9 @@ const fn ends_the_process(error_type: ErrorType) -> bool {
         ErrorType::FunctionError
         | ErrorType::InitError
         | ErrorType::BadResponse
-        | ErrorType::PlatformError => false,
+        | ErrorType::PlatformError
+        | ErrorType::Cancelled
+        | ErrorType::HookError => false,
     }
 }
 

@@ -119,6 +119,7 @@ impl Server {
             versions: store.clone(),
             invocations: store.clone(),
             queue: store.clone(),
+            schedules: store.clone(),
         };
         let control = Arc::new(Control::new(stores, artifacts, Arc::new(Idle)));
         let recorder = Recorder::new(RecorderConfig::default(), store.clone());

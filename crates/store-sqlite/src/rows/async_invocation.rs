@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use impuls_domain::{AsyncInvocation, AsyncStatus, Completion, Failure, FunctionId, InvocationId, Usage};
+use impuls_domain::{
+    AsyncInvocation, AsyncStatus, Completion, Failure, FunctionId, InvocationId, Tally, Usage,
+};
 use impuls_store::StoreError;
 use sqlx::sqlite::SqliteRow;
 
 use super::invocation::failure;
+use super::settings::{SettingsRow, settings};
 use super::{Fields, Key, damaged, instant, logs, micros, saturate};
 
 /// A row of `async_invocations` as it is accepted.
@@ -19,7 +22,14 @@ pub(crate) struct AsyncRow {
     pub(crate) attempt: u32,
     pub(crate) due: i64,
     pub(crate) timeout_ms: Option<i64>,
+    pub(crate) settings: SettingsRow,
+    pub(crate) hook: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) origin: Option<Key>,
+    pub(crate) chain: u32,
+    pub(crate) tally: Tally,
     pub(crate) created_at: i64,
+    pub(crate) ready_at: i64,
     pub(crate) context: Vec<u8>,
     pub(crate) event: Vec<u8>,
 }
@@ -34,7 +44,14 @@ impl AsyncRow {
             attempt: invocation.attempt,
             due: micros(invocation.not_before),
             timeout_ms: invocation.timeout.map(|timeout| saturate(timeout.as_millis())),
+            settings: SettingsRow::from_domain(&invocation.policy, &invocation.destinations),
+            hook: invocation.hook.as_ref().map(ToString::to_string),
+            key: invocation.key.clone(),
+            origin: invocation.origin.map(|origin| *origin.as_uuid().as_bytes()),
+            chain: invocation.chain,
+            tally: invocation.tally,
             created_at: micros(invocation.created_at),
+            ready_at: micros(invocation.ready_at),
             context: invocation.context.clone(),
             event: invocation.event.clone(),
         }
@@ -57,7 +74,7 @@ impl CompletionRow {
     pub(crate) fn from_domain(completion: &Completion) -> Self {
         let usage = &completion.usage;
         Self {
-            status: completion.status().as_str(),
+            status: completion.status.as_str(),
             completed_at: micros(completion.completed_at),
             failure: completion.result.as_ref().err().cloned(),
             usage: [
@@ -82,26 +99,48 @@ pub(crate) fn async_invocation(row: &SqliteRow) -> Result<AsyncInvocation, Store
         let micros: Option<i64> = fields.plain(column)?;
         micros.map(instant).transpose().map_err(|error| damaged(column, error))
     };
+    let hook: Option<&str> = fields.plain("hook")?;
+    let origin: Option<&[u8]> = fields.plain("origin")?;
+    let origin = origin.map(uuid::Uuid::from_slice).transpose().map_err(|error| damaged("origin", error))?;
+    let settings = settings(row)?;
     Ok(AsyncInvocation {
         id: InvocationId::from_uuid(fields.uuid("id")?),
         function: FunctionId::from_uuid(fields.uuid("function")?),
         qualifier: fields.parse("qualifier")?,
+        hook: hook.map(str::parse).transpose().map_err(|error| damaged("hook", error))?,
         event: fields.plain("event")?,
         context: fields.plain("context")?,
         timeout: fields.optional_number("timeout_ms")?.map(Duration::from_millis),
+        policy: settings.policy,
+        destinations: settings.destinations,
+        key: fields.plain("idempotency_key")?,
+        origin: origin.map(InvocationId::from_uuid),
+        chain: fields.number("chain")?,
         status,
         attempt: fields.number("attempt")?,
+        tally: tally(&fields)?,
         not_before: match due {
             Some(due) => instant(due).map_err(|error| damaged("due", error))?,
             None => created_at,
         },
         created_at,
+        ready_at: fields.instant("ready_at")?,
         started_at: optional("started_at")?,
-        completion: if status.is_final() { Some(completion(&fields)?) } else { None },
+        last_failure: if status.is_final() { None } else { failure(&fields)? },
+        completion: if status.is_final() { Some(completion(&fields, status)?) } else { None },
     })
 }
 
-fn completion(fields: &Fields<'_>) -> Result<Completion, StoreError> {
+fn tally(fields: &Fields<'_>) -> Result<Tally, StoreError> {
+    Ok(Tally {
+        failures: fields.number("failures")?,
+        throttled: fields.number("throttled")?,
+        broken: fields.number("broken")?,
+        deaths: fields.number("deaths")?,
+    })
+}
+
+fn completion(fields: &Fields<'_>, status: AsyncStatus) -> Result<Completion, StoreError> {
     let lines = fields.plain::<Option<&[u8]>>("logs")?.unwrap_or_default();
     let logs = logs::decode(lines, fields.number("log_dropped")?);
     let result = match failure(fields)? {
@@ -109,6 +148,7 @@ fn completion(fields: &Fields<'_>) -> Result<Completion, StoreError> {
         None => Ok(fields.plain("result")?),
     };
     Ok(Completion {
+        status,
         result,
         logs: logs.ok_or_else(|| damaged("logs", "they cannot be decoded"))?,
         usage: Usage {
