@@ -11,7 +11,7 @@ use impuls_control::{
 };
 use impuls_domain::{
     AsyncInvocation, AsyncStatus, CodeLayout, Contract, Environment, FunctionState, Metadata, RuntimeName,
-    Scope,
+    Scope, Usage,
 };
 use impuls_ingress::Denial;
 use impuls_ingress::settings::{self, memory_mib};
@@ -337,15 +337,30 @@ struct ErrorObject {
     stack: Option<String>,
 }
 
-/// What was measured of a call. Of one call alone that is its duration; the original's other figures are null.
+/// What was measured of a call: its duration, and of one that is a process of its own what its sandbox used meanwhile.
 #[derive(Default, Serialize)]
 struct Metrics {
     /// In nanoseconds.
     duration: u128,
+    /// In nanoseconds.
     cpu_time: Option<u64>,
+    /// In bytes.
     memory_peak: Option<u64>,
     network_in: Option<u64>,
     network_out: Option<u64>,
+}
+
+impl From<&Usage> for Metrics {
+    fn from(usage: &Usage) -> Self {
+        let measured = usage.measured;
+        Self {
+            duration: usage.duration.as_nanos(),
+            cpu_time: measured.map(|measured| measured.cpu_ns),
+            memory_peak: measured.map(|measured| measured.memory_peak_bytes),
+            network_in: measured.and_then(|measured| measured.received_bytes),
+            network_out: measured.and_then(|measured| measured.sent_bytes),
+        }
+    }
 }
 
 /// What the context of a call holds.
@@ -395,10 +410,7 @@ impl From<AsyncInvocation> for InvocationObject {
                 message: failure.message.clone(),
                 stack: failure.stack.clone(),
             }),
-            metrics: completion.as_ref().map(|completion| Metrics {
-                duration: completion.usage.duration.as_nanos(),
-                ..Metrics::default()
-            }),
+            metrics: completion.as_ref().map(|completion| Metrics::from(&completion.usage)),
             logs: completion.as_ref().map(|completion| lines(&completion.logs)).unwrap_or_default(),
             attempts: invocation.attempt,
             created_at: instant(invocation.created_at),

@@ -295,6 +295,7 @@ impl Delivery {
                 timeout: invocation.timeout,
                 context: Bytes::copy_from_slice(&invocation.context),
                 keep_exchange: false,
+                measure: true,
             },
         };
         match self.dispatch.invoke(&Caller::System, request).await {

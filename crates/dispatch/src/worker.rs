@@ -40,6 +40,8 @@ pub struct RunRequest {
     pub deadline: Deadline,
     /// The same on the wall clock, in milliseconds since the Unix epoch, for the function to read.
     pub deadline_unix_ms: u64,
+    /// Whether to measure what it uses; see [`InvokeOptions::measure`](crate::InvokeOptions::measure).
+    pub measure: bool,
 }
 
 /// Why a worker has no outcome of a call. The function has not begun, or was not at fault.

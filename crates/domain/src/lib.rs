@@ -53,4 +53,4 @@ pub use revision::{
 };
 pub use schedule::Schedule;
 pub use state_log::{DeployStep, STATE_LOG_LIMIT, StateLog};
-pub use usage::Usage;
+pub use usage::{Measured, Usage};

@@ -47,6 +47,7 @@ fn migrations() -> Migrator {
             "async policies and schedules",
             include_str!("../migrations/0006_async_policies_and_schedules.sql"),
         ),
+        simple(7, "measured", include_str!("../migrations/0007_measured.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator

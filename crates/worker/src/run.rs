@@ -9,9 +9,10 @@ use impuls_dispatch::{
     CommandPool, Duplex, ExecuteRequest, Executed, LiveSandbox, Refusals, RunError, RunRequest, Target,
     Worker,
 };
-use impuls_domain::{Deadline, ErrorType, Failure, FunctionId, Logs, Outcome, Usage};
+use impuls_domain::{Contract, Deadline, ErrorType, Failure, FunctionId, Logs, Measured, Outcome, Usage};
 use impuls_sandbox::{
-    Call, CallError, CallErrorKind, Exit, Gone, Hold, LossReason, Lost, Reply, SandboxError, Waiting,
+    Call, CallError, CallErrorKind, Exit, Gone, Hold, LossReason, Lost, Reply, SandboxError, SandboxUsage,
+    Traffic, Waiting,
 };
 use tokio::time::Instant;
 
@@ -56,7 +57,8 @@ impl Worker for LocalWorker {
                     let timeout = deadline.remaining(request.admitted);
                     let streams = duplex.is_some();
                     let waiting = Some(waiting);
-                    let running = Running { live, waiting, deadline, timeout, begun, first, streams };
+                    let before = measured(&request, &live);
+                    let running = Running { live, waiting, deadline, timeout, begun, first, streams, before };
                     return running.finish(memory_mib, duplex).await;
                 }
                 Err(error) => {
@@ -105,7 +107,7 @@ fn without_slot(no_slot: NoSlot, memory_mib: u32) -> Result<Outcome<Bytes>, RunE
         NoSlot::Init { failure, logs, init_duration } => Ok(Outcome {
             result: Err(failure),
             logs,
-            usage: Usage { duration: Duration::ZERO, init_duration, memory_mib },
+            usage: Usage { init_duration, memory_mib, ..Usage::default() },
         }),
         NoSlot::InitTimeout => Ok(Outcome {
             result: Err(start::init_failure(&impuls_sandbox::InitFailure::DeadlineExceeded)),
@@ -146,6 +148,27 @@ struct Running {
     first: Option<FirstCall>,
     /// Whether it may send output before its end.
     streams: bool,
+    /// What the sandbox had used when it began, if it is to be measured.
+    before: Option<SandboxUsage>,
+}
+
+/// What the sandbox has used before a call that is to be measured. A handler shares its process with other calls.
+fn measured(request: &RunRequest, live: &Live) -> Option<SandboxUsage> {
+    let contract = request.target.revision.config.contract;
+    let is_a_process = matches!(contract, Contract::Program | Contract::Command);
+    if request.measure && is_a_process { live.sandbox.usage() } else { None }
+}
+
+/// What a sandbox used between two looks.
+fn between(before: &SandboxUsage, after: &SandboxUsage) -> Measured {
+    let passed =
+        |bytes: fn(Traffic) -> u64| Some(bytes(after.traffic?).saturating_sub(bytes(before.traffic?)));
+    Measured {
+        cpu_ns: u64::try_from(after.cpu.saturating_sub(before.cpu).as_nanos()).unwrap_or(u64::MAX),
+        memory_peak_bytes: after.memory_peak_bytes,
+        received_bytes: passed(|traffic| traffic.received_bytes),
+        sent_bytes: passed(|traffic| traffic.sent_bytes),
+    }
 }
 
 impl Running {
@@ -176,7 +199,9 @@ impl Running {
         if result.as_ref().is_err_and(|failure| ends_the_process(failure.error_type)) {
             logs = joined(logs, self.live.sandbox.take_loose_logs());
         }
-        Ok(Outcome { result, logs, usage: Usage { duration, init_duration, memory_mib } })
+        let after = self.before.and_then(|_| self.live.sandbox.usage());
+        let measured = self.before.as_ref().zip(after.as_ref()).map(|(before, after)| between(before, after));
+        Ok(Outcome { result, logs, usage: Usage { duration, init_duration, memory_mib, measured } })
     }
 
     /// The connection ended before the call did, nearly always because the process did. One that still runs has
@@ -236,6 +261,7 @@ impl Drop for Running {
             begun: self.begun,
             first: None,
             streams: false,
+            before: None,
         };
         let context = self.live.pool.context.clone();
         let task = async move {

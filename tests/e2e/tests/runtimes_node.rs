@@ -1,7 +1,5 @@
 //! Node.js functions: contracts, forms of handlers, context, environment, logs.
 
-#![expect(clippy::expect_used, reason = "a helper of a test, which ends by panicking")]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

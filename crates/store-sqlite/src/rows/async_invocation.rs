@@ -65,6 +65,7 @@ pub(crate) struct CompletionRow {
     pub(crate) completed_at: i64,
     pub(crate) failure: Option<Failure>,
     pub(crate) usage: [i64; 3],
+    pub(crate) measured: Option<String>,
     pub(crate) log_dropped: i64,
     pub(crate) logs: Option<Vec<u8>>,
     pub(crate) result: Option<Vec<u8>>,
@@ -82,6 +83,8 @@ impl CompletionRow {
                 saturate(usage.init_duration.as_nanos()),
                 i64::from(usage.memory_mib),
             ],
+            // A structure of numbers.
+            measured: usage.measured.and_then(|measured| serde_json::to_string(&measured).ok()),
             log_dropped: saturate(completion.logs.dropped_bytes()),
             logs: logs::encode(&completion.logs),
             result: completion.result.as_ref().ok().cloned(),
@@ -155,6 +158,10 @@ fn completion(fields: &Fields<'_>, status: AsyncStatus) -> Result<Completion, St
             duration: Duration::from_nanos(fields.number("duration_ns")?),
             init_duration: Duration::from_nanos(fields.number("init_duration_ns")?),
             memory_mib: fields.number("memory_mib")?,
+            measured: match fields.plain::<Option<&str>>("measured")? {
+                Some(text) => Some(serde_json::from_str(text).map_err(|error| damaged("measured", error))?),
+                None => None,
+            },
         },
         completed_at: fields.instant("completed_at")?,
     })

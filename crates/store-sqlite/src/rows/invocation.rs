@@ -68,6 +68,7 @@ pub(crate) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
             duration: Duration::from_nanos(fields.number("duration_ns")?),
             init_duration: Duration::from_nanos(fields.number("init_duration_ns")?),
             memory_mib: fields.number("memory_mib")?,
+            measured: None,
         },
         started_at: fields.instant("started_at")?,
     })

@@ -144,7 +144,7 @@ async fn renew(connection: &mut SqliteConnection, attempts: &[Attempt], lease: i
 
 const END: &str = "UPDATE async_invocations SET status = ?, due = NULL, completed_at = ?, error_type = ?, \
      error_class = ?, error_message = ?, error_stack = ?, duration_ns = ?, init_duration_ns = ?, memory_mib = ?, \
-     log_dropped = ?, logs = ?, result = ?";
+     measured = ?, log_dropped = ?, logs = ?, result = ?";
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
@@ -162,6 +162,7 @@ fn end<'q>(statement: &'q str, row: &'q CompletionRow) -> Query<'q> {
         .bind(duration)
         .bind(init_duration)
         .bind(memory)
+        .bind(row.measured.as_ref())
         .bind(row.log_dropped)
         .bind(row.logs.as_ref())
         .bind(row.result.as_ref())

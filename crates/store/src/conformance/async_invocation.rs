@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use impuls_domain::{
     AsyncInvocation, AsyncSettings, AsyncStatus, Completion, Destination, Destinations, ErrorType, Failure,
-    FunctionId, InvocationId, LogLevel, Logs, Outcome, Qualifier, RetryChange, RetryPolicy, Tally, Usage,
+    FunctionId, InvocationId, LogLevel, Logs, Measured, Outcome, Qualifier, RetryChange, RetryPolicy, Tally,
+    Usage,
 };
 use time::OffsetDateTime;
 
@@ -49,8 +50,11 @@ pub(super) fn queued(function: FunctionId) -> AsyncInvocation {
 fn completion(result: Result<Vec<u8>, Failure>) -> Completion {
     let mut logs = Logs::default();
     logs.push(LogLevel::Warn, "line");
+    let measured =
+        Measured { cpu_ns: 1 << 40, memory_peak_bytes: 5, received_bytes: Some(0), sent_bytes: None };
+    let measured = result.is_ok().then_some(measured);
     let usage =
-        Usage { duration: Duration::from_nanos(1_234_567), init_duration: Duration::ZERO, memory_mib: 128 };
+        Usage { duration: Duration::from_nanos(1_234_567), memory_mib: 128, measured, ..Usage::default() };
     Completion::of(Outcome { result, logs, usage }, &RetryPolicy::FINAL, at(9))
 }
 

@@ -162,6 +162,7 @@ pub fn invocation(function: &Function, micros: i64) -> Invocation {
             duration: Duration::from_micros(1_234),
             init_duration: Duration::from_micros(56),
             memory_mib: 128,
+            measured: None,
         },
         started_at: at(micros),
     }
