@@ -1,6 +1,7 @@
 //! `/invoke` and `/invocations`: calls that are accepted now and looked up later.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -15,11 +16,10 @@ use impuls_domain::{AsyncStatus, Qualifier, RetryPolicy};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::duration::Timeout;
 use crate::errors::Refusal;
 use crate::functions::{id, limit};
 use crate::router::{Authenticated, PathText, State};
-use crate::wire::{Accepted, Envelope, InvocationObject, InvokeBody, instant, status};
+use crate::wire::{Accepted, Envelope, InvocationObject, InvokeBody, instant, status, timeout_ms};
 
 /// The most bytes of a body: the largest event, and room for headers.
 const BODY_LIMIT: usize = PAYLOAD_LIMIT + 256 * 1024;
@@ -41,7 +41,7 @@ pub(crate) async fn invoke(
     }
     let function = id(&body.function_id)?;
     let event = body.payload.map_or_else(|| Bytes::from_static(b"null"), text);
-    let timeout = body.timeout.as_ref().map(Timeout::duration).transpose().map_err(Refusal::invalid)?;
+    let timeout = body.timeout.as_ref().map(timeout_ms).transpose()?.map(Duration::from_millis);
     let context = serde_json::json!({ "headers": body.headers.unwrap_or_default() }).to_string();
     if context.len() > HEADERS_LIMIT {
         return Err(Refusal::invalid(format_args!("headers have more than {HEADERS_LIMIT} bytes")));

@@ -1,7 +1,6 @@
 //! The dialect's shapes.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -176,7 +175,6 @@ fn limits(
             _ => Err(Refusal::invalid(format_args!("{field} must be positive"))),
         },
     };
-    let timeout = timeout.map(Timeout::duration).transpose().map_err(Refusal::invalid)?;
     let memory = positive("memory_mb", memory_mb)?;
     Ok(LimitSettings {
         timeout_ms: timeout.map(timeout_ms).transpose()?,
@@ -186,13 +184,14 @@ fn limits(
     })
 }
 
-/// Whoever writes a number of seconds has to be told that it is nanoseconds.
-fn timeout_ms(asked: Duration) -> Result<u64, Denial> {
-    settings::timeout_ms("timeout", asked).map_err(|denial| {
+/// A timeout in milliseconds. Whoever writes a number of seconds has to be told that it is nanoseconds.
+pub(crate) fn timeout_ms(asked: &Timeout) -> Result<u64, Refusal> {
+    let asked = asked.duration().map_err(Refusal::invalid)?;
+    Ok(settings::timeout_ms("timeout", asked).map_err(|denial| {
         let message =
             format!("{}; a number is nanoseconds, a text such as \"30s\" has its unit", denial.message);
         Denial { message, ..denial }
-    })
+    })?)
 }
 
 /// A function.

@@ -225,6 +225,9 @@ async fn bad_requests_are_refused_in_the_dialects_shape() {
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
     refused(server.get(&format!("/invocations/{unknown}")).await, 404, "NOT_FOUND");
     refused(server.post("/invoke", &json!({"function_id": unknown, "payload": 1})).await, 404, "NOT_FOUND");
+    let call = json!({"function_id": unknown, "payload": 1, "timeout": 30});
+    let error = refused(server.post("/invoke", &call).await, 400, "VALIDATION_ERROR");
+    assert!(error.contains("timeout: 30ns is not possible"), "{error}");
 }
 
 #[tokio::test]
