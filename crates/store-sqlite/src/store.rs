@@ -18,9 +18,11 @@ use time::OffsetDateTime;
 
 use crate::error::SqliteError;
 use crate::read;
-use crate::rows::{AliasRow, AsyncRow, CompletionRow, FunctionRow, InvocationRow, RevisionRow, micros};
 use crate::schema;
 use crate::writer::{AsyncWork, ClaimRow, Work, Writer};
+use impuls_store::rows::{
+    AliasRow, AsyncRow, CompletionRow, FunctionRow, InvocationRow, RevisionRow, micros,
+};
 
 /// Connections that read at once; a reader more waits.
 const READERS: u32 = 3;

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use self::async_invocations::{AsyncWork, ClaimRow};
 
 use crate::error::{SqliteError, query_failed};
-use crate::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
+use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
 
 /// Requests that may wait; a caller more waits for room.
 const QUEUE: usize = 256;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use sqlx::SqliteConnection;
 
 use super::Refusal;
-use crate::rows::{InvocationRow, Key};
+use impuls_store::rows::{InvocationRow, Key};
 
 type Query = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 

@@ -6,7 +6,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::{Refusal, Work, append, async_invocations};
 use crate::error::{is_foreign_key_violation, is_unique_violation};
-use crate::rows::{AliasRow, FunctionRow, Key, RevisionRow};
+use impuls_store::rows::{AliasRow, FunctionRow, Key, RevisionRow};
 
 /// Makes one change; true if there was anything to change.
 pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Result<bool, Refusal> {

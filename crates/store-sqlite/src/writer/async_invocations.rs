@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 
 use super::Refusal;
 use crate::error::is_foreign_key_violation;
-use crate::rows::{AsyncRow, CompletionRow, Key};
+use impuls_store::rows::{AsyncRow, CompletionRow, Key};
 
 /// Which attempt of which invocation.
 pub(crate) type Attempt = (Key, u32);

@@ -3,29 +3,31 @@
 use std::time::Duration;
 
 use impuls_domain::{AsyncInvocation, AsyncStatus, Completion, Failure, FunctionId, InvocationId, Usage};
-use impuls_store::StoreError;
-use sqlx::sqlite::SqliteRow;
 
 use super::invocation::failure;
-use super::{Fields, Key, damaged, instant, logs, micros, saturate};
+use super::{Columns, Fields, Key, damaged, logs, micros, saturate};
+use crate::error::StoreError;
 
 /// A row of `async_invocations` as it is accepted.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct AsyncRow {
-    pub(crate) id: Key,
-    pub(crate) function: Key,
-    pub(crate) qualifier: String,
-    pub(crate) status: &'static str,
-    pub(crate) attempt: u32,
-    pub(crate) due: i64,
-    pub(crate) timeout_ms: Option<i64>,
-    pub(crate) created_at: i64,
-    pub(crate) context: Vec<u8>,
-    pub(crate) event: Vec<u8>,
+pub struct AsyncRow {
+    pub id: Key,
+    pub function: Key,
+    pub qualifier: String,
+    pub status: &'static str,
+    pub attempt: u32,
+    pub due: i64,
+    pub timeout_ms: Option<i64>,
+    pub created_at: i64,
+    pub context: Vec<u8>,
+    pub event: Vec<u8>,
 }
 
 impl AsyncRow {
-    pub(crate) fn from_domain(invocation: &AsyncInvocation) -> Self {
+    /// The row of an invocation that is accepted.
+    #[must_use]
+    pub fn from_domain(invocation: &AsyncInvocation) -> Self {
         Self {
             id: *invocation.id.as_uuid().as_bytes(),
             function: *invocation.function.as_uuid().as_bytes(),
@@ -42,19 +44,22 @@ impl AsyncRow {
 }
 
 /// How an invocation ended, as columns.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct CompletionRow {
-    pub(crate) status: &'static str,
-    pub(crate) completed_at: i64,
-    pub(crate) failure: Option<Failure>,
-    pub(crate) usage: [i64; 3],
-    pub(crate) log_dropped: i64,
-    pub(crate) logs: Option<Vec<u8>>,
-    pub(crate) result: Option<Vec<u8>>,
+pub struct CompletionRow {
+    pub status: &'static str,
+    pub completed_at: i64,
+    pub failure: Option<Failure>,
+    pub usage: [i64; 3],
+    pub log_dropped: i64,
+    pub logs: Option<Vec<u8>>,
+    pub result: Option<Vec<u8>>,
 }
 
 impl CompletionRow {
-    pub(crate) fn from_domain(completion: &Completion) -> Self {
+    /// The columns of an end.
+    #[must_use]
+    pub fn from_domain(completion: &Completion) -> Self {
         let usage = &completion.usage;
         Self {
             status: completion.status().as_str(),
@@ -73,40 +78,33 @@ impl CompletionRow {
 }
 
 /// An invocation, from a row of `async_invocations`.
-pub(crate) fn async_invocation(row: &SqliteRow) -> Result<AsyncInvocation, StoreError> {
+pub fn async_invocation(row: &dyn Columns) -> Result<AsyncInvocation, StoreError> {
     let fields = Fields(row);
     let status = fields.one_of("status", AsyncStatus::parse)?;
     let created_at = fields.instant("created_at")?;
-    let due: Option<i64> = fields.plain("due")?;
-    let optional = |column: &str| -> Result<_, StoreError> {
-        let micros: Option<i64> = fields.plain(column)?;
-        micros.map(instant).transpose().map_err(|error| damaged(column, error))
-    };
+    let due = fields.optional_instant("due")?;
     Ok(AsyncInvocation {
         id: InvocationId::from_uuid(fields.uuid("id")?),
         function: FunctionId::from_uuid(fields.uuid("function")?),
         qualifier: fields.parse("qualifier")?,
-        event: fields.plain("event")?,
-        context: fields.plain("context")?,
+        event: fields.bytes("event")?.to_vec(),
+        context: fields.bytes("context")?.to_vec(),
         timeout: fields.optional_number("timeout_ms")?.map(Duration::from_millis),
         status,
         attempt: fields.number("attempt")?,
-        not_before: match due {
-            Some(due) => instant(due).map_err(|error| damaged("due", error))?,
-            None => created_at,
-        },
+        not_before: due.unwrap_or(created_at),
         created_at,
-        started_at: optional("started_at")?,
+        started_at: fields.optional_instant("started_at")?,
         completion: if status.is_final() { Some(completion(&fields)?) } else { None },
     })
 }
 
 fn completion(fields: &Fields<'_>) -> Result<Completion, StoreError> {
-    let lines = fields.plain::<Option<&[u8]>>("logs")?.unwrap_or_default();
+    let lines = fields.optional_bytes("logs")?.unwrap_or_default();
     let logs = logs::decode(lines, fields.number("log_dropped")?);
     let result = match failure(fields)? {
         Some(failure) => Err(failure),
-        None => Ok(fields.plain("result")?),
+        None => Ok(fields.bytes("result")?.to_vec()),
     };
     Ok(Completion {
         result,
