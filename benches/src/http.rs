@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-/// Longer than any call that is measured takes.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Longer than any call that is measured takes, and than the first build of a Go function, which compiles the standard
+/// library.
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// No reply that is measured is larger.
 const MAX_REPLY: usize = 64 << 20;
 

@@ -65,6 +65,8 @@ pub(crate) enum RowName {
     Latency,
     /// Warm calls over 64 connections.
     Throughput,
+    /// Handlers and programs in Go.
+    Go,
     /// Memory and descriptors.
     Memory,
 }
@@ -90,6 +92,11 @@ impl Options {
     /// How long one load of one target lasts.
     pub(crate) fn load(&self) -> Duration {
         Duration::from_secs(if self.quick { 2 } else { 5 })
+    }
+
+    /// Starts of one program in one round.
+    pub(crate) fn starts(&self) -> u32 {
+        if self.quick { 200 } else { 500 }
     }
 
     /// Calls of one target in one round, one at a time.

@@ -2,6 +2,7 @@
 
 mod first;
 mod first_empty;
+mod go;
 mod latency;
 mod memory;
 mod throughput;
@@ -47,6 +48,9 @@ pub(crate) fn prepare(bench: &Bench, peers: Option<&Peers>) -> anyhow::Result<Ve
         if wants(RowName::Throughput) {
             rows.push(Box::new(throughput::Throughput::prepare(bench, peers)?));
         }
+    }
+    if wants(RowName::Go) {
+        rows.push(Box::new(go::Go::prepare(bench)?));
     }
     Ok(rows)
 }

@@ -38,7 +38,7 @@ const MOST_SETTLE: Duration = Duration::from_secs(60);
 /// What a server at rest uses at most, in cores.
 const AT_REST: f64 = 0.03;
 
-/// The languages that are measured.
+/// The interpreted languages that are measured. Go has measurements of its own: `rows/go_*.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
     Node,
@@ -166,21 +166,32 @@ impl Server {
 /// A function to create.
 pub(crate) struct Function<'a> {
     pub(crate) name: &'a str,
-    pub(crate) language: Language,
+    /// The alias of a runtime.
+    pub(crate) runtime: &'a str,
+    /// The first that the runtime has unless given.
+    pub(crate) contract: Option<&'a str>,
     pub(crate) code: &'a str,
     pub(crate) concurrency: u32,
 }
 
-impl Function<'_> {
+impl<'a> Function<'a> {
+    /// A handler with one slot in each sandbox.
+    pub(crate) fn of(language: Language, name: &'a str, code: &'a str) -> Self {
+        Self { name, runtime: language.runtime(), contract: None, code, concurrency: 1 }
+    }
+
     pub(crate) fn create(&self, connection: &mut Connection) -> anyhow::Result<()> {
         let request = json!({
             "name": self.name,
-            "runtime": self.language.runtime(),
+            "runtime": self.runtime,
+            "contract": self.contract,
             "handler": "index.handler",
             "code": self.code,
             "concurrency": self.concurrency,
         });
-        let created = connection.json("POST", "/api/v1/functions", Some(&request))?;
+        let created = connection
+            .json("POST", "/api/v1/functions", Some(&request))
+            .with_context(|| format!("cannot create {}; `impuls doctor` says what is missing", self.name))?;
         match created.get("status").and_then(Value::as_str) {
             Some("error") => bail!("function {} cannot be loaded: {created}", self.name),
             _ => Ok(()),

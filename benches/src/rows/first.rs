@@ -30,7 +30,7 @@ impl NeverRun {
             for language in Language::ALL {
                 let name = format!("first-{}-{number}", language.runtime());
                 let code = language.witness(number);
-                let function = Function { name: &name, language, code: &code, concurrency: 1 };
+                let function = Function::of(language, &name, &code);
                 function.create(&mut connection)?;
                 waiting.push((language, name));
             }

@@ -79,7 +79,7 @@ impl Latency {
 }
 
 /// Calls a target again and again; the times in microseconds.
-fn call(target: &Target, calls: u32) -> anyhow::Result<Sample> {
+pub(super) fn call(target: &Target, calls: u32) -> anyhow::Result<Sample> {
     let mut connection = Connection::open(target.address)?;
     let request = target.request();
     let mut times = Vec::with_capacity(calls as usize);

@@ -52,7 +52,7 @@ fn own_memory(bench: &Bench, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
     for number in 0..STORED {
         let language = if number % 2 == 0 { Language::Node } else { Language::Python };
         let (name, code) = (format!("stored-{number}"), language.witness(number));
-        Function { name: &name, language, code: &code, concurrency: 1 }.create(&mut connection)?;
+        Function::of(language, &name, &code).create(&mut connection)?;
     }
     drop(connection);
     server.settle()?;
@@ -99,7 +99,7 @@ impl Live {
         let names: Vec<String> = (0..=count).map(|number| format!("{name}-{number}")).collect();
         for (number, name) in (0..).zip(&names) {
             let code = language.witness(number);
-            Function { name, language, code: &code, concurrency: 1 }.create(&mut connection)?;
+            Function::of(language, name, &code).create(&mut connection)?;
         }
         let (warm_up, names) = names.split_first().context("no functions")?;
         // The first sandbox makes what all of them share, such as the process that others are forked from.

@@ -27,7 +27,8 @@ impl Impuls {
         let mut connection = server.connect()?;
         for language in Language::ALL {
             let (name, code) = (echo_name(language), language.echo());
-            Function { name: &name, language, code: &code, concurrency }.create(&mut connection)?;
+            let function = Function { concurrency, ..Function::of(language, &name, &code) };
+            function.create(&mut connection)?;
         }
         Ok(Self { server })
     }

@@ -9,7 +9,9 @@ use impuls_control::Control;
 use impuls_dispatch::Dispatch;
 use tokio::time::Instant;
 
-use crate::routes::{aliases, function_url, functions, logs, server, versions};
+use crate::routes::{
+    aliases, automation, function_url, functions, invocations, logs, sandboxes, server, versions,
+};
 use crate::upload::UploadRoom;
 use crate::wire::server::RuntimeInfo;
 
@@ -66,6 +68,8 @@ pub fn router(app: App) -> Router {
                 .delete(aliases::delete_alias),
         )
         .route("/api/v1/functions/{name}/logs", get(logs::list_invocations))
+        .route("/api/v1/functions/{name}/sandboxes", get(sandboxes::list_sandboxes))
+        .merge(queue())
         // A name may have a colon and a qualifier, which the handler takes apart.
         .route("/fn/{name}", any(function_url::call))
         .route("/fn/{name}/", any(function_url::call))
@@ -75,6 +79,31 @@ pub fn router(app: App) -> Router {
         // Bodies are read by `upload::read`, which has bounds of its own.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
+}
+
+/// Asynchronous invocations, their settings, and schedules.
+fn queue() -> Router<App> {
+    Router::new()
+        .route(
+            "/api/v1/functions/{name}/invocations",
+            get(invocations::list_of_function).post(invocations::submit),
+        )
+        .route("/api/v1/functions/{name}/invocations/redrive", post(invocations::redrive_all))
+        .route("/api/v1/invocations", get(invocations::list_invocations))
+        .route("/api/v1/invocations/{id}", get(invocations::get_invocation).delete(invocations::cancel))
+        .route("/api/v1/invocations/{id}/redrive", post(invocations::redrive))
+        .route(
+            "/api/v1/functions/{name}/async",
+            get(automation::get_settings).put(automation::put_settings).delete(automation::reset_settings),
+        )
+        .route(
+            "/api/v1/functions/{name}/schedules",
+            get(automation::list_schedules).post(automation::create_schedule),
+        )
+        .route(
+            "/api/v1/functions/{name}/schedules/{schedule}",
+            get(automation::get_schedule).put(automation::put_schedule).delete(automation::delete_schedule),
+        )
 }
 
 #[cfg(test)]

@@ -83,7 +83,9 @@ const fn failure_status(failure: &Failure) -> StatusCode {
         | ErrorType::OutOfMemory
         | ErrorType::Exited
         | ErrorType::BadResponse
-        | ErrorType::PlatformError => StatusCode::INTERNAL_SERVER_ERROR,
+        | ErrorType::PlatformError
+        | ErrorType::Cancelled
+        | ErrorType::HookError => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod invoke;
 pub mod openapi;
 pub mod problem;
 mod routes;
+mod span;
 mod streamed;
 pub mod upload;
 pub mod wire;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
 use crate::problem::{ProblemBody, ProblemReply};
-use crate::routes::{aliases, functions, logs, server, versions};
+use crate::routes::{aliases, automation, functions, invocations, logs, sandboxes, server, versions};
 use crate::wire::invocation::InvokeReply;
 
 /// How to invoke.
@@ -118,6 +118,22 @@ fn post_function_url() {}
         aliases::put_alias,
         aliases::delete_alias,
         logs::list_invocations,
+        invocations::submit,
+        invocations::list_invocations,
+        invocations::list_of_function,
+        invocations::get_invocation,
+        invocations::cancel,
+        invocations::redrive,
+        invocations::redrive_all,
+        automation::get_settings,
+        automation::put_settings,
+        automation::reset_settings,
+        automation::list_schedules,
+        automation::create_schedule,
+        automation::get_schedule,
+        automation::put_schedule,
+        automation::delete_schedule,
+        sandboxes::list_sandboxes,
     ),
     components(schemas(ProblemBody), responses(ProblemReply))
 )]

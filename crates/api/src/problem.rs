@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use impuls_control::ControlError;
 use impuls_dispatch::DispatchError;
-use impuls_domain::{Qualifier, QualifierError};
+use impuls_domain::{LimitError, Qualifier, QualifierError};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -191,18 +191,16 @@ impl From<ControlError> for Problem {
             E::VersionNotFound { .. } => Self::new(ProblemKind::VersionNotFound, text),
             E::AliasNotFound { .. } => Self::new(ProblemKind::AliasNotFound, text),
             E::InvocationNotFound(_) => Self::new(ProblemKind::InvocationNotFound, text),
+            E::ScheduleNotFound { .. } => Self::new(ProblemKind::ScheduleNotFound, text),
+            E::ScheduleExists { .. } | E::TooManySchedules(_) => Self::new(ProblemKind::ScheduleTaken, text),
+            E::Cadence(_) => Self::new(ProblemKind::InvalidRequest, text),
+            E::ScheduledEvent => Self::new(ProblemKind::TooLarge, text),
             E::NameTaken(_) => Self::new(ProblemKind::NameTaken, text),
             E::NothingToRollBack(_) => Self::new(ProblemKind::NothingToRollBack, text),
             E::Contended(_) => Self::new(ProblemKind::Contended, text).retry_after(RETRY),
             E::Runtime(_) => Self::new(ProblemKind::RuntimeUnavailable, format!("runtime: {text}")),
             E::NameFixed(_) => Self::invalid("name", text),
-            E::Limit(refusal) => {
-                let (value, min, max) = (refusal.value, refusal.min, refusal.max);
-                Self::invalid(
-                    refusal.field,
-                    format_args!("{value} is not possible; {min} to {max} are allowed"),
-                )
-            }
+            E::Limit(refusal) => limit(refusal),
             E::Description(_) => Self::invalid("description", text),
             E::NoCommand => Self::invalid("command", text),
             E::CodeEmpty => Self::invalid("code", text),
@@ -233,6 +231,10 @@ impl From<DispatchError> for Problem {
             E::QualifierNotFound { qualifier: Qualifier::Latest | Qualifier::Version(_), .. } => {
                 Self::new(ProblemKind::VersionNotFound, text)
             }
+            E::InvocationNotFound(_) => Self::new(ProblemKind::InvocationNotFound, text),
+            E::KeyTaken(_) => Self::new(ProblemKind::KeyTaken, text),
+            E::Settled { .. } => Self::new(ProblemKind::Settled, text),
+            E::Limit(refusal) => limit(refusal),
             E::Throttled { retry_after } => Self::new(ProblemKind::Throttled, text).retry_after(*retry_after),
             E::Deploying(_) => Self::new(ProblemKind::Deploying, text).retry_after(RETRY),
             E::ShuttingDown => Self::platform(ProblemKind::ShuttingDown, &error),
@@ -246,6 +248,11 @@ impl From<DispatchError> for Problem {
             E::Sandbox(_) | E::Code(_) | E::Store(_) => unable(error.is_retryable(), &error),
         }
     }
+}
+
+fn limit(refusal: &LimitError) -> Problem {
+    let (value, min, max) = (refusal.value, refusal.min, refusal.max);
+    Problem::invalid(refusal.field, format_args!("{value} is not possible; {min} to {max} are allowed"))
 }
 
 fn unable(retryable: bool, error: &(dyn Error + 'static)) -> Problem {

@@ -5,10 +5,13 @@
 //! posted again.
 
 pub mod alias;
+pub mod automation;
 pub mod function;
 pub mod invocation;
 pub mod network;
+pub mod queued;
 pub mod request;
+pub mod sandbox;
 pub mod server;
 
 use time::OffsetDateTime;

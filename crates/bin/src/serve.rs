@@ -11,8 +11,9 @@ use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
 use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
 use impuls_cli::ServeConfig;
 use impuls_control::{Control, Stores};
-use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig};
-use impuls_domain::Contract;
+use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig, Scheduler};
+use impuls_domain::{Cidr, Contract};
+use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
 use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::ProcessDriver;
@@ -96,6 +97,7 @@ fn raise_descriptor_limit() {
 
 async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let stop = Stop::install()?;
+    let hooks = hooks(&config)?;
     let data = data_dir(&config)?;
     let _lock = lock(&data)?;
     let mut listeners = fronts::bind(&config.listen).await?;
@@ -107,13 +109,15 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let driver = start_driver(&config, &data).await?;
     let server = Server::assemble(&config, &data, store, catalogue, driver)?;
     server.load_functions().await?;
-    let delivery = Delivery::new(DeliveryConfig::default(), server.dispatch.clone());
+    let delivery = server.delivery(hooks);
     let recovered = delivery.recover().await.context("cannot read the asynchronous invocations")?;
     if recovered > 0 {
         tracing::info!(recovered, "invocations that an earlier server was running are delivered again");
     }
     let (stop_delivery, stopped) = watch::channel(false);
-    let delivering = tokio::spawn(delivery.run(stopped));
+    let scheduler = Scheduler::new(server.dispatch.clone(), Arc::new(server.store.clone()));
+    let scheduling = tokio::spawn(scheduler.run(stopped.clone()));
+    let delivering = tokio::spawn(delivery.clone().run(stopped));
     let (close, closing) = watch::channel(false);
     let threads = Arc::new(Fronts::start(&server.front, &closing)?);
     announce(&listeners, &data)?;
@@ -145,16 +149,29 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         tracing::warn!(calls = server.dispatch.in_flight(), "calls in flight are cut off");
     }
     close.send_replace(true);
-    // What has ended is stored; what was cut off is delivered by the next server.
+    // What has ended is stored; what was cut off is given back for the next server.
+    let _ended = scheduling.await;
     let patience = if drained { DELIVERY_SHUTDOWN } else { Duration::ZERO };
-    if tokio::time::timeout(patience, delivering).await.is_err() && drained {
-        tracing::warn!("some ends of asynchronous invocations are not stored; they will run again");
+    if tokio::time::timeout(patience, delivering).await.is_err() {
+        let given = delivery.give_back().await.context("cannot give asynchronous invocations back")?;
+        tracing::warn!(given, "asynchronous invocations are cut off; the next server runs them again");
     }
     server.stop().await?;
     if drained && let Some(threads) = Arc::into_inner(threads) {
         threads.end(CONNECTION_SHUTDOWN).await;
     }
     Ok(())
+}
+
+/// The way out for what is told over HTTP.
+fn hooks(config: &ServeConfig) -> anyhow::Result<Arc<OutgoingClient>> {
+    let range = |text: &String| -> anyhow::Result<Cidr> {
+        text.parse().with_context(|| {
+            format!("--hook-allow {text}: an address or a range is wanted, such as 10.0.0.0/8")
+        })
+    };
+    let allow = config.hook_allow.iter().map(range).collect::<anyhow::Result<_>>()?;
+    Ok(Arc::new(OutgoingClient::new(Gate { allow })))
 }
 
 fn data_dir(config: &ServeConfig) -> anyhow::Result<PathBuf> {
@@ -258,6 +275,7 @@ impl Server {
             versions: shared.clone(),
             invocations: shared.clone(),
             queue: shared.clone(),
+            schedules: shared.clone(),
         };
         let rollout = LocalRollout {
             catalogue: catalogue.clone(),
@@ -281,6 +299,11 @@ impl Server {
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
         Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front })
+    }
+
+    fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {
+        let store = Arc::new(self.store.clone());
+        Delivery::new(DeliveryConfig::default(), self.dispatch.clone(), store, hooks)
     }
 
     /// Makes every stored function callable.

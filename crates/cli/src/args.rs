@@ -5,6 +5,7 @@
 
 mod client;
 mod parsers;
+mod queued;
 mod serve;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ pub use client::{
     LogsArgs, RollbackArgs, Settings,
 };
 pub(crate) use parsers::{duration, listen_address};
+pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs};
 
 /// The server's address when none is given.
@@ -80,6 +82,12 @@ pub enum ClientCommand {
     Get(FunctionArgs),
     /// Run a function and print its result.
     Invoke(InvokeArgs),
+    /// Look after asynchronous calls: list, get, cancel, drive again.
+    #[command(subcommand)]
+    Invocations(InvocationsCommand),
+    /// Have functions called at certain times.
+    #[command(subcommand)]
+    Schedules(SchedulesCommand),
     /// Show past invocations and what they wrote.
     Logs(LogsArgs),
     /// Manage names that point at versions.

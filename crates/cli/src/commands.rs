@@ -5,6 +5,8 @@ mod deploy;
 mod invoke;
 mod logs;
 mod pages;
+mod queued;
+mod schedules;
 mod show;
 
 use clap_complete::Shell;
@@ -18,6 +20,8 @@ pub(crate) use alias::alias;
 pub(crate) use deploy::deploy;
 pub(crate) use invoke::invoke;
 pub(crate) use logs::logs;
+pub(crate) use queued::invocations;
+pub(crate) use schedules::schedules;
 pub(crate) use show::{get, list, runtimes, versions};
 
 /// `rollback`.

@@ -54,6 +54,8 @@ pub struct ServeConfig {
     pub prewarm: Option<u32>,
     /// A folder of language toolchains; `None` is the folder `toolchains` of the data folder.
     pub toolchains: Option<PathBuf>,
+    /// Addresses and ranges that HTTP hooks may reach although they are not of the public network. Default none.
+    pub hook_allow: Vec<String>,
     /// The network of functions that do not say which they want; `None` is egress where this machine can give it.
     pub default_network: Option<DefaultNetwork>,
     /// Private addresses and ranges that every function with egress may reach. As they were written.
@@ -178,6 +180,7 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             memory_mib: args.build_memory.or(file.build.memory),
             timeout: args.build_timeout.or(file.build.timeout),
         },
+        hook_allow: list(args.hook_allow, file.hook_allow),
         log_format: args.log_format.or(file.log_format).unwrap_or_default(),
         log_level: text([args.log_level, variables.log_level(), file.log_level])
             .unwrap_or_else(|| "info".to_owned()),

@@ -50,6 +50,10 @@ pub(crate) enum CliError {
     Output(#[source] io::Error),
     #[error("cannot start")]
     Start(#[source] io::Error),
+    #[error("--every takes whole seconds, such as 30s or 1h")]
+    Interval,
+    #[error("--data of a schedule is no JSON")]
+    Event(#[source] serde_json::Error),
     #[error("nothing is deleted without an answer; give --yes where nobody can be asked")]
     Unconfirmed,
 }
@@ -59,7 +63,12 @@ impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => client_exit(error),
-            Self::Package(_) | Self::Read { .. } | Self::Input(_) | Self::Unconfirmed => Exit::Usage,
+            Self::Package(_)
+            | Self::Read { .. }
+            | Self::Input(_)
+            | Self::Interval
+            | Self::Event(_)
+            | Self::Unconfirmed => Exit::Usage,
             // The reader of a pipe has seen enough: `impuls list | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
             Self::Output(_) | Self::Start(_) => Exit::Usage,

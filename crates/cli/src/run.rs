@@ -47,6 +47,8 @@ async fn dispatch(command: ClientCommand, globals: &Globals, output: &mut Output
         ClientCommand::List(args) => commands::list(&client, &args, output).await,
         ClientCommand::Get(args) => commands::get(&client, &args.name, output).await,
         ClientCommand::Invoke(args) => commands::invoke(&client, &args, output).await,
+        ClientCommand::Invocations(command) => commands::invocations(&client, command, output).await,
+        ClientCommand::Schedules(command) => commands::schedules(&client, command, output).await,
         ClientCommand::Logs(args) => commands::logs(&client, &args, output).await,
         ClientCommand::Alias(command) => commands::alias(&client, command, output).await,
         ClientCommand::Rollback(args) => commands::rollback(&client, &args, output).await,

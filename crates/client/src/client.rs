@@ -44,6 +44,8 @@ pub(crate) struct Content {
     pub(crate) body: Option<(&'static str, Bytes)>,
     /// What kinds of reply are understood, if it matters.
     pub(crate) accept: Option<&'static str>,
+    /// A header of its own.
+    pub(crate) header: Option<(&'static str, String)>,
     /// No bound on the time until the reply: the server's own deadline decides.
     pub(crate) patient: bool,
 }
@@ -122,6 +124,9 @@ impl Client {
         }
         if let Some(kinds) = content.accept {
             request = request.header(http::header::ACCEPT, kinds);
+        }
+        if let Some((name, value)) = content.header {
+            request = request.header(name, value);
         }
         if !content.patient {
             request = request.timeout(PLAIN_CALL);

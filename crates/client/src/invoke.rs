@@ -84,7 +84,7 @@ impl Client {
         self.send(
             Method::POST,
             &below(name, &["invoke"]),
-            Content { query, body, patient: true, accept: None },
+            Content { query, body, patient: true, ..Content::default() },
         )
         .await
     }

@@ -12,6 +12,7 @@ mod error;
 mod functions;
 mod invoke;
 mod observe;
+mod queued;
 pub mod wire;
 
 pub use client::{Client, Reply};
@@ -19,3 +20,4 @@ pub use error::{ClientError, Problem};
 pub use functions::ListQuery;
 pub use invoke::RawReply;
 pub use observe::LogsQuery;
+pub use queued::{QueuedQuery, SubmitOptions};

@@ -6,11 +6,13 @@
 mod function;
 mod invocation;
 mod network;
+mod queued;
 mod rollout;
 mod server;
 
 pub use function::{Deleted, Function, FunctionFields, FunctionList, LoadError};
 pub use invocation::{Envelope, InvocationError, InvocationRecord, LogList};
 pub use network::Network;
+pub use queued::{QueuedInvocation, QueuedList, Redriven, Schedule, ScheduleFields, ScheduleList};
 pub use rollout::{Alias, AliasFields, AliasList, AliasTarget, VersionList};
 pub use server::{Health, Runtime, RuntimeList};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use impuls_artifacts::ArtifactStore;
 use impuls_domain::{Caller, NetworkPolicy, RuntimeName};
 use impuls_store::{
-    AsyncInvocationStore, FunctionKey, FunctionSnapshot, FunctionStore, InvocationStore, VersionStore,
+    AsyncInvocationStore, FunctionKey, FunctionSnapshot, FunctionStore, InvocationStore, ScheduleStore,
+    VersionStore,
 };
 use time::OffsetDateTime;
 
@@ -26,6 +27,8 @@ pub struct Stores {
     pub invocations: Arc<dyn InvocationStore>,
     /// Asynchronous invocations.
     pub queue: Arc<dyn AsyncInvocationStore>,
+    /// Schedules.
+    pub schedules: Arc<dyn ScheduleStore>,
 }
 
 /// Every use case on functions, versions and aliases. Deploys of one function through one `Control` run one after

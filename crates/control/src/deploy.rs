@@ -343,9 +343,10 @@ fn refusal(error: StoreError, name: &FunctionName) -> ControlError {
     match error {
         StoreError::NameTaken => ControlError::NameTaken(name.clone()),
         StoreError::NotFound => ControlError::FunctionNotFound(name.to_string()),
-        other @ (StoreError::Conflict | StoreError::Backend { .. } | StoreError::Damaged(_)) => {
-            ControlError::Store(other)
-        }
+        other @ (StoreError::Conflict
+        | StoreError::Full
+        | StoreError::Backend { .. }
+        | StoreError::Damaged(_)) => ControlError::Store(other),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Why a use case was refused or failed.
 
 use impuls_artifacts::{ArchiveError, ArtifactError};
-use impuls_domain::{AliasError, AliasName, FunctionName, InvocationId, LimitError, VersionNumber};
+use impuls_domain::{
+    AliasError, AliasName, CadenceError, FunctionName, InvocationId, LimitError, ScheduleName, VersionNumber,
+};
 use impuls_store::StoreError;
 
 use crate::rollout::{BuildUnavailable, RuntimeRefusal};
@@ -34,6 +36,31 @@ pub enum ControlError {
     /// No asynchronous invocation of this id, or none any more.
     #[error("invocation {0} not found")]
     InvocationNotFound(InvocationId),
+    /// The function has no such schedule.
+    #[error("function {function} has no schedule {schedule}")]
+    ScheduleNotFound {
+        /// The function.
+        function: FunctionName,
+        /// What was asked for.
+        schedule: ScheduleName,
+    },
+    /// The function has a schedule of that name.
+    #[error("function {function} already has a schedule {schedule}; PUT replaces it")]
+    ScheduleExists {
+        /// The function.
+        function: FunctionName,
+        /// Its schedule.
+        schedule: ScheduleName,
+    },
+    /// The function has as many schedules as it may have.
+    #[error("function {0} has 100 schedules, which is the most; delete one first")]
+    TooManySchedules(FunctionName),
+    /// The schedule cannot tick like this.
+    #[error(transparent)]
+    Cadence(#[from] CadenceError),
+    /// The event of a schedule is too large.
+    #[error("the event of a schedule has at most 262144 bytes")]
+    ScheduledEvent,
     /// A function of that name exists.
     #[error("function {0} already exists")]
     NameTaken(FunctionName),
@@ -112,6 +139,11 @@ impl ControlError {
             | Self::VersionNotFound { .. }
             | Self::AliasNotFound { .. }
             | Self::InvocationNotFound(_)
+            | Self::ScheduleNotFound { .. }
+            | Self::ScheduleExists { .. }
+            | Self::TooManySchedules(_)
+            | Self::Cadence(_)
+            | Self::ScheduledEvent
             | Self::NameTaken(_)
             | Self::NameFixed(_)
             | Self::NothingToRollBack(_)

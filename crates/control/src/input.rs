@@ -40,6 +40,12 @@ impl FunctionRef {
         Ok(Self(FunctionKey::Name(scope, name)))
     }
 
+    /// The function with this id.
+    #[must_use]
+    pub const fn of(id: FunctionId) -> Self {
+        Self(FunctionKey::Id(id))
+    }
+
     pub(crate) fn not_found(&self) -> ControlError {
         ControlError::FunctionNotFound(match &self.0 {
             FunctionKey::Id(id) => id.to_string(),

@@ -11,6 +11,7 @@
 //! happens even if nobody waits for it.
 
 mod alias;
+pub mod automation;
 pub mod control;
 mod deploy;
 pub mod error;
@@ -19,6 +20,7 @@ mod lock;
 mod read;
 pub mod rollout;
 
+pub use automation::{NewAsyncSettings, NewDestination, NewSchedule};
 pub use control::{Control, Stores};
 pub use error::ControlError;
 pub use input::{

@@ -170,7 +170,7 @@ impl Control {
         found.ok_or_else(missing)
     }
 
-    async fn resolve(
+    pub(crate) async fn resolve(
         &self,
         snapshot: &FunctionSnapshot,
         qualifier: &Qualifier,

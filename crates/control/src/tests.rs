@@ -107,7 +107,8 @@ async fn bench() -> Bench {
         functions: store.clone(),
         versions: store.clone(),
         invocations: store.clone(),
-        queue: store,
+        queue: store.clone(),
+        schedules: store,
     };
     let control = Arc::new(Control::new(stores, artifacts, notes.clone()));
     Bench { control, notes, _folder: folder }

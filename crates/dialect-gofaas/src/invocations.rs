@@ -1,5 +1,7 @@
 //! `/invoke` and `/invocations`: calls that are accepted now and looked up later.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -7,9 +9,9 @@ use axum::extract::{Path, Query, State as Extract};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use impuls_control::AsyncInvocationPage;
-use impuls_dispatch::{FunctionRef, InvokeOptions, SubmitRequest};
+use impuls_dispatch::{DeliveryOptions, FunctionRef, InvokeOptions, Retry, SubmitRequest};
 use impuls_domain::limits::PAYLOAD_LIMIT;
-use impuls_domain::{AsyncStatus, Qualifier};
+use impuls_domain::{AsyncStatus, Qualifier, RetryPolicy};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -49,6 +51,8 @@ pub(crate) async fn invoke(
         qualifier: Qualifier::Latest,
         event,
         options: InvokeOptions { timeout, context: context.into(), ..InvokeOptions::default() },
+        // What a program of this dialect answers is final.
+        delivery: DeliveryOptions { retry: Retry::Exactly(RetryPolicy::FINAL), ..DeliveryOptions::default() },
     };
     let accepted = state.dispatch.submit(&caller, request).await?;
     let reply = Accepted {
@@ -88,11 +92,13 @@ pub(crate) async fn list_invocations(
     let page = AsyncInvocationPage {
         function: function.map_err(|error| Refusal::invalid(format_args!("function_id: {error}")))?,
         status: status.transpose().map_err(|asked| {
-            let known = AsyncStatus::ALL.map(crate::wire::status).join(", ");
+            let known: BTreeSet<&str> = AsyncStatus::ALL.into_iter().map(crate::wire::status).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
             Refusal::invalid(format_args!("status {asked:?} is none of {known}"))
         })?,
         offset: query.offset,
         limit: u32::try_from(limit(query.limit, MAX_LIMIT)?).unwrap_or(u32::MAX),
+        ..AsyncInvocationPage::default()
     };
     let found = state.control.list_async_invocations(&caller, page).await?;
     Ok(Envelope::of(found.into_iter().map(InvocationObject::from).collect()))

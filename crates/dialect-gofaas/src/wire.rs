@@ -344,7 +344,8 @@ pub(crate) const fn status(status: AsyncStatus) -> &'static str {
         AsyncStatus::Queued => "pending",
         AsyncStatus::Running => "running",
         AsyncStatus::Succeeded => "completed",
-        AsyncStatus::Failed => "failed",
+        // The dialect has no words for these; its own calls do not become dead letters.
+        AsyncStatus::Failed | AsyncStatus::Cancelled | AsyncStatus::Dead => "failed",
         AsyncStatus::Timeout => "timeout",
     }
 }

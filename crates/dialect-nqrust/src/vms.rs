@@ -8,7 +8,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State as Extract};
 use axum::response::Response;
-use impuls_dispatch::{LiveSandbox, SandboxUsage};
+use impuls_dispatch::{LiveSandbox, SandboxUsage, Traffic};
 use impuls_domain::{Caller, FunctionId};
 use impuls_ingress::{Denial, Situation};
 use serde::Serialize;
@@ -150,15 +150,14 @@ pub(crate) async fn watch_metrics(
         .on_upgrade(move |socket| serve(socket, (state, caller), sandbox, seat)))
 }
 
-/// One second of a sandbox. It has no network, so nothing comes or goes; what it reads and writes on disk is not
-/// measured.
+/// One second of a sandbox. What it reads and writes on disk is not measured.
 #[derive(Serialize)]
 struct Figures {
     cpu_usage_percent: f64,
     memory_usage_percent: f64,
     memory_used_kb: u64,
-    network_in_bytes: u64,
-    network_out_bytes: u64,
+    network_in_bytes: Option<u64>,
+    network_out_bytes: Option<u64>,
     disk_read_bytes: Option<u64>,
     disk_write_bytes: Option<u64>,
 }
@@ -208,12 +207,14 @@ fn figures(
     let cores = f64::from(sandbox.milli_vcpu) / 1_000.0;
     let busy = later.cpu.saturating_sub(earlier.cpu).as_secs_f64();
     let limit = f64::from(sandbox.memory_mib) * 1_048_576.0;
+    let passed =
+        |bytes: fn(Traffic) -> u64| Some(bytes(later.traffic?).saturating_sub(bytes(earlier.traffic?)));
     Figures {
         cpu_usage_percent: 100.0 * busy / elapsed.as_secs_f64().max(f64::EPSILON) / cores,
         memory_usage_percent: 100.0 * later.memory_bytes as f64 / limit,
         memory_used_kb: later.memory_bytes / 1_024,
-        network_in_bytes: 0,
-        network_out_bytes: 0,
+        network_in_bytes: passed(|traffic| traffic.received_bytes),
+        network_out_bytes: passed(|traffic| traffic.sent_bytes),
         disk_read_bytes: None,
         disk_write_bytes: None,
     }
@@ -234,6 +235,7 @@ mod tests {
             memory_mib: 128,
             milli_vcpu: 500,
             usage: None,
+            refused: impuls_dispatch::Refusals::default(),
         }
     }
 
@@ -250,10 +252,11 @@ mod tests {
             cpu: Duration::from_millis(cpu_ms),
             memory_bytes,
             memory_peak_bytes: 0,
-            refused_lookups: 0,
+            traffic: Some(Traffic { received_bytes: memory_bytes, sent_bytes: cpu_ms }),
         };
         let figures = figures(&sandbox(), (used(100, 0), used(350, 64 << 20)), Duration::from_secs(1));
         assert!((figures.cpu_usage_percent - 50.0).abs() < 1e-9);
         assert!((figures.memory_usage_percent - 50.0).abs() < 1e-9);
+        assert_eq!((figures.network_in_bytes, figures.network_out_bytes), (Some(64 << 20), Some(250)));
     }
 }

@@ -1,35 +1,48 @@
-//! Asynchronous invocations: accepted once they are stored, then delivered until they have ended.
+//! Asynchronous invocations on their way: accepted once they are stored (see [`crate::submit`]), then delivered until
+//! they have ended.
 //!
 //! The rows are the truth. [`Delivery::run`] claims what is due, with a lease that a heartbeat renews, and runs each
-//! claim as any other call; a row whose lease ends without a word is claimed again. Delivery is at least once: a server
-//! that dies between a function's end and its row runs it again, under the same request id and the next attempt's
-//! number. A function's own failures are final; what the platform could not run is tried again for
-//! [`PLATFORM_PATIENCE`].
+//! claim as any other call, or posts it to its hook; a row whose lease ends without a word is claimed again. Delivery is
+//! at least once: a server that dies between a function's end and its row runs it again, under the same request id and the
+//! next attempt's number. What becomes of an attempt is decided in `verdict`; what an end is followed by in `tell`.
+
+mod tell;
+mod verdict;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use impuls_domain::async_invocation::{PLATFORM_PATIENCE, backoff};
-use impuls_domain::limits::PAYLOAD_LIMIT;
+use impuls_domain::retry::backoff;
 use impuls_domain::{
-    AsyncInvocation, AsyncStatus, Caller, Completion, ErrorType, Failure, InvocationId, Logs, Qualifier,
-    Usage,
+    AsyncInvocation, AsyncStatus, Caller, Completion, Destination, ErrorType, Failure, HookUrl, InvocationId,
+    Logs, Outcome, Tally, Usage,
 };
-use impuls_store::{AsyncInvocationPage, Claim, StoreError};
+use impuls_store::{AsyncInvocationPage, Claim, DeliveryStore, Pruning, PutBack, StoreError};
 use parking_lot::Mutex;
-use time::OffsetDateTime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
+use self::verdict::{Happened, Next};
 use crate::error::DispatchError;
+use crate::hook::{HookClient, HookError, HookRequest};
 use crate::invoke::{Dispatch, FunctionRef, InvokeOptions, InvokeRequest};
+use crate::submit::now;
 
 /// Rows that are read at once when the server starts.
 const PAGE: u32 = 500;
 /// How often storing an end is tried before the lease is left to expire.
 const STORE_TRIES: u32 = 5;
+/// How long a hook may take to answer.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Finished invocations that one commit removes.
+const PRUNED: u32 = 500;
+/// Commits of one round of removing.
+const PRUNINGS: usize = 20;
+/// How often finished invocations are removed, in looks at the store.
+const LOOKS_PER_PRUNING: u32 = 60;
 
 /// Bounds of delivery.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +53,22 @@ pub struct DeliveryConfig {
     pub lease: Duration,
     /// How often the store is looked at for what has become due by itself. Default 1 s.
     pub interval: Duration,
-    /// Finished invocations that are kept. Default 10,000.
-    pub keep: u32,
+    /// Which finished invocations are kept. Default: 7 days and 10,000.
+    pub finished: Retention,
+    /// Which dead letters are kept. Default: 30 days and 10,000.
+    pub dead: Retention,
 }
+
+/// What is kept, by age and number.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// For how long after its end.
+    pub age: Duration,
+    /// At most so many of the newest.
+    pub count: u32,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 impl Default for DeliveryConfig {
     fn default() -> Self {
@@ -50,117 +76,119 @@ impl Default for DeliveryConfig {
             in_flight: 128,
             lease: Duration::from_secs(30),
             interval: Duration::from_secs(1),
-            keep: 10_000,
+            finished: Retention { age: DAY * 7, count: 10_000 },
+            dead: Retention { age: DAY * 30, count: 10_000 },
         }
     }
 }
 
-/// An invocation to be accepted.
-#[derive(Debug)]
-pub struct SubmitRequest<'a> {
-    /// Which function.
-    pub function: FunctionRef<'a>,
-    /// Which revision of it, decided when it runs.
-    pub qualifier: Qualifier,
-    /// The event, opaque; empty means `null`.
-    pub event: Bytes,
-    /// What else is known.
-    pub options: InvokeOptions,
+/// The attempts that this server holds.
+#[derive(Default)]
+pub(crate) struct Held(Mutex<HashMap<InvocationId, Attempt>>);
+
+struct Attempt {
+    number: u32,
+    tally: Tally,
+    task: Option<AbortHandle>,
 }
 
-impl Dispatch {
-    /// Accepts an invocation: it is stored when this returns, and will be delivered whatever happens to this server.
-    pub async fn submit(
-        &self,
-        caller: &Caller,
-        request: SubmitRequest<'_>,
-    ) -> Result<AsyncInvocation, DispatchError> {
-        if !caller.may_invoke() {
-            return Err(DispatchError::Denied);
-        }
-        if request.event.len() > PAYLOAD_LIMIT {
-            return Err(DispatchError::EventTooLarge { limit: PAYLOAD_LIMIT });
-        }
-        let _flight = self.take_off()?;
-        let entry = self.find(request.function)?;
-        self.resolve(&entry, request.qualifier.clone()).await?;
-        let now = now();
-        let invocation = AsyncInvocation {
-            id: request.options.id.unwrap_or_else(InvocationId::new),
-            function: entry.id,
-            qualifier: request.qualifier,
-            event: request.event.into(),
-            context: request.options.context.into(),
-            timeout: request.options.timeout,
-            status: AsyncStatus::Queued,
-            attempt: 0,
-            not_before: now,
-            created_at: now,
-            started_at: None,
-            completion: None,
-        };
-        match self.queue.enqueue(&invocation).await {
-            Ok(()) => {}
-            Err(StoreError::NotFound) => {
-                return Err(DispatchError::FunctionNotFound(entry.id.to_string()));
-            }
-            Err(error) => return Err(DispatchError::Store(error)),
-        }
-        self.submitted.notify_one();
-        Ok(invocation)
+impl Held {
+    fn take(&self, claimed: &[AsyncInvocation]) {
+        let attempt = |of: &AsyncInvocation| Attempt { number: of.attempt, tally: of.tally, task: None };
+        self.0.lock().extend(claimed.iter().map(|invocation| (invocation.id, attempt(invocation))));
     }
-}
 
-/// The wall clock, cut to the microseconds that every store keeps.
-fn now() -> OffsetDateTime {
-    let now = OffsetDateTime::from(SystemTime::now());
-    now.replace_microsecond(now.microsecond()).unwrap_or(now)
+    /// Makes a task stoppable, unless it has ended.
+    fn begun(&self, id: InvocationId, task: AbortHandle) {
+        if let Some(attempt) = self.0.lock().get_mut(&id) {
+            attempt.task = Some(task);
+        }
+    }
+
+    /// Stops what this server does for an invocation; nothing if it does nothing.
+    pub(crate) fn stop(&self, id: InvocationId) {
+        let attempt = self.0.lock().remove(&id);
+        if let Some(task) = attempt.and_then(|attempt| attempt.task) {
+            task.abort();
+        }
+    }
+
+    /// Forgets an attempt, but no later one.
+    fn ended(&self, of: &AsyncInvocation) {
+        let mut held = self.0.lock();
+        if held.get(&of.id).is_some_and(|attempt| attempt.number == of.attempt) {
+            held.remove(&of.id);
+        }
+    }
+
+    fn numbers(&self) -> Vec<(InvocationId, u32)> {
+        self.0.lock().iter().map(|(id, attempt)| (*id, attempt.number)).collect()
+    }
 }
 
 /// Delivers what was accepted.
 pub struct Delivery {
     config: DeliveryConfig,
     dispatch: Arc<Dispatch>,
-    /// The attempts that this server holds.
-    held: Mutex<HashMap<InvocationId, u32>>,
+    store: Arc<dyn DeliveryStore>,
+    hooks: Arc<dyn HookClient>,
 }
 
 impl Delivery {
     /// Delivery through this dispatch, from the store that it accepts into.
     #[must_use]
-    pub fn new(config: DeliveryConfig, dispatch: Arc<Dispatch>) -> Arc<Self> {
-        Arc::new(Self { config, dispatch, held: Mutex::default() })
+    pub fn new(
+        config: DeliveryConfig,
+        dispatch: Arc<Dispatch>,
+        store: Arc<dyn DeliveryStore>,
+        hooks: Arc<dyn HookClient>,
+    ) -> Arc<Self> {
+        Arc::new(Self { config, dispatch, store, hooks })
     }
 
-    /// Gives back what an earlier server of this store was running when it ended. For a store that one server has for
+    /// Gives back what an earlier server of this store was running when it died. For a store that one server has for
     /// itself; to be called before [`Delivery::run`].
     pub async fn recover(&self) -> Result<usize, StoreError> {
         let mut recovered = 0;
         loop {
             let page = AsyncInvocationPage {
-                function: None,
                 status: Some(AsyncStatus::Running),
-                offset: 0,
                 limit: PAGE,
+                ..AsyncInvocationPage::default()
             };
             let running = self.dispatch.queue.list_async_invocations(page).await?;
             if running.is_empty() {
                 return Ok(recovered);
             }
-            for invocation in running {
-                let (id, attempt) = (invocation.id, invocation.attempt);
-                recovered += usize::from(self.dispatch.queue.put_back(id, attempt, now()).await?);
+            for AsyncInvocation { id, attempt, tally, .. } in running {
+                let tally = Tally { deaths: tally.deaths + 1, ..tally };
+                let again = PutBack { not_before: now(), tally, failure: None };
+                recovered += usize::from(self.store.put_back(id, attempt, &again).await?);
             }
         }
     }
 
-    /// Claims and delivers until `stop` is true. Then nothing more is claimed, and what is running may end; what is
-    /// dropped before that is claimed again by the next server.
+    /// Stops what this server is running and gives it back, for the next server to run it again; it is not counted as
+    /// a death. To be called when [`Delivery::run`] cannot be waited for.
+    pub async fn give_back(&self) -> Result<usize, StoreError> {
+        let held: Vec<_> = self.dispatch.held.0.lock().drain().collect();
+        let mut given = 0;
+        for (id, attempt) in held {
+            if let Some(task) = attempt.task {
+                task.abort();
+            }
+            let again = PutBack { not_before: now(), tally: attempt.tally, failure: None };
+            given += usize::from(self.store.put_back(id, attempt.number, &again).await?);
+        }
+        Ok(given)
+    }
+
+    /// Claims and delivers until `stop` is true. Then nothing more is claimed, and what is running may end.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut running = JoinSet::new();
         let mut heartbeat = tokio::time::interval(self.config.lease / 3);
         let mut look = tokio::time::interval(self.config.interval);
-        let mut pruned = 0u32;
+        let mut looked = 0u32;
         loop {
             let mut may_be_more = false;
             // In halves, so that a busy queue is not claimed one by one.
@@ -169,7 +197,9 @@ impl Delivery {
                 let claimed = self.claim(room).await;
                 may_be_more = claimed.len() == room;
                 for invocation in claimed {
-                    running.spawn(self.clone().deliver(invocation));
+                    let id = invocation.id;
+                    let task = running.spawn(self.clone().deliver(invocation));
+                    self.dispatch.held.begun(id, task);
                 }
             }
             tokio::select! {
@@ -181,8 +211,8 @@ impl Delivery {
                 }
                 () = self.dispatch.submitted.notified(), if !may_be_more => {}
                 _ = look.tick() => {
-                    pruned += 1;
-                    if pruned.is_multiple_of(60) {
+                    looked += 1;
+                    if looked.is_multiple_of(LOOKS_PER_PRUNING) {
                         self.prune().await;
                     }
                 }
@@ -195,10 +225,9 @@ impl Delivery {
         let now = now();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let claim = Claim { now, lease_until: now + self.config.lease, limit };
-        match self.dispatch.queue.claim(claim).await {
+        match self.store.claim(claim).await {
             Ok(claimed) => {
-                let mut held = self.held.lock();
-                held.extend(claimed.iter().map(|invocation| (invocation.id, invocation.attempt)));
+                self.dispatch.held.take(&claimed);
                 claimed
             }
             Err(error) => {
@@ -209,117 +238,153 @@ impl Delivery {
     }
 
     async fn renew(&self) {
-        let held: Vec<(InvocationId, u32)> =
-            self.held.lock().iter().map(|(id, attempt)| (*id, *attempt)).collect();
-        if let Err(error) = self.dispatch.queue.renew(&held, now() + self.config.lease).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew leases");
+        let held = self.dispatch.held.numbers();
+        match self.store.renew(&held, now() + self.config.lease).await {
+            // Among them is what ended while it was asked; its task may be stopped before it wakes anybody.
+            Ok(lost) => lost.into_iter().for_each(|id| {
+                self.dispatch.held.stop(id);
+                self.dispatch.waiters.wake(id);
+            }),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew leases");
+            }
         }
     }
 
     async fn prune(&self) {
-        if let Err(error) = self.dispatch.queue.prune_async_invocations(self.config.keep).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove old invocations");
-        }
-    }
-
-    async fn deliver(self: Arc<Self>, invocation: AsyncInvocation) {
-        let (id, attempt, created_at) = (invocation.id, invocation.attempt, invocation.created_at);
-        let request = InvokeRequest {
-            function: FunctionRef::Id(invocation.function),
-            qualifier: invocation.qualifier,
-            event: invocation.event.into(),
-            options: InvokeOptions {
-                id: Some(id),
-                timeout: invocation.timeout,
-                context: invocation.context.into(),
-                keep_exchange: false,
-            },
-        };
-        let next = match self.dispatch.invoke(&Caller::System, request).await {
-            Ok(invoked) => Next::End(Completion::of(invoked.outcome, now())),
-            Err(error) => after(&error, attempt, created_at),
-        };
-        self.settle(id, attempt, &next).await;
-        self.held.lock().remove(&id);
-    }
-
-    /// Stores what comes next. If the store refuses, it is tried again for a while; then the lease expires, and the
-    /// invocation runs once more.
-    async fn settle(&self, id: InvocationId, attempt: u32, next: &Next) {
-        for tried in 1..=STORE_TRIES {
-            let settled = match next {
-                Next::End(completion) => self.dispatch.queue.complete(id, attempt, completion).await,
-                Next::Again(at) => self.dispatch.queue.put_back(id, attempt, *at).await,
-            };
-            match settled {
-                Ok(true) => return,
-                Ok(false) => {
-                    tracing::info!(%id, attempt, "another attempt has taken over, or the function is gone");
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, %id, "cannot store how an invocation ended");
-                    tokio::time::sleep(backoff(tried)).await;
+        for (dead_letters, keep) in [(false, self.config.finished), (true, self.config.dead)] {
+            let ended_before = now() - keep.age;
+            let pruning = Pruning { dead_letters, ended_before, keep: keep.count, limit: PRUNED };
+            for _ in 0..PRUNINGS {
+                match self.dispatch.queue.prune_async_invocations(pruning).await {
+                    Ok(removed) if removed < u64::from(PRUNED) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot remove old invocations"
+                        );
+                        break;
+                    }
                 }
             }
         }
     }
-}
 
-/// What becomes of an attempt.
-#[derive(Debug, PartialEq)]
-enum Next {
-    End(Completion),
-    /// Another attempt, not before this.
-    Again(OffsetDateTime),
-}
-
-/// What becomes of an attempt that the platform could not run.
-fn after(error: &DispatchError, attempt: u32, created_at: OffsetDateTime) -> Next {
-    let now = now();
-    let may_pass = match error {
-        DispatchError::ShuttingDown => return Next::Again(now),
-        DispatchError::Deploying(_)
-        | DispatchError::Throttled { .. }
-        | DispatchError::Sandbox(_)
-        | DispatchError::Code(_)
-        | DispatchError::Store(_) => true,
-        DispatchError::Denied
-        | DispatchError::NoNetwork
-        | DispatchError::FunctionNotFound(_)
-        | DispatchError::QualifierNotFound { .. }
-        | DispatchError::BadEvent(_)
-        | DispatchError::InputBroken(_)
-        | DispatchError::EventTooLarge { .. } => false,
-    };
-    if may_pass && now - created_at < PLATFORM_PATIENCE {
-        return Next::Again(now + backoff(attempt));
-    }
-    let failure = Failure {
-        error_type: ErrorType::PlatformError,
-        class: String::new(),
-        message: error.to_string(),
-        stack: None,
-    };
-    let (logs, usage) = (Logs::default(), Usage::default());
-    Next::End(Completion { result: Err(failure), logs, usage, completed_at: now })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_pass_is_tried_again_until_patience_ends() {
-        let throttled = DispatchError::Throttled { retry_after: Duration::ZERO };
-        assert!(matches!(after(&throttled, 1, now()), Next::Again(at) if at > now()));
-        let long_ago = now() - PLATFORM_PATIENCE;
-        assert!(matches!(after(&throttled, 1, long_ago), Next::End(_)));
+    async fn deliver(self: Arc<Self>, invocation: AsyncInvocation) {
+        let happened = match &invocation.hook {
+            _ if verdict::is_poisonous(invocation.tally) => Happened::Poisonous,
+            Some(url) => self.post(&invocation, url.clone()).await,
+            None => self.call(&invocation).await,
+        };
+        let next = verdict::next(&invocation, happened, now(), self.dispatch.random());
+        self.settle(&invocation, &next).await;
+        self.dispatch.held.ended(&invocation);
+        if matches!(next, Next::End(_)) {
+            self.dispatch.waiters.wake(invocation.id);
+        }
     }
 
-    #[test]
-    fn what_cannot_pass_ends_at_once() {
-        let ended = after(&DispatchError::BadEvent("x".to_owned()), 1, now());
-        assert!(matches!(ended, Next::End(completion) if completion.status() == AsyncStatus::Failed));
+    async fn call(&self, invocation: &AsyncInvocation) -> Happened {
+        let request = InvokeRequest {
+            function: FunctionRef::Id(invocation.function),
+            qualifier: invocation.qualifier.clone(),
+            event: Bytes::copy_from_slice(&invocation.event),
+            options: InvokeOptions {
+                id: Some(invocation.id),
+                timeout: invocation.timeout,
+                context: Bytes::copy_from_slice(&invocation.context),
+                keep_exchange: false,
+            },
+        };
+        match self.dispatch.invoke(&Caller::System, request).await {
+            Ok(invoked) => Happened::Outcome(invoked.outcome),
+            Err(error) => Happened::refusal(&error),
+        }
+    }
+
+    async fn post(&self, invocation: &AsyncInvocation, url: HookUrl) -> Happened {
+        let begun = Instant::now();
+        let request = HookRequest {
+            url,
+            id: invocation.id,
+            attempt: invocation.attempt,
+            body: Bytes::copy_from_slice(&invocation.event),
+            timeout: invocation.timeout.unwrap_or(HOOK_TIMEOUT),
+        };
+        let failure = |message| Failure {
+            error_type: ErrorType::HookError,
+            class: String::new(),
+            message,
+            stack: None,
+        };
+        let result = match self.hooks.post(request).await {
+            Ok(reply) if (200..300).contains(&reply.status) => {
+                let told = serde_json::json!({ "status": reply.status, "body": reply.body });
+                Ok(Bytes::from(told.to_string()))
+            }
+            Ok(reply) if (300..400).contains(&reply.status) => Err(failure(format!(
+                "the hook answered with status {}; redirects are not followed",
+                reply.status
+            ))),
+            Ok(reply) => Err(failure(format!("the hook answered with status {}", reply.status))),
+            Err(HookError::Refused(why)) => return Happened::Refused(failure(why)),
+            Err(HookError::Failed(why)) => Err(failure(why)),
+        };
+        let usage = Usage { duration: begun.elapsed(), ..Usage::default() };
+        Happened::Outcome(Outcome { result, logs: Logs::default(), usage })
+    }
+
+    /// Stores what comes next. If the store refuses, it is tried again for a while; then the lease expires, and the
+    /// invocation runs once more.
+    async fn settle(&self, invocation: &AsyncInvocation, next: &Next) {
+        let (id, attempt) = (invocation.id, invocation.attempt);
+        for tried in 1..=STORE_TRIES {
+            let settled = match next {
+                Next::End(completion) => self.complete(invocation, completion).await,
+                Next::Again(put_back) => {
+                    self.store.put_back(id, attempt, put_back).await.map_err(DispatchError::Store)
+                }
+            };
+            match settled {
+                Ok(true) => return,
+                Ok(false) => {
+                    tracing::info!(%id, attempt, "it was cancelled or removed, or another attempt has taken over");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, %id, "cannot store how an invocation ended");
+                    tokio::time::sleep(backoff(tried, self.dispatch.random())).await;
+                }
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        invocation: &AsyncInvocation,
+        completion: &Completion,
+    ) -> Result<bool, DispatchError> {
+        let teller = match tell::destination(invocation, completion) {
+            None => None,
+            Some(destination) => {
+                let told = match destination {
+                    Destination::Function(function, _) => *function,
+                    Destination::Hook(_) => invocation.function,
+                };
+                let settings = self.dispatch.async_settings(told).await?;
+                let name = self.dispatch.function_name(invocation.function);
+                let name = name.map_or_else(String::new, |name| name.to_string());
+                if self.dispatch.function_name(told).is_none() {
+                    tracing::warn!(id = %invocation.id, "an end is not told: the function that it should be told to is gone");
+                }
+                Some(tell::teller(invocation, completion, destination, (settings, name)))
+            }
+        };
+        let done = self.store.complete(invocation.id, invocation.attempt, completion, teller.as_ref()).await;
+        if teller.is_some() {
+            self.dispatch.submitted.notify_one();
+        }
+        done.map_err(DispatchError::Store)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use impuls_domain::Qualifier;
+use impuls_domain::{InvocationId, LimitError, Qualifier};
 use impuls_sandbox::SandboxError;
 use impuls_store::StoreError;
 
@@ -49,6 +49,27 @@ pub enum DispatchError {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// No asynchronous invocation of this id, or none any more.
+    #[error("invocation {0} not found")]
+    InvocationNotFound(InvocationId),
+    /// The idempotency key stands for an invocation with another event.
+    #[error(
+        "the Idempotency-Key was used for invocation {0}, which has another event; take a new key for it"
+    )]
+    KeyTaken(InvocationId),
+    /// The invocation stands where this is not possible.
+    #[error("invocation {id} is {status}; {hint}")]
+    Settled {
+        /// Which.
+        id: InvocationId,
+        /// Where it stands.
+        status: &'static str,
+        /// What would be possible.
+        hint: &'static str,
+    },
+    /// Something that was asked for is out of its bounds.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// No sandbox could be had, or the platform lost it before the function began.
     #[error("no sandbox could run the function")]
     Sandbox(#[source] SandboxError),
@@ -80,6 +101,10 @@ impl DispatchError {
             | Self::QualifierNotFound { .. }
             | Self::BadEvent(_)
             | Self::InputBroken(_)
+            | Self::InvocationNotFound(_)
+            | Self::KeyTaken(_)
+            | Self::Settled { .. }
+            | Self::Limit(_)
             | Self::EventTooLarge { .. } => false,
         }
     }

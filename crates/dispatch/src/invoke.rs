@@ -18,11 +18,13 @@ use tokio::sync::Notify;
 
 use crate::admission::{Admission, AdmissionConfig};
 use crate::coming::{Announcement, Coming};
+use crate::delivery::Held;
 use crate::duplex::Duplex;
 use crate::error::DispatchError;
 use crate::execute::ExecutionConfig;
 use crate::recorder::Recorder;
 use crate::table::{Entry, Resolved, Table};
+use crate::waiting::Waiters;
 use crate::worker::{RunError, RunRequest, Target, Worker};
 
 /// Bounds of dispatch.
@@ -105,6 +107,9 @@ pub struct Dispatch {
     pub(crate) executions: Arc<Admission>,
     pub(crate) queue: Arc<dyn AsyncInvocationStore>,
     pub(crate) submitted: Notify,
+    /// The attempts of asynchronous invocations that this server holds.
+    pub(crate) held: Held,
+    pub(crate) waiters: Waiters,
     versions: Arc<dyn VersionStore>,
     recorder: Recorder,
     in_flight: AtomicUsize,
@@ -130,6 +135,8 @@ impl Dispatch {
             executions: Admission::new(config.executions.into(), None),
             queue,
             submitted: Notify::new(),
+            held: Held::default(),
+            waiters: Waiters::default(),
             versions,
             recorder,
             in_flight: AtomicUsize::new(0),
@@ -178,9 +185,26 @@ impl Dispatch {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Refuses new calls from now on.
+    /// Whether new calls are refused.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// A number that nobody can foresee.
+    pub(crate) fn random(&self) -> u64 {
+        self.random.hash_one(InvocationId::new())
+    }
+
+    /// The name of a function that can be called.
+    #[must_use]
+    pub fn function_name(&self, id: FunctionId) -> Option<FunctionName> {
+        self.table.by_id(id).map(|entry| entry.latest().function_name.clone())
+    }
+
+    /// Refuses new calls from now on, and has those who wait for an end look once more.
     pub fn close(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.waiters.wake_all();
     }
 
     /// Waits until the calls in flight have ended; to be called after [`Dispatch::close`].
@@ -336,7 +360,7 @@ impl Dispatch {
         entry: &Arc<Entry>,
         qualifier: Qualifier,
     ) -> Result<Arc<Target>, DispatchError> {
-        let random = || self.random.hash_one(InvocationId::new());
+        let random = || self.random();
         let not_found = |qualifier| DispatchError::QualifierNotFound {
             function: entry.latest().function_name.to_string(),
             qualifier,

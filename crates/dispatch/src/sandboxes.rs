@@ -1,7 +1,7 @@
 //! Which sandboxes are alive, for whoever watches over them.
 
 use impuls_domain::{Caller, FunctionId, FunctionName, SandboxId, VersionNumber};
-pub use impuls_sandbox::SandboxUsage;
+pub use impuls_sandbox::{Refusals, SandboxUsage, Traffic};
 
 use crate::error::DispatchError;
 use crate::invoke::Dispatch;
@@ -23,6 +23,17 @@ pub struct LiveSandbox {
     pub milli_vcpu: u32,
     /// What it has used so far; `None` where the driver cannot tell.
     pub usage: Option<SandboxUsage>,
+    /// What its network policy refused so far.
+    pub refused: Refusals,
+}
+
+/// The sandboxes of one function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionSandboxes {
+    /// Those that are alive and have its code, oldest first.
+    pub live: Vec<LiveSandbox>,
+    /// What its network policy refused since the server was started, in sandboxes that are gone too.
+    pub refused: Refusals,
 }
 
 impl Dispatch {
@@ -35,5 +46,15 @@ impl Dispatch {
         let mut sandboxes = self.worker.sandboxes();
         sandboxes.sort_by_key(|sandbox| sandbox.id);
         Ok(sandboxes)
+    }
+
+    /// The sandboxes of one function. Whoever may read the function may see them, which is for the caller of this to
+    /// make sure of.
+    #[must_use]
+    pub fn sandboxes_of(&self, function: FunctionId) -> FunctionSandboxes {
+        let mut live = self.worker.sandboxes();
+        live.retain(|sandbox| sandbox.function == function);
+        live.sort_by_key(|sandbox| sandbox.id);
+        FunctionSandboxes { live, refused: self.worker.refusals(function) }
     }
 }

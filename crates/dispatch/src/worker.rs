@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use impuls_domain::{Deadline, FunctionName, InvocationId, Outcome, Revision, VersionNumber};
+use impuls_domain::{Deadline, FunctionId, FunctionName, InvocationId, Outcome, Revision, VersionNumber};
 use impuls_sandbox::SandboxError;
 
 use crate::duplex::{Duplex, InputBroken};
 use crate::execute::{CommandPool, ExecuteRequest, Executed};
-use crate::sandboxes::LiveSandbox;
+use crate::sandboxes::{LiveSandbox, Refusals};
 
 /// What a worker keeps sandboxes for: one revision and what it needs to tell it apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,10 @@ pub trait Worker: Send + Sync + 'static {
 
     /// Every live sandbox that has a function's code.
     fn sandboxes(&self) -> Vec<LiveSandbox>;
+
+    /// What the network policy of a function refused since this worker was started: to all of its sandboxes, those
+    /// that are gone included.
+    fn refusals(&self, function: FunctionId) -> Refusals;
 
     /// Gives a target at least `count` sandboxes and waits until one is ready or `by` has passed; how many there are.
     async fn warm(&self, target: &Arc<Target>, count: usize, by: Deadline) -> usize;

@@ -81,3 +81,19 @@ id! {
     /// One isolated place where one revision runs.
     SandboxId
 }
+id! {
+    /// A rule by which a function is called at certain times.
+    ScheduleId
+}
+
+impl ScheduleId {
+    /// The id of the invocation that belongs to one tick, given in milliseconds since 1970: the same on every server,
+    /// sorted by the tick, and different from that of any other schedule or tick.
+    #[must_use]
+    pub fn invocation_at(self, tick_ms: u64) -> InvocationId {
+        const TIME_BITS: u32 = 80;
+        let (own, tick) = (self.0.as_u128(), u128::from(tick_ms));
+        let kept = own & ((1 << TIME_BITS) - 1);
+        InvocationId(Uuid::from_u128((tick << TIME_BITS) | kept))
+    }
+}

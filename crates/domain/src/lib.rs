@@ -7,8 +7,10 @@
 pub mod alias;
 pub mod async_invocation;
 pub mod built;
+pub mod cadence;
 pub mod caller;
 pub mod deadline;
+pub mod destination;
 pub mod digest;
 pub mod exchange;
 pub mod function;
@@ -20,29 +22,35 @@ pub mod name;
 pub mod network;
 pub mod outcome;
 pub mod qualifier;
+pub mod retry;
 pub mod revision;
+pub mod schedule;
 pub mod state_log;
 pub mod usage;
 
 pub use alias::{Alias, AliasError, AliasTarget};
-pub use async_invocation::{AsyncInvocation, AsyncStatus, Completion};
+pub use async_invocation::{AsyncInvocation, AsyncStatus, Completion, Tally};
 pub use built::{Built, LoadFailure};
+pub use cadence::{Cadence, CadenceError, CronRule, Interval};
 pub use caller::Caller;
 pub use deadline::Deadline;
+pub use destination::{AsyncSettings, Destination, Destinations, HookUrl, HookUrlError};
 pub use digest::{ArtifactDigest, ArtifactDigestError};
 pub use exchange::{EXCERPT_LIMIT, Excerpt, Exchange};
 pub use function::{Function, FunctionState};
-pub use id::{FunctionId, IdError, InvocationId, RevisionId, SandboxId};
+pub use id::{FunctionId, IdError, InvocationId, RevisionId, SandboxId, ScheduleId};
 pub use invocation::{Invocation, InvocationStatus};
 pub use limits::{LimitError, Limits};
 pub use logs::{LogLevel, LogLine, Logs};
-pub use name::{AliasName, FunctionName, NameError, RuntimeName, Scope};
+pub use name::{AliasName, FunctionName, NameError, RuntimeName, ScheduleName, Scope};
 pub use network::{AllowEntry, Allowlist, Cidr, HostPattern, NetworkError, NetworkPolicy};
 pub use outcome::{ErrorType, Failure, Outcome};
 pub use qualifier::{Qualifier, QualifierError, VersionNumber};
+pub use retry::{RetryChange, RetryPolicy};
 pub use revision::{
     CodeLayout, CommandLine, CommandLineError, Contract, DriverChoice, Environment, EnvironmentError,
     Handler, HandlerError, Metadata, MetadataError, Revision, RevisionConfig,
 };
+pub use schedule::Schedule;
 pub use state_log::{DeployStep, STATE_LOG_LIMIT, StateLog};
 pub use usage::Usage;

@@ -107,6 +107,11 @@ name! {
     }
 }
 name! {
+    /// A schedule's name: 1 to 255 of `[A-Za-z0-9_-]`, unique within its function.
+    ScheduleName,
+    |s| no_other(s, "-_").map_err(NameError::Character)
+}
+name! {
     /// A runtime's version name or alias as users write it, such as `nodejs20`, `python` or `provided.al2023`: 1 to 255
     /// of `[A-Za-z0-9._-]`.
     RuntimeName,

@@ -5,6 +5,7 @@
 
 mod allowlist;
 mod cidr;
+pub mod reserved;
 
 use std::fmt;
 use std::str::FromStr;

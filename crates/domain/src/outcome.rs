@@ -22,11 +22,15 @@ pub enum ErrorType {
     BadResponse,
     /// The platform could not run an accepted invocation and gave up.
     PlatformError,
+    /// Somebody cancelled an accepted invocation.
+    Cancelled,
+    /// An HTTP hook did not take what it was sent.
+    HookError,
 }
 
 impl ErrorType {
     /// Every type, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::FunctionError,
         Self::InitError,
         Self::Timeout,
@@ -34,6 +38,8 @@ impl ErrorType {
         Self::Exited,
         Self::BadResponse,
         Self::PlatformError,
+        Self::Cancelled,
+        Self::HookError,
     ];
 
     /// The name on the wire and in storage.
@@ -47,6 +53,8 @@ impl ErrorType {
             Self::Exited => "Exited",
             Self::BadResponse => "BadResponse",
             Self::PlatformError => "PlatformError",
+            Self::Cancelled => "Cancelled",
+            Self::HookError => "HookError",
         }
     }
 

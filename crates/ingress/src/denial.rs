@@ -111,7 +111,11 @@ impl From<DispatchError> for Denial {
             }
             E::Throttled { retry_after } => Self::later(Situation::Throttled, text, *retry_after),
             E::ShuttingDown | E::Deploying(_) => Self::later(Situation::Unavailable, text, RETRY),
-            E::BadEvent(_) | E::InputBroken(_) | E::NoNetwork => Self::new(Situation::Invalid, text),
+            E::InvocationNotFound(id) => Self::not_found("invocation", &id.to_string(), text),
+            E::KeyTaken(_) | E::Settled { .. } => Self::new(Situation::Conflict, text),
+            E::BadEvent(_) | E::InputBroken(_) | E::NoNetwork | E::Limit(_) => {
+                Self::new(Situation::Invalid, text)
+            }
             E::EventTooLarge { .. } => Self::new(Situation::TooLarge, text),
             E::Sandbox(_) | E::Code(_) | E::Store(_) => Self::platform(&error, error.is_retryable()),
         }
@@ -129,6 +133,9 @@ impl From<ControlError> for Denial {
             E::VersionNotFound { version, .. } => Self::not_found("version", &version.to_string(), text),
             E::AliasNotFound { alias, .. } => Self::not_found("alias", alias.as_str(), text),
             E::CodeTooLarge { .. } => Self::new(Situation::TooLarge, text),
+            E::ScheduleNotFound { schedule, .. } => Self::not_found("schedule", schedule.as_str(), text),
+            E::ScheduleExists { .. } | E::TooManySchedules(_) => Self::new(Situation::Conflict, text),
+            E::ScheduledEvent => Self::new(Situation::TooLarge, text),
             E::NameTaken(_) => Self::new(Situation::NameTaken, text),
             E::NameFixed(_)
             | E::NothingToRollBack(_)
@@ -138,6 +145,7 @@ impl From<ControlError> for Denial {
             | E::CodeEmpty
             | E::NoCommand
             | E::Alias(_)
+            | E::Cadence(_)
             | E::PageLimit { .. } => Self::new(Situation::Invalid, text),
             E::Archive(_) => Self::new(Situation::Invalid, chain(&error)),
             E::Contended(_) => Self::later(Situation::Conflict, text, RETRY),

@@ -33,8 +33,8 @@ pub struct NetworkConfig {
     /// a /19 that no route leads to. Nobody outside sees them. Default: `198.18.0.0/15`, which RFC 2544 sets
     /// aside for benchmarks.
     pub pool: Cidr,
-    /// The links to the outside, on which forwarding is switched on while a sandbox has a network. Empty, the
-    /// default: the links of the default routes.
+    /// With root, the links to the outside, on which forwarding is switched on while a sandbox has a network. Empty,
+    /// the default: the links of the default routes. As an ordinary user the machine's own routes decide.
     pub uplinks: Vec<String>,
     /// The resolvers that are asked on behalf of sandboxes. Empty, the default: those of `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,

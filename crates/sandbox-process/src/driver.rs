@@ -22,7 +22,7 @@ use crate::sandbox::ProcessSandbox;
 use crate::spawner::ENVIRONMENT;
 
 pub(crate) use self::home::{Core, Station};
-pub(crate) use self::link::{Answer, Refused};
+pub(crate) use self::link::{Answer, Link, Refused};
 
 /// The driver of process sandboxes.
 #[derive(Debug)]

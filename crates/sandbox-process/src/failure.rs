@@ -1,6 +1,7 @@
 //! An operation of the kernel that failed, and what it was for.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 
 use impuls_sandbox::SandboxError;
@@ -20,6 +21,12 @@ impl Failure {
     /// The kernel's error number; `EIO` for an error that did not come from the kernel.
     pub(crate) fn errno(&self) -> i32 {
         self.source.raw_os_error().unwrap_or(libc::EIO)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.source)
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Request {
     Create { request: RequestId, create: Create },
     /// Shows code to a sandbox and sets its limits. With `network`, the answer is [`Event::Assigned`].
     Assign { request: RequestId, key: Key, code: PathBuf, limits: Limits, network: bool },
+    /// Starts the process of a yard, ending the one before. One descriptor: its socket.
+    Yard { request: RequestId },
     /// Kills a sandbox and removes all that it had. A sandbox that is not known is gone already.
     Destroy { request: RequestId, key: Key },
 }

@@ -1,14 +1,17 @@
 //! Finds out, in the spawner, which layers of isolation work here.
 
+use std::os::fd::AsFd as _;
+
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 
 use crate::cgroup::{Cgroups, Controller};
 use crate::failure::{Failure, Step};
 use crate::init::mounts;
 use crate::isolation::{IsolationReport, Layer, LayerName};
-use crate::network::{nft, trial};
+use crate::network::yard::Yard;
+use crate::network::{nft, pasta, trial};
 use crate::seccomp::Filters;
-use crate::spawner::Identity;
+use crate::spawner::{Identity, end_yard, start_yard};
 use crate::sys::{self, CloneArgs};
 use crate::transport;
 
@@ -105,17 +108,28 @@ fn controlled(cgroups: &Cgroups, controller: Controller) -> Finding {
     }
 }
 
-/// Of the three ways (links and nft, pasta, none) only the first is built; pasta is named where it would do.
+/// With root by links of the machine, as an ordinary user through pasta.
 fn function_network(root: bool) -> Finding {
-    let pasta = if nft::find("pasta").is_some() { " (pasta is installed, but is not used yet)" } else { "" };
-    if !root {
-        return Err(format!("`egress` and lists need a server that runs as root{pasta}; `off` works"));
-    }
     if nft::find("nft").is_none() {
-        return Err(format!("nft is not installed{pasta}; `off` works"));
+        return Err("nft is not installed (Debian package nftables); `off` works".to_owned());
     }
-    let tried = attempt(libc::CLONE_NEWNET, trial::run);
-    tried.map(|_| "veth and nftables".to_owned())
+    if root {
+        return attempt(libc::CLONE_NEWNET, trial::run).map(|_| "veth and nftables".to_owned());
+    }
+    if let Some(missing) = pasta::missing() {
+        return Err(format!("{missing}; `off` works"));
+    }
+    try_yard().map(|()| "pasta and nftables".to_owned()).map_err(|failure| failure.to_string())
+}
+
+/// As it is done for real, in a yard that ends at once.
+fn try_yard() -> Result<(), Failure> {
+    let (yard, theirs) = Yard::new().step("make socket pair")?;
+    let process = start_yard(theirs.as_fd())?;
+    drop(theirs);
+    let tried = yard.wire().step("reach the yard").and_then(|mut wire| wire.try_all());
+    end_yard(process);
+    tried
 }
 
 fn cgroup_kill(cgroups: &Cgroups) -> Finding {
@@ -173,7 +187,8 @@ const fn advice(name: LayerName) -> (&'static str, &'static str) {
         ),
         LayerName::FunctionNetwork => (
             "none: functions whose network policy is not `off` cannot start",
-            "run as root with nftables installed (Debian package nftables); in a container, allow NET_ADMIN",
+            "run as root with nftables installed (in a container, allow NET_ADMIN), or as an ordinary user with nftables and \
+             pasta (Debian packages nftables and passt) and a /dev/net/tun that everybody may open (mode 0666)",
         ),
         LayerName::Zygote => ("none: Python sandboxes start in about 15 ms instead of 4", NAMESPACES),
     }

@@ -5,15 +5,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream as BlockingStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use impuls_domain::{Deadline, LogLevel, Logs, SandboxId};
 use impuls_guest_protocol::FrameKind;
 use impuls_sandbox::{
-    Assignment, Connection, Exit, Gone, InitFailure, InitReport, OutputSource, Sandbox, SandboxError,
-    SandboxSpec, SandboxUsage,
+    Assignment, Connection, Exit, Gone, InitFailure, InitReport, OutputSource, Refusals, Sandbox,
+    SandboxError, SandboxSpec, SandboxUsage, Traffic,
 };
 use parking_lot::Mutex;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -41,7 +41,7 @@ pub(crate) struct ProcessSandbox {
     /// Its own part of the network, if its function has one.
     attachment: Mutex<Option<Attachment>>,
     /// What the attachment had counted when it went.
-    refused_lookups: AtomicU64,
+    refused: Mutex<Refusals>,
     output: Arc<Output>,
     anchor: Connection,
     end: watch::Receiver<Option<End>>,
@@ -85,7 +85,7 @@ impl ProcessSandbox {
             folder: folder.clone(),
             network: network.clone(),
             attachment: Mutex::new(None),
-            refused_lookups: AtomicU64::new(0),
+            refused: Mutex::default(),
             output,
             anchor,
             end,
@@ -130,10 +130,9 @@ impl ProcessSandbox {
         if text.is_empty() { how } else { format!("{how}: {text}") }
     }
 
-    fn refused_lookups(&self) -> u64 {
-        let attachment = self.attachment.lock();
-        let kept = || self.refused_lookups.load(Ordering::Relaxed);
-        attachment.as_ref().map_or_else(kept, Attachment::refused_lookups)
+    /// What has passed over its network: nothing while it has none.
+    fn traffic(&self) -> Option<Traffic> {
+        self.attachment.lock().as_ref().map_or_else(|| Some(Traffic::default()), Attachment::traffic)
     }
 
     fn forget(&self) {
@@ -174,7 +173,9 @@ impl ProcessSandbox {
         let order = |request| Request::Assign { request, key, code, limits, network };
         match self.station.link.ask(order, &[]).await? {
             Answer::Assigned(namespace) => {
-                let attachment = self.network.attach(&assignment.network, namespace).await?;
+                let (policy, function) = (&assignment.network, assignment.init.function_name.as_str());
+                let attachment =
+                    self.network.attach((policy, function), namespace, &self.station.link).await?;
                 *self.attachment.lock() = Some(attachment);
                 Ok(())
             }
@@ -232,9 +233,14 @@ impl Sandbox for ProcessSandbox {
             cpu: Duration::from_nanos(usage.cpu_ns),
             memory_bytes: usage.memory_bytes,
             memory_peak_bytes: usage.memory_peak_bytes,
-            refused_lookups: self.refused_lookups(),
+            traffic: self.traffic(),
         };
         ended.or_else(|| self.core.cgroups.usage(key(self.id))).map(of)
+    }
+
+    fn refusals(&self) -> Refusals {
+        let attachment = self.attachment.lock();
+        attachment.as_ref().map_or_else(|| *self.refused.lock(), Attachment::refused)
     }
 
     fn take_loose_logs(&self) -> Logs {
@@ -263,8 +269,9 @@ impl Sandbox for ProcessSandbox {
         self.ended.send_if_modified(|end| end.is_none() && end.replace(killed).is_none());
         let attachment = self.attachment.lock().take();
         if let Some(attachment) = attachment {
-            self.refused_lookups.store(attachment.refused_lookups(), Ordering::Relaxed);
-            attachment.detach().await;
+            *self.refused.lock() = attachment.refused();
+            let refused = attachment.detach().await;
+            *self.refused.lock() = refused;
         }
         self.destroyed.store(true, Ordering::Release);
         self.forget();

@@ -5,6 +5,8 @@
 //! environment and a socket as descriptor 0; it lives as long as that socket. When it ends, however it ends,
 //! every process 1 of a sandbox is killed by the kernel, and everything else in the sandbox with it.
 //!
+//! As an ordinary user's it also starts the process of the network's yard ([`yard`]).
+//!
 //! [`privilege`] is how it gets the rights that it needs, [`events`] the loop, [`place`] the life of one sandbox,
 //! [`zygote`] the interpreters that fork.
 
@@ -13,6 +15,7 @@ mod events;
 mod ids;
 mod place;
 mod privilege;
+mod yard;
 mod zygote;
 
 use std::process::ExitCode;
@@ -21,6 +24,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 
 pub(crate) use assign::CODE;
 pub(crate) use privilege::Identity;
+pub(crate) use yard::{end as end_yard, start as start_yard};
 pub(crate) use zygote::ENVIRONMENT;
 
 use crate::failure::{Failure, Step};
@@ -30,6 +34,8 @@ use crate::sys;
 pub(crate) const ARGUMENT: &str = "spawner";
 /// Follows [`ARGUMENT`] when the program has executed itself again in a user namespace of its own.
 pub(crate) const INSIDE: &str = "inside";
+/// Follows [`ARGUMENT`] in the process of a yard.
+pub(crate) const YARD: &str = "yard";
 /// Descriptors below this belong to standard input, output, error and the listener of a sandbox.
 const ABOVE_STDIO: i32 = 10;
 
@@ -49,12 +55,15 @@ pub fn spawner_main() -> ExitCode {
 }
 
 fn start() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    if arguments.iter().any(|argument| argument == YARD) {
+        return crate::network::yard::keep();
+    }
     let parent = rustix::process::getppid();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).step("set parent death signal")?;
     if parent.is_none() || rustix::process::getppid() != parent {
         return Ok(());
     }
-    let arguments: Vec<String> = std::env::args().skip(2).collect();
     let identity = if arguments.iter().any(|argument| argument == INSIDE) {
         Identity::Mapped
     } else {

@@ -1,8 +1,8 @@
 //! What sandboxes reach, and what they do not.
 //!
-//! This program is three: the tests, the server (argument `server`) and the spawner (argument `spawner`). The
-//! tests play the machine in a network namespace of their own, and the outside is another: nothing of the real
-//! machine's network is touched.
+//! This program is four: the tests, the server (argument `server`), the spawner (argument `spawner`), and the tests
+//! that an ordinary user runs (argument `ordinary`). The tests play the machine in a network namespace of their own,
+//! and the outside is another: nothing of the real machine's network is touched.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,9 +32,11 @@ use world::{Guest, Machine, tables_and_links};
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 17] = [
     ("egress_reaches_what_is_public", reaches),
     ("egress_refuses_what_is_not_public_and_counts_it", refuses),
+    ("no_sandbox_speaks_for_another", spoofs),
+    ("what_is_refused_is_counted_for_each_sandbox", counted),
     ("no_network_is_no_network", off),
     ("a_list_opens_what_it_names_by_address", listed_by_address),
     ("a_list_opens_what_it_names_by_name", listed_by_name),
@@ -46,6 +48,24 @@ const TESTS: [Test; 13] = [
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
     ("servers_do_not_disturb_each_other", neighbours),
     ("a_network_costs_milliseconds", cost),
+    ("an_ordinary_user_has_the_same_network", ordinary),
+    ("an_ordinary_users_machine_may_change_its_addresses", renumbered),
+];
+
+/// Those of [`TESTS`] whose own part needs no rights, by the word that chooses them.
+const ORDINARY: [(&str, fn()); 12] = [
+    ("reaches", reaches),
+    ("refuses", refuses),
+    ("listed_by_address", listed_by_address),
+    ("listed_by_name", listed_by_name),
+    ("rebinding", rebinding),
+    ("operator", operator),
+    ("bounded", bounded),
+    ("runtimes", runtimes),
+    ("counted", counted),
+    ("yard_ends", yard_ends),
+    ("renumbered", renumbering),
+    ("cost", cost),
 ];
 
 fn main() -> ExitCode {
@@ -54,6 +74,11 @@ fn main() -> ExitCode {
         Some("spawner") => spawner_main(),
         Some("server") => {
             serve(Path::new(&arguments[1]));
+            ExitCode::SUCCESS
+        }
+        Some("ordinary") => {
+            let chosen = ORDINARY.iter().filter(|(name, _)| *name == arguments[1]);
+            chosen.for_each(|(_, test)| test());
             ExitCode::SUCCESS
         }
         _ => run_tests(&arguments),
@@ -104,7 +129,12 @@ fn reaches() {
         assert_eq!(guest.ask("big.example", "tcp").await["answers"], 40);
         assert_eq!(guest.ask("big.example", "udp").await["truncated"], true);
         assert_eq!(guest.ask("nowhere.example", "udp").await["rcode"], 3);
-        assert_eq!(guest.sandbox.usage().unwrap().refused_lookups, 0);
+        assert_eq!(guest.sandbox.refusals().lookups, 0);
+        // The large answers among what came, and the rest at least. An ordinary user's links are out of sight.
+        if rustix::process::geteuid().is_root() {
+            let traffic = guest.sandbox.usage().unwrap().traffic.unwrap();
+            assert!(traffic.received_bytes > 1_000 && traffic.sent_bytes > 500, "{traffic:?}");
+        }
         machine.end().await;
     });
 }
@@ -153,12 +183,112 @@ fn refuses() {
         let address = other.listen().await;
         assert_eq!(guest.tcp(&address, 8080).await, REFUSED);
         assert_eq!(machine.refused("sandbox").await, 1);
+        machine.end().await;
+    });
+}
+
+fn spoofs() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (guest, other) = (machine.guest("egress").await, machine.guest("egress").await);
+        let address = other.listen().await;
         let (spoofed, answered) = (machine.refused("spoofed").await, guest.udp("203.0.113.2", 9999).await);
         assert_eq!(answered, "hello 203.0.113.1");
         guest.spoof("203.0.113.77");
         guest.spoof(&address);
         assert_eq!(machine.refused("spoofed").await, spoofed + 2);
         machine.end().await;
+    });
+}
+
+/// What is refused is counted for the sandbox that tried it, also when it is gone.
+fn counted() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (guest, other) = (machine.guest("egress").await, machine.guest("allow www.example").await);
+        assert_eq!(guest.tcp("10.77.0.1", 8080).await, REFUSED);
+        assert_eq!(guest.tcp("203.0.113.1", 8080).await, REFUSED);
+        assert_eq!(other.tcp("203.0.113.3", 8080).await, REFUSED);
+        assert_eq!(other.ask("elsewhere.example", "udp").await["rcode"], 5);
+        guest.sandbox.destroy().await.unwrap();
+        assert_eq!(guest.refused(), (2, 0));
+        fixture::eventually_within(Duration::from_secs(30), || (other.refused() == (1, 1)).then_some(()))
+            .await;
+        other.sandbox.destroy().await.unwrap();
+        assert_eq!(other.refused(), (1, 1));
+        machine.end().await;
+    });
+}
+
+fn ordinary() {
+    for (name, _) in ORDINARY.iter().filter(|(name, _)| *name != "renumbered") {
+        let mut child = world::as_ordinary_user(name).spawn().unwrap();
+        assert!(child.wait().unwrap().success(), "{name}");
+        world::eventually_no_process_of_the_user();
+        println!("  ordinary user: {name} ... ok");
+    }
+}
+
+fn renumbered() {
+    let mut child = world::as_ordinary_user("renumbered");
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "before");
+    world::output("ip", &["addr", "add", "192.0.2.77/32", "dev", "lan0"]);
+    writeln!(child.stdin.take().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    world::output("ip", &["addr", "del", "192.0.2.77/32", "dev", "lan0"]);
+}
+
+/// The machine gets an address while a sandbox has a network.
+fn renumbering() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let guest = machine.guest("egress").await;
+        // Somebody else's, whom nobody knows.
+        assert_ne!(guest.tcp("192.0.2.77", 8080).await, "control plane");
+        let before = machine.refused("host").await;
+        println!("before");
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while machine.refused("host").await == before {
+            assert!(Instant::now() < until, "the new address is not refused");
+            let _refused = guest.tcp("192.0.2.77", 8080).await;
+        }
+        assert_eq!(guest.tcp("192.0.2.77", 8080).await, REFUSED);
+        machine.end().await;
+    });
+}
+
+/// With a sandbox goes its way out; a way out that ends is made again; with the spawner goes the yard.
+fn yard_ends() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let (one, two) = (machine.guest("egress").await, machine.guest("egress").await);
+        assert_eq!(world::processes("pasta").len(), 2);
+        one.sandbox.destroy().await.unwrap();
+        let left = world::processes("pasta");
+        assert_eq!(left.len(), 1);
+        assert_eq!(two.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
+        world::kill(left[0]);
+        let another = || world::processes("pasta").first().is_some_and(|&pid| pid != left[0]);
+        fixture::eventually_within(Duration::from_secs(30), || another().then_some(())).await;
+        let again = async || two.tcp("203.0.113.2", 8080).await == "hello 203.0.113.1";
+        assert!(again().await || again().await || again().await);
+        for spawner in world::processes("impuls-spawner") {
+            world::kill(spawner);
+        }
+        two.sandbox.exited().await;
+        fixture::eventually(|| world::processes("pasta").is_empty().then_some(())).await;
+        let three = loop {
+            if let Some(sandbox) = Guest::try_sandbox(&machine.driver).await {
+                break Guest::assign(sandbox, machine.folder.path(), "allow www.example").await;
+            }
+        };
+        assert_eq!(three.tcp("www.example", 8080).await, "hello 203.0.113.1");
+        machine.end().await;
+        assert_eq!(world::processes("pasta"), Vec::<u32>::new());
     });
 }
 
@@ -209,7 +339,7 @@ fn listed_by_name() {
         assert_eq!(guest.tcp("a.b.wild.example", 5432).await, REFUSED);
         assert_eq!(guest.ask("wild.example", "udp").await["rcode"], 5);
         assert_eq!(guest.ask("elsewhere.example", "tcp").await["rcode"], 5);
-        assert_eq!(guest.sandbox.usage().unwrap().refused_lookups, 2);
+        assert_eq!(guest.sandbox.refusals().lookups, 2);
         // What is open to one is open to no other.
         assert_eq!(other.tcp("203.0.113.2", 8080).await, REFUSED);
         machine.end().await;
@@ -229,7 +359,7 @@ fn rebinding() {
             }
             // The public one of two.
             assert_eq!(guest.resolve("mixed.example").await, json!(["203.0.113.2"]));
-            assert_eq!(guest.sandbox.usage().unwrap().refused_lookups, 6, "{policy}");
+            assert_eq!(guest.sandbox.refusals().lookups, 6, "{policy}");
             assert_eq!(guest.tcp("10.77.0.1", 8080).await, REFUSED);
         }
         let guest = machine.guest("allow *.example 10.77.0.0/24:8080").await;

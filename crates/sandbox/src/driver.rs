@@ -57,8 +57,52 @@ pub struct SandboxUsage {
     pub memory_bytes: u64,
     /// The most memory so far, in bytes.
     pub memory_peak_bytes: u64,
-    /// Names that its network policy did not let it look up, and addresses that were kept back from it.
-    pub refused_lookups: u64,
+    /// What has come and gone over its network; `None` where the driver cannot tell.
+    pub traffic: Option<Traffic>,
+}
+
+/// Bytes over a network, with the headers of their packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// What the sandbox was sent.
+    pub received_bytes: u64,
+    /// What it has sent, what was refused included.
+    pub sent_bytes: u64,
+}
+
+/// What a sandbox's network policy refused since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Packets, of whatever protocol: one connection that is tried again and again is several.
+    pub packets: u64,
+    /// Names that it could not look up, and addresses that were kept back from it.
+    pub lookups: u64,
+}
+
+impl Refusals {
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, more: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_add(more.packets),
+            lookups: self.lookups.saturating_add(more.lookups),
+        }
+    }
+
+    /// What has come on top since.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(earlier.packets),
+            lookups: self.lookups.saturating_sub(earlier.lookups),
+        }
+    }
+
+    /// Whether nothing was refused.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.packets == 0 && self.lookups == 0
+    }
 }
 
 /// One isolated place. It holds at most one revision's code in its life.
@@ -80,6 +124,10 @@ pub trait Sandbox: Send + Sync + 'static {
 
     /// What it has used so far; `None` where the driver cannot tell.
     fn usage(&self) -> Option<SandboxUsage>;
+
+    /// What its network policy refused so far; while it lives, packets as of some seconds ago. Still there when it is
+    /// gone.
+    fn refusals(&self) -> Refusals;
 
     /// Resolves once its process has ended, at once if it already has. Repeatable, safe to drop.
     async fn exited(&self) -> Exit;

@@ -11,7 +11,7 @@ pub mod spec;
 pub use connection::{
     Call, Connection, Ended, Gone, Hold, LossReason, Lost, OutputSource, Part, Reply, Waiting,
 };
-pub use driver::{Exit, InitFailure, InitReport, Sandbox, SandboxDriver, SandboxUsage};
+pub use driver::{Exit, InitFailure, InitReport, Refusals, Sandbox, SandboxDriver, SandboxUsage, Traffic};
 pub use error::SandboxError;
 pub use spec::{Assignment, BindMount, RuntimeImage, SandboxLimits, SandboxSpec, StartMethod};
 

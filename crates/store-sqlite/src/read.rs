@@ -1,10 +1,12 @@
 //! Queries. Each is one statement, so each sees one state of the database.
 
-use impuls_domain::{ArtifactDigest, AsyncInvocation, FunctionId, Invocation, InvocationId, VersionNumber};
-use impuls_store::rows::{Key, async_invocation, digest, invocation, saturate, snapshot, version_entry};
+pub(crate) mod queue;
+
+use impuls_domain::{ArtifactDigest, FunctionId, Invocation, VersionNumber};
+use impuls_store::rows::{digest, invocation, saturate, snapshot, version_entry};
 use impuls_store::{
-    AsyncInvocationPage, FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError,
-    VersionEntry, function_columns, revision_columns,
+    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry, function_columns,
+    revision_columns,
 };
 use sqlx::SqlitePool;
 
@@ -140,42 +142,4 @@ pub(crate) async fn list_invocations(
     }
     let rows = query.fetch_all(readers).await.map_err(query_failed("listing invocation records"))?;
     rows.iter().map(|row| invocation(&Row(row))).collect()
-}
-
-/// What one claim took.
-pub(crate) async fn claimed(readers: &SqlitePool, claim: Key) -> Result<Vec<AsyncInvocation>, StoreError> {
-    let query = "SELECT * FROM async_invocations WHERE claim = ?1 AND status = 'running' ORDER BY id";
-    let rows = sqlx::query(query).bind(claim.to_vec()).fetch_all(readers).await;
-    rows.map_err(query_failed("reading claimed invocations"))?
-        .iter()
-        .map(|row| async_invocation(&Row(row)))
-        .collect()
-}
-
-pub(crate) async fn find_async_invocation(
-    readers: &SqlitePool,
-    id: InvocationId,
-) -> Result<Option<AsyncInvocation>, StoreError> {
-    let query = sqlx::query("SELECT * FROM async_invocations WHERE id = ?1");
-    let row = query.bind(id.as_uuid().as_bytes().to_vec()).fetch_optional(readers).await;
-    row.map_err(query_failed("looking up an asynchronous invocation"))?
-        .as_ref()
-        .map(|row| async_invocation(&Row(row)))
-        .transpose()
-}
-
-pub(crate) async fn list_async_invocations(
-    readers: &SqlitePool,
-    page: AsyncInvocationPage,
-) -> Result<Vec<AsyncInvocation>, StoreError> {
-    let query = sqlx::query(
-        "SELECT * FROM async_invocations WHERE (?1 IS NULL OR function = ?1) AND (?2 IS NULL OR status = ?2) \
-         ORDER BY id DESC LIMIT ?3 OFFSET ?4",
-    )
-    .bind(page.function.map(|id| id.as_uuid().as_bytes().to_vec()))
-    .bind(page.status.map(impuls_domain::AsyncStatus::as_str))
-    .bind(i64::from(page.limit))
-    .bind(i64::from(page.offset));
-    let rows = query.fetch_all(readers).await.map_err(query_failed("listing asynchronous invocations"))?;
-    rows.iter().map(|row| async_invocation(&Row(row))).collect()
 }

@@ -42,6 +42,11 @@ fn migrations() -> Migrator {
         simple(3, "async invocations", include_str!("../migrations/0003_async_invocations.sql")),
         simple(4, "builds", include_str!("../migrations/0004_builds.sql")),
         simple(5, "state log and exchange", include_str!("../migrations/0005_state_log_and_exchange.sql")),
+        simple(
+            6,
+            "async policies and schedules",
+            include_str!("../migrations/0006_async_policies_and_schedules.sql"),
+        ),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator
@@ -129,4 +134,39 @@ fn make_private_file(path: &Path) -> io::Result<()> {
     // The file's name must be as durable as what will be in it.
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use impuls_domain::{AsyncStatus, InvocationId, RetryPolicy};
+    use impuls_store::{AsyncInvocationPage, AsyncInvocationStore as _};
+    use sqlx::Connection as _;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn what_was_accepted_by_an_older_server_is_still_there() {
+        const ROWS: &str = "\
+            INSERT INTO functions (id, scope, name, latest, latest_version, state, created_at, updated_at) \
+            VALUES (zeroblob(16), '', 'f', zeroblob(16), 1, 'active', 0, 0); \
+            INSERT INTO async_invocations (id, function, qualifier, status, attempt, due, created_at, context, event) \
+            VALUES (zeroblob(16), zeroblob(16), '$LATEST', 'queued', 2, 5, 3, x'', x'31');";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("impuls.db");
+        let mut connection = options(&path).create_if_missing(true).connect().await.unwrap();
+        let first = migrations().iter().take_while(|one| one.version < 6).cloned().collect();
+        let mut older = Migrator::with_migrations(first);
+        older.dangerous_set_table_name(MIGRATIONS_TABLE);
+        older.run_direct(None, &mut connection, false).await.unwrap();
+        sqlx::raw_sql(ROWS).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let store = SqliteStore::open(&path).await.unwrap();
+        let page = AsyncInvocationPage { limit: 9, ..AsyncInvocationPage::default() };
+        let all = store.list_async_invocations(page).await.unwrap();
+        let [one] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!(one.id, InvocationId::from_uuid(uuid::Uuid::nil()));
+        assert_eq!((one.status, one.attempt, one.policy), (AsyncStatus::Queued, 2, RetryPolicy::FINAL));
+        assert_eq!((one.event.as_slice(), one.ready_at), (b"1".as_slice(), one.created_at));
+    }
 }

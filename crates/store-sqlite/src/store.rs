@@ -1,16 +1,18 @@
 //! The back end.
 
+mod queue;
+
 use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use impuls_domain::{
-    Alias, AliasName, ArtifactDigest, AsyncInvocation, Completion, Function, FunctionId, Invocation,
-    InvocationId, Revision, VersionNumber,
+    Alias, AliasName, ArtifactDigest, Function, FunctionId, Invocation, Revision, VersionNumber,
 };
+use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, RevisionRow, micros};
 use impuls_store::{
-    AsyncInvocationPage, AsyncInvocationStore, BuildStore, Claim, FunctionKey, FunctionPage,
-    FunctionSnapshot, FunctionStore, InvocationPage, InvocationStore, StoreError, VersionEntry, VersionStore,
+    BuildStore, FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, InvocationPage, InvocationStore,
+    StoreError, VersionEntry, VersionStore,
 };
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -19,10 +21,7 @@ use time::OffsetDateTime;
 use crate::error::SqliteError;
 use crate::read;
 use crate::schema;
-use crate::writer::{AsyncWork, ClaimRow, Work, Writer};
-use impuls_store::rows::{
-    AliasRow, AsyncRow, CompletionRow, FunctionRow, InvocationRow, RevisionRow, micros,
-};
+use crate::writer::{Work, Writer};
 
 /// Connections that read at once; a reader more waits.
 const READERS: u32 = 3;
@@ -100,7 +99,8 @@ impl FunctionStore for SqliteStore {
     }
 
     async fn delete_function(&self, id: FunctionId) -> Result<bool, StoreError> {
-        self.writer.run(Work::Delete(*id.as_uuid().as_bytes()), "deleting a function").await
+        let work = Work::Delete(*id.as_uuid().as_bytes());
+        self.writer.run(work, "deleting a function").await.map(|gone| gone > 0)
     }
 }
 
@@ -147,7 +147,7 @@ impl VersionStore for SqliteStore {
 
     async fn delete_alias(&self, function: FunctionId, name: &AliasName) -> Result<bool, StoreError> {
         let work = Work::DeleteAlias(*function.as_uuid().as_bytes(), name.as_str().to_owned());
-        self.writer.run(work, "deleting an alias").await
+        self.writer.run(work, "deleting an alias").await.map(|gone| gone > 0)
     }
 }
 
@@ -167,77 +167,5 @@ impl InvocationStore for SqliteStore {
         page: InvocationPage,
     ) -> Result<Vec<Invocation>, StoreError> {
         read::list_invocations(&self.readers, function, page).await
-    }
-}
-
-impl SqliteStore {
-    async fn change(&self, work: AsyncWork, action: &'static str) -> Result<bool, StoreError> {
-        self.writer.run(Work::Async(Box::new(work)), action).await
-    }
-}
-
-#[async_trait]
-impl AsyncInvocationStore for SqliteStore {
-    async fn enqueue(&self, invocation: &AsyncInvocation) -> Result<(), StoreError> {
-        let work = AsyncWork::Enqueue(AsyncRow::from_domain(invocation));
-        self.change(work, "accepting an asynchronous invocation").await.map(drop)
-    }
-
-    async fn claim(&self, claim: Claim) -> Result<Vec<AsyncInvocation>, StoreError> {
-        let token = *uuid::Uuid::now_v7().as_bytes();
-        let (now, lease) = (micros(claim.now), micros(claim.lease_until));
-        let row = ClaimRow { now, lease, limit: claim.limit, token };
-        if !self.change(AsyncWork::Claim(row), "claiming asynchronous invocations").await? {
-            return Ok(Vec::new());
-        }
-        read::claimed(&self.readers, token).await
-    }
-
-    async fn renew(
-        &self,
-        attempts: &[(InvocationId, u32)],
-        lease_until: OffsetDateTime,
-    ) -> Result<(), StoreError> {
-        if attempts.is_empty() {
-            return Ok(());
-        }
-        let attempts = attempts.iter().map(|(id, attempt)| (*id.as_uuid().as_bytes(), *attempt)).collect();
-        self.change(AsyncWork::Renew(attempts, micros(lease_until)), "renewing leases").await.map(drop)
-    }
-
-    async fn complete(
-        &self,
-        id: InvocationId,
-        attempt: u32,
-        completion: &Completion,
-    ) -> Result<bool, StoreError> {
-        let attempt = (*id.as_uuid().as_bytes(), attempt);
-        let work = AsyncWork::Complete(attempt, CompletionRow::from_domain(completion));
-        self.change(work, "completing an asynchronous invocation").await
-    }
-
-    async fn put_back(
-        &self,
-        id: InvocationId,
-        attempt: u32,
-        not_before: OffsetDateTime,
-    ) -> Result<bool, StoreError> {
-        let attempt = (*id.as_uuid().as_bytes(), attempt);
-        self.change(AsyncWork::PutBack(attempt, micros(not_before)), "putting an invocation back").await
-    }
-
-    async fn find_async_invocation(&self, id: InvocationId) -> Result<Option<AsyncInvocation>, StoreError> {
-        read::find_async_invocation(&self.readers, id).await
-    }
-
-    async fn list_async_invocations(
-        &self,
-        page: AsyncInvocationPage,
-    ) -> Result<Vec<AsyncInvocation>, StoreError> {
-        read::list_async_invocations(&self.readers, page).await
-    }
-
-    async fn prune_async_invocations(&self, keep: u32) -> Result<bool, StoreError> {
-        self.change(AsyncWork::Prune(keep), "removing old asynchronous invocations").await
     }
 }

@@ -13,15 +13,17 @@
 mod append;
 mod apply;
 mod async_invocations;
+mod schedules;
 
 use impuls_store::StoreError;
+use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use self::async_invocations::{AsyncWork, ClaimRow};
+pub(crate) use self::async_invocations::{AsyncWork, ClaimRow, DeadRow, PruneRow, PutBackRow};
+pub(crate) use self::schedules::{ScheduleWork, TickRow};
 
 use crate::error::{SqliteError, query_failed};
-use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
 
 /// Requests that may wait; a caller more waits for room.
 const QUEUE: usize = 256;
@@ -40,6 +42,7 @@ pub(crate) enum Work {
     /// Records, and how many each function keeps.
     Append(Vec<InvocationRow>, u32),
     Async(Box<AsyncWork>),
+    Schedule(Box<ScheduleWork>),
     /// Key, archive, and when it was made.
     PutBuild([u8; 32], [u8; 32], i64),
 }
@@ -50,12 +53,12 @@ enum Request {
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
-/// A change that somebody waits for. The answer says whether there was anything to change.
+/// A change that somebody waits for. The answer says how much there was to change.
 #[derive(Debug)]
 struct Job {
     work: Work,
     action: &'static str,
-    answer: oneshot::Sender<Result<bool, StoreError>>,
+    answer: oneshot::Sender<Result<u64, StoreError>>,
 }
 
 /// The way to the task. Cheap to clone.
@@ -72,7 +75,7 @@ impl Writer {
 
     /// Has the change made, and waits until it is durable. If the caller goes away, it is made all the same, or
     /// was never queued.
-    pub(crate) async fn run(&self, work: Work, action: &'static str) -> Result<bool, StoreError> {
+    pub(crate) async fn run(&self, work: Work, action: &'static str) -> Result<u64, StoreError> {
         let (answer, answered) = oneshot::channel();
         let closed = || SqliteError::Closed.during(action);
         self.0.send(Request::Work(Job { work, action, answer })).await.map_err(|_| closed())?;
@@ -180,7 +183,7 @@ impl Refusal {
 async fn transact(
     connection: &mut SqliteConnection,
     works: &[Work],
-) -> Result<Vec<Result<bool, Refusal>>, sqlx::Error> {
+) -> Result<Vec<Result<u64, Refusal>>, sqlx::Error> {
     run(connection, "BEGIN IMMEDIATE").await?;
     let mut results = Vec::with_capacity(works.len());
     for work in works {
@@ -199,7 +202,7 @@ async fn transact(
 async fn apply_alone(
     connection: &mut SqliteConnection,
     work: &Work,
-) -> Result<Result<bool, Refusal>, sqlx::Error> {
+) -> Result<Result<u64, Refusal>, sqlx::Error> {
     run(connection, "SAVEPOINT request").await?;
     let result = apply::apply(connection, work).await;
     if result.is_err()

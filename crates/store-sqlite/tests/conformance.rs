@@ -40,3 +40,7 @@ mod invocation {
 mod async_invocation {
     impuls_store::async_invocation_store_conformance!(super::open);
 }
+
+mod schedule {
+    impuls_store::schedule_store_conformance!(super::open);
+}

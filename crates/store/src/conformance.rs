@@ -15,6 +15,7 @@ pub mod build;
 pub mod fixture;
 pub mod function;
 pub mod invocation;
+pub mod schedule;
 pub mod version;
 
 /// Runs the suite of `FunctionStore`.
@@ -100,7 +101,7 @@ macro_rules! invocation_store_conformance {
     };
 }
 
-/// Runs the suite of `AsyncInvocationStore`; the store must also be a `FunctionStore`.
+/// Runs the suite of `AsyncInvocationStore` and `DeliveryStore`; the store must also be a `FunctionStore`.
 #[macro_export]
 macro_rules! async_invocation_store_conformance {
     ($($open:tt)+) => {
@@ -113,8 +114,28 @@ macro_rules! async_invocation_store_conformance {
             put_back_invocations_wait,
             completions_come_back_whole,
             invocations_list_newest_first,
+            a_key_is_taken_once_in_its_function,
+            a_cancelled_invocation_has_ended,
+            dead_letters_are_driven_again,
+            an_end_and_what_tells_it_are_one,
             unfinished_invocations_are_never_pruned,
+            settings_come_back_whole,
             deleting_a_function_takes_its_queue_along,
+        );
+    };
+}
+
+/// Runs the suite of `ScheduleStore`; the store must also be all that the suite of `AsyncInvocationStore` wants.
+#[macro_export]
+macro_rules! schedule_store_conformance {
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, schedule:
+            schedules_come_back_whole_by_name,
+            a_name_stands_for_the_last_schedule,
+            schedules_are_bounded,
+            due_schedules_come_longest_due_first,
+            a_tick_is_fired_once,
+            deleting_a_function_takes_its_schedules_along,
         );
     };
 }

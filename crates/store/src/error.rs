@@ -12,6 +12,9 @@ pub enum StoreError {
     /// Somebody else deployed in between: read again and decide again.
     #[error("the function was changed by somebody else at the same time")]
     Conflict,
+    /// There are as many of its kind as there may be.
+    #[error("there are as many as there may be")]
+    Full,
     /// The back end failed.
     #[error("metadata store failed while it was {action}")]
     Backend {
@@ -31,7 +34,7 @@ impl StoreError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Conflict | Self::Backend { .. } => true,
-            Self::NameTaken | Self::NotFound | Self::Damaged(_) => false,
+            Self::NameTaken | Self::NotFound | Self::Full | Self::Damaged(_) => false,
         }
     }
 }

@@ -7,14 +7,18 @@ pub mod build;
 pub mod error;
 pub mod function;
 pub mod invocation;
+pub mod schedule;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "rows")]
 pub mod rows;
 
-pub use async_invocation::{AsyncInvocationPage, AsyncInvocationStore, Claim};
+pub use async_invocation::{
+    AsyncInvocationPage, AsyncInvocationStore, Claim, DeadLetters, DeliveryStore, Pruning, PutBack,
+};
 pub use build::BuildStore;
 pub use error::StoreError;
 pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
 pub use invocation::{InvocationPage, InvocationStore};
+pub use schedule::{ScheduleStore, Tick};

@@ -8,6 +8,8 @@ mod function;
 mod invocation;
 mod logs;
 mod revision;
+mod schedule;
+mod settings;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -22,6 +24,8 @@ pub use async_invocation::{AsyncRow, CompletionRow, async_invocation};
 pub use function::{AliasRow, FunctionRow, snapshot};
 pub use invocation::{InvocationRow, invocation};
 pub use revision::{RevisionRow, digest, version_entry};
+pub use schedule::{ScheduleRow, schedule};
+pub use settings::{SettingsRow, settings};
 
 /// A UUID as stored.
 pub type Key = [u8; 16];

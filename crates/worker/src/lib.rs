@@ -2,7 +2,7 @@
 //!
 //! [`LocalWorker`] implements `dispatch::Worker`. [`pool_core`] decides for one revision and is pure; [`pool`] is
 //! its shell; [`start`] makes a sandbox of a revision, from [`prewarm`] if it can; [`run`] is the path of a
-//! call, `relay` what passes through it meanwhile. [`execute`] and [`build`] run one thing in a sandbox of its own.
+//! call, `relay` what passes through it meanwhile. `refusals` remembers what network policies refused. [`execute`] and [`build`] run one thing in a sandbox of its own.
 
 pub mod build;
 pub mod config;
@@ -14,6 +14,7 @@ pub mod memory;
 pub mod pool;
 pub mod pool_core;
 pub mod prewarm;
+mod refusals;
 mod relay;
 mod room;
 pub mod run;

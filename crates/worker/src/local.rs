@@ -68,6 +68,7 @@ impl LocalWorker {
             catalogue: parts.catalogue,
             folders: parts.folders,
             memory: MemoryGauge::default(),
+            refusals: Arc::default(),
             background: parts.background,
             tasks: TaskTracker::new(),
             live: AtomicUsize::new(0),

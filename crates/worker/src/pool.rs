@@ -130,6 +130,7 @@ impl Pool {
             memory_mib: limits.memory_mib(),
             milli_vcpu: limits.milli_vcpu(),
             usage: live.sandbox.usage(),
+            refused: live.sandbox.refusals(),
         };
         lives.into_iter().map(describe).collect()
     }

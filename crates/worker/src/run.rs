@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use impuls_dispatch::{
-    CommandPool, Duplex, ExecuteRequest, Executed, LiveSandbox, RunError, RunRequest, Target, Worker,
+    CommandPool, Duplex, ExecuteRequest, Executed, LiveSandbox, Refusals, RunError, RunRequest, Target,
+    Worker,
 };
-use impuls_domain::{Deadline, ErrorType, Failure, Logs, Outcome, Usage};
+use impuls_domain::{Deadline, ErrorType, Failure, FunctionId, Logs, Outcome, Usage};
 use impuls_sandbox::{
     Call, CallError, CallErrorKind, Exit, Gone, Hold, LossReason, Lost, Reply, SandboxError, Waiting,
 };
@@ -85,6 +86,10 @@ impl Worker for LocalWorker {
 
     fn sandboxes(&self) -> Vec<LiveSandbox> {
         self.pools.pin().values().flat_map(|pool| pool.sandboxes()).collect()
+    }
+
+    fn refusals(&self, function: FunctionId) -> Refusals {
+        self.context.refusals.of(function)
     }
 
     async fn warm(&self, target: &Arc<Target>, count: usize, by: Deadline) -> usize {
@@ -252,7 +257,9 @@ const fn ends_the_process(error_type: ErrorType) -> bool {
         ErrorType::FunctionError
         | ErrorType::InitError
         | ErrorType::BadResponse
-        | ErrorType::PlatformError => false,
+        | ErrorType::PlatformError
+        | ErrorType::Cancelled
+        | ErrorType::HookError => false,
     }
 }
 

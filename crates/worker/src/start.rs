@@ -25,10 +25,11 @@ use crate::live::{FirstCall, Live};
 use crate::memory::MemoryGauge;
 use crate::pool::{NoSlot, Pool};
 use crate::prewarm::Prewarm;
+use crate::refusals::RefusalBook;
 
 /// Where code is inside a sandbox.
 pub(crate) const CODE_DIR: &str = "/var/task";
-/// The one variable of ours that a function sees.
+/// The one variable of ours that every function sees.
 const FUNCTION_NAME: &str = "IMPULS_FUNCTION_NAME";
 /// How long a start waits for the spawner to be started again.
 pub(crate) const SPAWNER_RESTART: Duration = Duration::from_millis(200);
@@ -43,6 +44,7 @@ pub(crate) struct StartContext {
     pub(crate) folders: Arc<CodeFolders>,
     pub(crate) prewarm: Prewarm,
     pub(crate) memory: MemoryGauge,
+    pub(crate) refusals: Arc<RefusalBook>,
     pub(crate) background: Handle,
     pub(crate) tasks: TaskTracker,
     pub(crate) live: AtomicUsize,
@@ -167,6 +169,9 @@ impl StartContext {
                 // A second try finds the first one's.
                 let _known = told.set(sandbox_ready);
             }
+            if !assignment.network.is_off() {
+                self.refusals.enter(target.revision.function, &sandbox);
+            }
             let report = sandbox.assign(assignment.clone(), by).await;
             let logs = sandbox.take_loose_logs();
             match report {
@@ -260,10 +265,12 @@ impl StartContext {
     /// Destroys a counted sandbox in the background, whether or not somebody waits for the end; a failure is logged.
     pub(crate) fn destroy(&self, sandbox: Arc<dyn Sandbox>) -> JoinHandle<()> {
         self.live.fetch_sub(1, Ordering::Relaxed);
+        let refusals = self.refusals.clone();
         let task = async move {
             if let Err(error) = sandbox.destroy().await {
                 tracing::error!(error = &error as &dyn std::error::Error, sandbox = %sandbox.id(), "cannot destroy a sandbox");
             }
+            refusals.leave(sandbox.as_ref());
         };
         self.tasks.spawn_on(task, &self.background)
     }

@@ -34,6 +34,11 @@ const NEEDS: [Need; 20] = [
         is_met: || Path::new("/usr/sbin/nft").exists(),
     },
     Need {
+        package: "passt",
+        purpose: "pasta, the network of functions of an ordinary user's server",
+        is_met: || tools::has("pasta"),
+    },
+    Need {
         package: "iproute2",
         purpose: "the networks that tests play in",
         is_met: || Path::new("/usr/sbin/ip").exists() || Path::new("/sbin/ip").exists(),

@@ -2,6 +2,7 @@
 //! one with the listening socket, and from then on only waits for its end: calls never pass through it. What the
 //! program writes reaches the host past the protocol, as of any process of a sandbox.
 
+use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::process::Stdio;
@@ -23,7 +24,7 @@ pub(crate) async fn start(agent: &Rc<Agent>, code: &Code) -> Result<(), InitErro
     let cannot = |cause: std::io::Error| {
         init_error(InitErrorKind::Init, "", format!("cannot run the program: {cause}"))
     };
-    let (mut ready, theirs) = pair().map_err(cannot)?;
+    let (mut ready, theirs) = pair(code.init.concurrency).map_err(cannot)?;
     let (program, arguments) =
         code.init.command.split_first().ok_or_else(|| cannot(std::io::ErrorKind::InvalidInput.into()))?;
     agent.stop_listening().await;
@@ -51,9 +52,11 @@ pub(crate) async fn start(agent: &Rc<Agent>, code: &Code) -> Result<(), InitErro
     Ok(())
 }
 
-/// Ours, and the one that becomes the program's standard input, into which it writes one byte.
-fn pair() -> std::io::Result<(UnixStream, OwnedFd)> {
-    let (ours, theirs) = BlockingStream::pair()?;
+/// Ours, and the one that becomes the program's standard input. The program reads from it how many calls there may be at
+/// once (four bytes, little-endian), and writes one byte into it when it serves.
+fn pair(slots: u32) -> std::io::Result<(UnixStream, OwnedFd)> {
+    let (mut ours, theirs) = BlockingStream::pair()?;
+    ours.write_all(&slots.to_le_bytes())?;
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs.into()))
 }

@@ -1,7 +1,7 @@
 //! Running one process to its end, with bounded output.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use tokio::process::{Child, Command};
 const AFTER_END: Duration = Duration::from_millis(200);
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
+/// The least that a pipe holds before a writer has to wait: one page (pipe(7)).
+const PIPE_HOLDS: usize = 4096;
 
 /// A process to be run.
 pub(crate) struct Run<'a> {
@@ -79,8 +81,7 @@ pub(crate) fn spawn(
 /// Runs a process to its end, and kills what it leaves behind; dropped before, kills it. `output` is given what it
 /// writes as it comes: true with standard output, false with standard error.
 pub(crate) async fn run(run: Run<'_>, mut output: impl FnMut(bool, &[u8])) -> io::Result<Ended> {
-    let stdin = if run.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
-    let mut child = spawn(run.words, run.environment, run.directory, stdin)?;
+    let mut child = spawn(run.words, run.environment, run.directory, input(&run.stdin)?)?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
     let group = Group { pid, alone: run.alone };
     let mut pipe = child.stdin.take();
@@ -100,17 +101,14 @@ pub(crate) async fn run(run: Run<'_>, mut output: impl FnMut(bool, &[u8])) -> io
             status
         };
         let read = async {
-            let (mut from_out, mut from_err) = (vec![0; CHUNK], vec![0; CHUNK]);
+            let (mut from_out, mut from_err) = (Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK));
             while out.is_some() || err.is_some() {
                 tokio::select! {
-                    Some(count) = read(&mut out, &mut from_out) => {
-                        let bytes = from_out.get(..count).unwrap_or_default();
-                        kept.add(bytes);
-                        output(true, bytes);
+                    Some(()) = read(&mut out, &mut from_out) => {
+                        kept.add(&from_out);
+                        output(true, &from_out);
                     }
-                    Some(count) = read(&mut err, &mut from_err) => {
-                        output(false, from_err.get(..count).unwrap_or_default());
-                    }
+                    Some(()) = read(&mut err, &mut from_err) => output(false, &from_err),
                     else => break,
                 }
             }
@@ -142,11 +140,26 @@ impl Kept {
     }
 }
 
-/// Reads once; at the end of the stream the reader is given up.
-async fn read(from: &mut Option<impl AsyncRead + Unpin>, into: &mut [u8]) -> Option<usize> {
-    let count = from.as_mut()?.read(into).await.unwrap_or_default();
+/// Standard input. A pipe takes a small one before there is a process, which then never waits for it.
+fn input(bytes: &[u8]) -> io::Result<Stdio> {
+    if bytes.is_empty() {
+        return Ok(Stdio::null());
+    }
+    if bytes.len() > PIPE_HOLDS {
+        return Ok(Stdio::piped());
+    }
+    let (reader, mut writer) = io::pipe()?;
+    writer.write_all(bytes)?;
+    Ok(reader.into())
+}
+
+/// Reads once, in place of what was read before; at the end of the stream the reader is given up.
+async fn read(from: &mut Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> Option<()> {
+    into.clear();
+    // Room that nothing was read into is never touched.
+    let count = from.as_mut()?.read_buf(into).await.unwrap_or_default();
     if count == 0 {
         *from = None;
     }
-    Some(count)
+    Some(())
 }

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,9 +15,11 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +33,8 @@ const (
 	impulsMaxFrame    = 8 << 20
 	impulsResultLimit = 6 << 20
 	impulsTextLimit   = 65536
+	// Most bytes of a buffer that is kept for the next frames.
+	impulsKept = 64 << 10
 )
 
 // FunctionContext is what a handler learns of its call with FromContext.
@@ -59,6 +64,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	// How many calls the host makes at once.
+	var slots [4]byte
+	if _, err := io.ReadFull(os.Stdin, slots[:]); err != nil {
+		os.Exit(1)
+	}
+	isAlone := binary.LittleEndian.Uint32(slots[:]) == 1
 	// Whoever started this waits for one byte: everything from here on is served.
 	if _, err := os.Stdin.Write([]byte{1}); err != nil {
 		os.Exit(1)
@@ -73,32 +84,57 @@ func main() {
 		if err != nil {
 			os.Exit(1)
 		}
-		go impulsServe(connection, handler)
+		go impulsServe(connection, handler, isAlone)
 	}
 }
 
 type impulsConnection struct {
-	lock   sync.Mutex
-	writer *bufio.Writer
+	socket  net.Conn
+	running atomic.Int32
+
+	lock sync.Mutex
+	// Frames that nobody has written yet, and room for the next ones while these are being written.
+	pending, spare []byte
+	isWriting      bool
 }
 
-// Sends one frame.
+// Sends one frame, at once or with others that are being sent now.
 func (c *impulsConnection) send(kind byte, call uint32, payload []byte) {
-	var head [4 + impulsHead]byte
-	binary.LittleEndian.PutUint32(head[:], uint32(impulsHead+len(payload)))
-	head[4] = kind
-	binary.LittleEndian.PutUint32(head[5:], call)
 	c.lock.Lock()
-	defer c.lock.Unlock()
-	c.writer.Write(head[:])
-	c.writer.Write(payload)
-	if c.writer.Flush() != nil {
-		os.Exit(1)
+	c.pending = binary.LittleEndian.AppendUint32(c.pending, uint32(impulsHead+len(payload)))
+	c.pending = append(c.pending, kind)
+	c.pending = binary.LittleEndian.AppendUint32(c.pending, call)
+	c.pending = append(c.pending, payload...)
+	if c.isWriting {
+		c.lock.Unlock()
+		return
 	}
+	c.isWriting = true
+	c.lock.Unlock()
+	if c.running.Load() > 1 {
+		// Calls that are about to end share one write, which is most of what a short one costs.
+		runtime.Gosched()
+	}
+	c.lock.Lock()
+	for len(c.pending) > 0 {
+		frames := c.pending
+		c.pending = c.spare[:0]
+		c.lock.Unlock()
+		if _, err := c.socket.Write(frames); err != nil {
+			os.Exit(1)
+		}
+		c.lock.Lock()
+		c.spare = frames
+		if cap(frames) > impulsKept {
+			c.spare = nil
+		}
+	}
+	c.isWriting = false
+	c.lock.Unlock()
 }
 
-func impulsServe(connection net.Conn, handler impulsFunction) {
-	c := &impulsConnection{writer: bufio.NewWriterSize(connection, 64<<10)}
+func impulsServe(connection net.Conn, handler impulsFunction, isAlone bool) {
+	c := &impulsConnection{socket: connection}
 	c.send(impulsReady, 0, []byte(`{"runtime":"go","version":"1"}`))
 	reader := bufio.NewReaderSize(connection, 64<<10)
 	for {
@@ -118,27 +154,64 @@ func impulsServe(connection net.Conn, handler impulsFunction) {
 		}
 		call := binary.LittleEndian.Uint32(head[5:])
 		if head[4] == impulsInvoke && len(payload) >= 24 {
-			go impulsAnswer(c, call, payload, handler)
+			c.running.Add(1)
+			arrived := impulsArrived{c, call, payload}
+			if isAlone {
+				// No other call comes before this one has ended, so nobody needs to be woken for it.
+				impulsAnswer(arrived, handler)
+				continue
+			}
+			select {
+			case impulsIdle <- arrived:
+			default:
+				go impulsWork(arrived, handler)
+			}
 		}
 	}
 }
 
-func impulsAnswer(c *impulsConnection, call uint32, payload []byte, handler impulsFunction) {
-	id := payload[:16]
-	about := FunctionContext{
-		RequestID:       fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
-		FunctionName:    os.Getenv("IMPULS_FUNCTION_NAME"),
-		FunctionVersion: os.Getenv("AWS_LAMBDA_FUNCTION_VERSION"),
-		MemoryLimitMB:   os.Getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+// A call that nobody has begun.
+type impulsArrived struct {
+	connection *impulsConnection
+	call       uint32
+	payload    []byte
+}
+
+// What idle workers wait at.
+var impulsIdle = make(chan impulsArrived)
+
+// Answers calls one after another. There are never more workers than there were calls at once, which the host bounds;
+// a goroutine for each call would have to grow its stack again each time.
+func impulsWork(arrived impulsArrived, handler impulsFunction) {
+	for {
+		impulsAnswer(arrived, handler)
+		// Nothing of a call is kept while there is none.
+		arrived = impulsArrived{}
+		arrived = <-impulsIdle
 	}
-	deadline := time.UnixMilli(int64(binary.LittleEndian.Uint64(payload[16:24])))
-	ctx, cancel := context.WithDeadline(context.WithValue(context.Background(), impulsContextKey{}, about), deadline)
-	defer cancel()
+}
+
+func impulsAnswer(arrived impulsArrived, handler impulsFunction) {
+	c, call, payload := arrived.connection, arrived.call, arrived.payload
+	defer c.running.Add(-1)
+	ctx := context.Background()
+	if handler.takesContext {
+		about := FunctionContext{
+			RequestID:       impulsID(payload[:16]),
+			FunctionName:    os.Getenv("IMPULS_FUNCTION_NAME"),
+			FunctionVersion: os.Getenv("AWS_LAMBDA_FUNCTION_VERSION"),
+			MemoryLimitMB:   os.Getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+		}
+		deadline := time.UnixMilli(int64(binary.LittleEndian.Uint64(payload[16:24])))
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(context.WithValue(ctx, impulsContextKey{}, about), deadline)
+		defer cancel()
+	}
 	event := payload[24:]
 	if len(event) == 0 {
 		event = []byte("null")
 	}
-	result, failure := impulsCall(ctx, event, handler)
+	result, failure := impulsCall(ctx, event, handler.call)
 	if failure == nil && len(result) > impulsResultLimit {
 		message := fmt.Sprintf("the result has %d bytes; at most %d are allowed", len(result), impulsResultLimit)
 		failure = &impulsFailure{Kind: "BadResponse", Message: message}
@@ -151,6 +224,12 @@ func impulsAnswer(c *impulsConnection, call uint32, payload []byte, handler impu
 		return
 	}
 	c.send(impulsResult, call, result)
+}
+
+// A UUID as text.
+func impulsID(id []byte) string {
+	text := hex.EncodeToString(id)
+	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
 }
 
 type impulsFailure struct {
@@ -167,7 +246,7 @@ func impulsCut(text string) string {
 	return text
 }
 
-func impulsCall(ctx context.Context, event []byte, handler impulsFunction) (result []byte, failure *impulsFailure) {
+func impulsCall(ctx context.Context, event []byte, handler impulsForm) (result []byte, failure *impulsFailure) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			name := "panic"
@@ -181,7 +260,13 @@ func impulsCall(ctx context.Context, event []byte, handler impulsFunction) (resu
 }
 
 // A handler, whatever its parameters and results.
-type impulsFunction func(ctx context.Context, event []byte) ([]byte, *impulsFailure)
+type impulsForm func(ctx context.Context, event []byte) ([]byte, *impulsFailure)
+
+type impulsFunction struct {
+	call impulsForm
+	// Only such a handler is given more than an empty context.
+	takesContext bool
+}
 
 var (
 	impulsContextType = reflect.TypeOf((*context.Context)(nil)).Elem()
@@ -194,7 +279,7 @@ func impulsCallable(handler any) (impulsFunction, error) {
 	function := reflect.ValueOf(handler)
 	shape := function.Type()
 	if shape.Kind() != reflect.Func {
-		return nil, fmt.Errorf("the handler is a %s and no function", shape)
+		return impulsFunction{}, fmt.Errorf("the handler is a %s and no function", shape)
 	}
 	takesContext := shape.NumIn() > 0 && shape.In(0) == impulsContextType
 	events := shape.NumIn()
@@ -202,12 +287,12 @@ func impulsCallable(handler any) (impulsFunction, error) {
 		events--
 	}
 	if events > 1 || shape.IsVariadic() {
-		return nil, errors.New("the handler must take at most a context.Context and an event")
+		return impulsFunction{}, errors.New("the handler must take at most a context.Context and an event")
 	}
 	values := shape.NumOut()
 	givesError := values > 0 && shape.Out(values-1) == impulsErrorType
 	if values > 2 || values == 2 && !givesError {
-		return nil, errors.New("the handler must return at most a value and an error")
+		return impulsFunction{}, errors.New("the handler must return at most a value and an error")
 	}
 	call := func(ctx context.Context, event []byte) ([]byte, *impulsFailure) {
 		arguments := make([]reflect.Value, 0, 2)
@@ -244,7 +329,7 @@ func impulsCallable(handler any) (impulsFunction, error) {
 		}
 		return text, nil
 	}
-	return call, nil
+	return impulsFunction{call, takesContext}, nil
 }
 
 // What Lambda calls an error: the name of its type.

@@ -79,3 +79,40 @@ async fn the_doctor_names_every_layer_and_runtime() {
     }
     assert!(run(&server, &["doctor", "--json"], "").json().is_object());
 }
+
+#[tokio::test]
+async fn asynchronous_calls_and_schedules_are_looked_after_from_the_command_line() {
+    let server = Server::shared().await;
+    let name =
+        server.node("exports.handler = async (e) => { if (e.fail) throw new Error('no'); return e; };").await;
+    let submit = |arguments: &[&str], event: &str| {
+        let line = [["invoke", name.as_str(), "--async"].as_slice(), arguments].concat();
+        run(&server, &line, event).success().trim().to_owned()
+    };
+    let get = |id: &str| run(&server, &["invocations", "get", id, "--wait", "60s"], "");
+    assert_eq!(get(&submit(&[], "{\"a\":1}")).success(), "{\"a\":1}");
+    let dead = submit(&["--max-retries", "0"], "{\"fail\":1}");
+    let shown = get(&dead);
+    assert_eq!(shown.code, Some(1), "{shown:?}");
+    assert!(shown.stderr.contains("Error: no") && shown.stderr.contains("dead"), "{shown:?}");
+    let listed = run(&server, &["invocations", "list", &name, "--status", "dead"], "").success();
+    assert!(listed.contains(&dead), "{listed}");
+    assert_eq!(
+        run(&server, &["invocations", "redrive", "--all", &name], "").success(),
+        "1 dead letters wait again\n"
+    );
+    let waiting = submit(&["--delay", "1h"], "{}");
+    assert_eq!(
+        run(&server, &["invocations", "cancel", &waiting], "").success(),
+        format!("{waiting} cancelled\n")
+    );
+    assert_eq!(run(&server, &["invocations", "cancel", &waiting], "").code, Some(4));
+    let set = ["schedules", "set", &name, "daily", "--cron", "0 9 * * *", "--time-zone", "Europe/Berlin"];
+    assert!(run(&server, &set, "").success().contains("0 9 * * * (Europe/Berlin)"));
+    assert_eq!(run(&server, &["schedules", "get", &name, "daily", "--json"], "").json()["enabled"], true);
+    assert_eq!(
+        run(&server, &["schedules", "delete", &name, "daily"], "").success(),
+        format!("daily of {name} deleted\n")
+    );
+    assert_eq!(run(&server, &["schedules", "get", &name, "daily"], "").code, Some(3));
+}

@@ -151,6 +151,18 @@ async fn a_change_is_checked_like_a_creation() {
 }
 
 #[tokio::test]
+async fn live_sandboxes_are_listed_with_their_figures() {
+    let server = Server::shared().await;
+    let name = server.node("exports.handler = async () => 1;").await;
+    server.call(&name, &json!(null)).await;
+    let list = server.get(&format!("{}/sandboxes", path(&name))).await.with_status(200).json();
+    assert_eq!((&list["count"], &list["items"][0]["version"]), (&json!(1), &json!(1)), "{list}");
+    let nothing = json!({"packets": 0, "lookups": 0});
+    assert_eq!((&list["items"][0]["refused"], &list["refused"]), (&nothing, &nothing), "{list}");
+    server.get(&format!("{}/sandboxes", path("nobody-has-this"))).await.with_status(404);
+}
+
+#[tokio::test]
 async fn a_network_policy_is_kept_with_the_version() {
     let server = Server::shared().await;
     let name = server.node(ECHO).await;

@@ -1,6 +1,10 @@
 //! Dependencies: packages are installed when a function is deployed, in a sandbox of the build's own.
 
-#![allow(clippy::indexing_slicing, reason = "a test that does not find what it expects panics")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that does not find what it expects panics"
+)]
 
 use std::sync::Arc;
 

@@ -1,9 +1,14 @@
 //! Node.js functions: contracts, forms of handlers, context, environment, logs.
 
+#![expect(clippy::expect_used, reason = "a helper of a test, which ends by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use base64::Engine as _;
 use impuls_e2e::functions::FUNCTIONS;
 use impuls_e2e::launch::SECRET;
-use impuls_e2e::{Server, Value, json, unique, zip_of};
+use impuls_e2e::{Data, Launch, Server, Value, json, unique, zip_of};
 use reqwest::Method;
 
 #[tokio::test]
@@ -250,4 +255,51 @@ async fn the_standard_library_is_there() {
     let name = server.node(code).await;
     let expected = json!(["e3b0c442", "text", "z", "function", 7, "1.234,5", "01/01/1970, 01:00:00"]);
     assert_eq!(server.call(&name, &Value::Null).await, expected);
+}
+
+/// A release of Node.js as npm has it, kept between runs.
+fn release(major: u32) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("npm-node-{major}"));
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let package = format!("node-linux-{arch}");
+    if !folder.join("node_modules").is_dir() {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
+        assert!(npm.arg(format!("{package}@{major}")).status().expect("npm starts").success());
+    }
+    folder.join("node_modules").join(package)
+}
+
+#[tokio::test]
+#[ignore = "needs npm"]
+async fn every_version_that_is_installed_runs_beside_the_others() {
+    const MAJORS: [u32; 3] = [18, 22, 24];
+    let data = Data::new();
+    let toolchains = data.scratch().join("toolchains");
+    std::fs::create_dir(&toolchains).expect("a folder");
+    for major in MAJORS {
+        std::os::unix::fs::symlink(release(major), toolchains.join(format!("node{major}"))).expect("a link");
+    }
+    let server = Launch::on(&data).argument("--toolchains").argument(&toolchains).start().await;
+    let code = "import { once } from 'node:events';\n\
+                export const handler = async (event, context) => { console.log(typeof once); return [process.version, event, context.functionVersion]; };";
+    for major in MAJORS {
+        for runtime in [format!("nodejs{major}"), format!("nodejs{major}-ts")] {
+            let name = unique("node");
+            let fields = json!({"name": name, "runtime": runtime, "handler": "index.handler", "code": code});
+            server.create(&fields).await;
+            let reply = server.invoke(&name, &json!({"n": 1})).await;
+            assert_eq!(reply.logs(), "[INFO] function", "{runtime}");
+            let result = reply.result();
+            assert!(
+                result[0].as_str().is_some_and(|version| version.starts_with(&format!("v{major}."))),
+                "{result}"
+            );
+            assert_eq!((&result[1], &result[2]), (&json!({"n": 1}), &json!("1")));
+        }
+    }
+    let programs = "process.stdin.on('data', (event) => process.stdout.write(event))";
+    let fields = json!({"name": "cat", "runtime": "nodejs24", "handler": "main", "contract": "program", "code": programs});
+    server.create(&fields).await;
+    assert_eq!(server.call("cat", &json!([1])).await, json!([1]));
 }

@@ -1,7 +1,11 @@
 //! What clients of NQRust's serverless functions send: the commands of its documents, character by character on the port
 //! that they print, and its samples.
 
-#![allow(clippy::indexing_slicing, reason = "a test that does not find what it expects panics")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that does not find what it expects panics"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -48,6 +48,10 @@ impl Worker for Idle {
         Vec::new()
     }
 
+    fn refusals(&self, _: impuls_domain::FunctionId) -> impuls_dispatch::Refusals {
+        impuls_dispatch::Refusals::default()
+    }
+
     async fn warm(&self, _: &Arc<Target>, _: usize, _: Deadline) -> usize {
         0
     }
@@ -115,6 +119,7 @@ impl Server {
             versions: store.clone(),
             invocations: store.clone(),
             queue: store.clone(),
+            schedules: store.clone(),
         };
         let control = Arc::new(Control::new(stores, artifacts, Arc::new(Idle)));
         let recorder = Recorder::new(RecorderConfig::default(), store.clone());

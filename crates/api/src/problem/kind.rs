@@ -23,6 +23,14 @@ pub enum ProblemKind {
     AliasNotFound,
     /// No such asynchronous invocation.
     InvocationNotFound,
+    /// No such schedule.
+    ScheduleNotFound,
+    /// A schedule of this name exists, or there are as many as there may be.
+    ScheduleTaken,
+    /// The idempotency key stands for an invocation with another event.
+    KeyTaken,
+    /// The invocation stands where this is not possible.
+    Settled,
     /// No such path.
     RouteNotFound,
     /// The path does not take this method.
@@ -66,6 +74,12 @@ impl ProblemKind {
             Self::VersionNotFound => (StatusCode::NOT_FOUND, "version-not-found", "No such version"),
             Self::AliasNotFound => (StatusCode::NOT_FOUND, "alias-not-found", "No such alias"),
             Self::InvocationNotFound => (StatusCode::NOT_FOUND, "invocation-not-found", "No such invocation"),
+            Self::ScheduleNotFound => (StatusCode::NOT_FOUND, "schedule-not-found", "No such schedule"),
+            Self::ScheduleTaken => (StatusCode::CONFLICT, "schedule-taken", "The schedule cannot be added"),
+            Self::KeyTaken => (StatusCode::CONFLICT, "key-taken", "The idempotency key is taken"),
+            Self::Settled => {
+                (StatusCode::CONFLICT, "settled", "The invocation stands where this is not possible")
+            }
             Self::RouteNotFound => (StatusCode::NOT_FOUND, "route-not-found", "No such path"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not take this method")

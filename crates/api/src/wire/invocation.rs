@@ -42,7 +42,8 @@ const fn level_mark(level: LogLevel) -> &'static str {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = InvocationError)]
 pub struct FailureObject {
-    /// `FunctionError`, `InitError`, `Timeout`, `OutOfMemory`, `Exited` or `BadResponse`.
+    /// `FunctionError`, `InitError`, `Timeout`, `OutOfMemory`, `Exited` or `BadResponse`; of an asynchronous invocation
+    /// also `PlatformError`, `HookError` or `Cancelled`.
     #[serde(rename = "type")]
     pub error_type: &'static str,
     /// The language's own name of the error.

@@ -9,6 +9,7 @@ use impuls_client::wire::{AliasTarget, Network};
 use serde::Deserialize;
 
 use super::parsers::{cores, key_value, network};
+use super::queued::AsyncArgs;
 
 /// What `deploy` takes.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -114,6 +115,9 @@ pub struct InvokeArgs {
     /// A version or an alias [default: the newest].
     #[arg(long, short, value_name = "QUALIFIER")]
     pub qualifier: Option<String>,
+    /// What goes with `--async`.
+    #[command(flatten)]
+    pub queued: AsyncArgs,
 }
 
 /// What `logs` takes.

@@ -76,6 +76,10 @@ pub struct ServeArgs {
     /// A folder of language toolchains, each with its programs in a folder `bin` [default: DIR/toolchains].
     #[arg(long, value_name = "DIR", env = "IMPULS_TOOLCHAINS", value_parser = path())]
     pub toolchains: Option<PathBuf>,
+    /// Let HTTP hooks reach this address or range although it is not of the public network, such as 10.0.0.0/8; may be
+    /// repeated, or several with commas between them.
+    #[arg(long, value_name = "RANGE", env = "IMPULS_HOOK_ALLOW", value_delimiter = ',')]
+    pub hook_allow: Vec<String>,
     /// The network of new functions that do not say which they want [default: egress where this machine can give
     /// it, else off].
     #[arg(long, value_name = "POLICY", env = "IMPULS_DEFAULT_NETWORK")]

@@ -7,6 +7,7 @@ use impuls_client::wire::Envelope;
 use impuls_client::{Client, Reply};
 use serde_json::Value;
 
+use super::queued;
 use crate::args::InvokeArgs;
 use crate::error::{CliError, Exit};
 use crate::output::Output;
@@ -19,6 +20,10 @@ pub(crate) async fn invoke(
     output: &mut Output,
 ) -> Result<Exit, CliError> {
     let event = event(args.data.as_deref(), output)?;
+    if args.queued.is_async {
+        let what = (event, args.qualifier.clone());
+        return queued::submit(client, &args.name, what, &args.queued, output).await;
+    }
     let progress = output.progress(format!("running {}", args.name));
     let qualifier = args.qualifier.as_deref();
     if args.raw && !output.json {
@@ -33,7 +38,8 @@ pub(crate) async fn invoke(
     Ok(if reply.value.error.is_some() { Exit::FunctionFailed } else { Exit::Success })
 }
 
-fn event(data: Option<&str>, output: &mut Output) -> Result<Bytes, CliError> {
+/// The event that `--data` or standard input has.
+pub(super) fn event(data: Option<&str>, output: &mut Output) -> Result<Bytes, CliError> {
     match data {
         Some("@-") => output.read_input().map(Bytes::from),
         Some(data) => match data.strip_prefix('@') {
@@ -74,7 +80,7 @@ fn show(reply: &Reply<Envelope>, output: &mut Output) -> Result<(), CliError> {
 }
 
 /// Indented for people, byte for byte for programs.
-fn show_body(body: &str, output: &mut Output) -> Result<(), CliError> {
+pub(super) fn show_body(body: &str, output: &mut Output) -> Result<(), CliError> {
     if !output.out_is_terminal {
         return output.bytes(body.as_bytes());
     }

@@ -42,6 +42,8 @@ pub struct FileConfig {
     pub prewarm: Option<u32>,
     /// `--toolchains`.
     pub toolchains: Option<PathBuf>,
+    /// Addresses and ranges that HTTP hooks may reach although they are not of the public network.
+    pub hook_allow: Vec<String>,
     /// The network of functions that do not say which they want: `"off"` or `"egress"`.
     pub default_network: Option<DefaultNetwork>,
     /// Private addresses and ranges that every function with egress may reach.

@@ -279,3 +279,4 @@ fn completions_need_no_server() {
 
 mod deploy;
 mod logs;
+mod queued;

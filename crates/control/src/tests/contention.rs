@@ -57,8 +57,13 @@ async fn deploy_against(conflicts: usize) -> (Result<FunctionSnapshot, ControlEr
     let late = Arc::new(Late { store: store.clone(), conflicts: AtomicUsize::new(conflicts) });
     let artifacts = Arc::new(LocalArtifacts::open(&folder.path().join("artifacts")).unwrap());
     let notes = Arc::new(Notes::default());
-    let stores =
-        Stores { functions: late, versions: store.clone(), invocations: store.clone(), queue: store };
+    let stores = Stores {
+        functions: late,
+        versions: store.clone(),
+        invocations: store.clone(),
+        queue: store.clone(),
+        schedules: store,
+    };
     let control = Control::new(stores, artifacts, notes.clone());
     control.create_function(CALLER, new("f", "1")).await.unwrap();
     let deployed = control.update_function(CALLER, &reference("f"), code("2")).await;

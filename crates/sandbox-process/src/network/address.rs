@@ -11,33 +11,9 @@ const PART_BITS: u8 = 19;
 /// The smallest pool that is of use.
 const SMALLEST: u8 = 28;
 
-/// What no sandbox may reach unless the operator allows it: this network, loopback, link-local, multicast,
-/// reserved and broadcast (RFC 6890), and where clouds keep the machine's secrets (Alibaba, Oracle; that of most
-/// others is link-local).
-pub(super) const NEVER: [(Ipv4Addr, u8); 7] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
-    (Ipv4Addr::new(100, 100, 100, 200), 32),
-    (Ipv4Addr::new(127, 0, 0, 0), 8),
-    (Ipv4Addr::new(169, 254, 0, 0), 16),
-    (Ipv4Addr::new(192, 0, 0, 192), 32),
-    (Ipv4Addr::new(224, 0, 0, 0), 4),
-    (Ipv4Addr::new(240, 0, 0, 0), 4),
-];
-
-/// What a sandbox may reach only if its function's list or the operator names it: RFC 1918, shared address space
-/// (RFC 6598), protocol assignments, benchmarks (RFC 2544; sandboxes' own addresses are of these).
-pub(super) const PRIVATE: [(Ipv4Addr, u8); 6] = [
-    (Ipv4Addr::new(10, 0, 0, 0), 8),
-    (Ipv4Addr::new(100, 64, 0, 0), 10),
-    (Ipv4Addr::new(172, 16, 0, 0), 12),
-    (Ipv4Addr::new(192, 0, 0, 0), 24),
-    (Ipv4Addr::new(192, 168, 0, 0), 16),
-    (Ipv4Addr::new(198, 18, 0, 0), 15),
-];
-
-fn ranges(table: &[(Ipv4Addr, u8)]) -> impl Iterator<Item = Cidr> + '_ {
-    table.iter().filter_map(|&(address, prefix)| Cidr::new(address.into(), prefix).ok())
-}
+/// What no sandbox may reach unless the operator allows it; and what it may reach only if its function's list or the
+/// operator names it.
+pub(super) use impuls_domain::network::reserved::{NEVER, PRIVATE, ranges};
 
 /// Whether all of a range is private, so that naming it means naming what is private.
 pub(super) fn is_private(range: &Cidr) -> bool {
@@ -89,6 +65,11 @@ impl Part {
     /// The host's address on every sandbox's link, which is their resolver too.
     pub(crate) const fn gateway(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.first + 1)
+    }
+
+    /// The last address, which is nobody's: what is named as the next hop on a way out of a yard.
+    pub(super) const fn beyond(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first + self.size() - 1)
     }
 
     const fn size(self) -> u32 {

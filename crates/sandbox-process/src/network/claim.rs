@@ -1,7 +1,7 @@
 //! What a server takes for its network before anybody needs it, and the resolver's sockets.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -41,7 +41,7 @@ pub(super) fn claim(pool: &Cidr) -> Result<(Part, UnixDatagram), String> {
 
 /// The resolver's sockets, on an address that the machine will have only once a sandbox is linked to it, and on
 /// any ports: the rules lead there what sandboxes send to port 53, where somebody else may listen.
-pub(super) fn sockets(gateway: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
+pub(super) fn sockets(gateway: Ipv4Addr) -> io::Result<(OwnedFd, OwnedFd)> {
     let socket = |kind| {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
@@ -51,5 +51,5 @@ pub(super) fn sockets(gateway: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)>
     };
     let (udp, tcp) = (socket(SocketType::DGRAM)?, socket(SocketType::STREAM)?);
     rustix::net::listen(&tcp, BACKLOG)?;
-    Ok((udp.into(), tcp.into()))
+    Ok((udp, tcp))
 }

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
 
 use super::netlink::{Netlink, Request};
 use crate::failure::{Failure, Step};
@@ -20,8 +21,13 @@ const GUEST_NAME: &str = "eth0";
 const PATIENCE: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Where routes that are one sandbox's are, which has the number that comes on top.
+const TABLES: u32 = 1_000;
+/// Comes after the main table (32766), which has the way to other sandboxes: the packet filter refuses those.
+const PRIORITY: u32 = 33_000;
+
 /// A link to be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
     /// Its name on the host.
     pub(super) name: String,
@@ -31,6 +37,25 @@ pub(super) struct Plan {
     pub(super) gateway: Ipv4Addr,
     /// The longest packet, if it is not the usual.
     pub(super) mtu: Option<u32>,
+    /// The way out that is this sandbox's alone; `None` where it uses the machine's.
+    pub(super) exit: Option<Exit>,
+}
+
+/// A sandbox's own way out of a yard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Exit {
+    /// The device.
+    pub(super) tap: String,
+    /// The sandbox's number.
+    pub(super) number: u32,
+    /// What is named as the next hop; whoever is behind the device passes everything on.
+    pub(super) beyond: Ipv4Addr,
+}
+
+impl Exit {
+    const fn table(&self) -> u32 {
+        TABLES + self.number
+    }
 }
 
 /// Makes links. It belongs to a thread of its own, which enters sandboxes' network namespaces for a moment.
@@ -85,6 +110,34 @@ impl Linker {
             Request::add_neighbour(index, plan.address),
         ];
         self.host.transact(&requests).step("set up link on the host")
+    }
+
+    /// The number of a link of this namespace, if there is one.
+    pub(super) fn index(&self, name: &str) -> Option<u32> {
+        self.host.index(name).ok()
+    }
+
+    /// Leads what comes in on a sandbox's link to its own way out, which is there.
+    pub(super) fn lead_out(&mut self, plan: &Plan, exit: &Exit) -> Result<(), Failure> {
+        let (name, tap) = (&plan.name, &exit.tap);
+        let _without_ipv6 = fs::write(format!("/proc/sys/net/ipv6/conf/{tap}/disable_ipv6"), "1");
+        set_forwarding(tap).step("forward packets to sandbox")?;
+        let index = self.host.index(tap).step("find way out")?;
+        let requests = [
+            Request::add_address(index, plan.gateway),
+            Request::up(index),
+            Request::add_exit(index, exit.beyond, exit.table()),
+            Request::rule(true, name, exit.table(), PRIORITY),
+        ];
+        self.host.transact(&requests).step("set up way out")
+    }
+
+    /// Leads it there no more; the way itself goes with its device.
+    pub(super) fn lead_out_no_more(&mut self, name: &str, exit: &Exit) -> io::Result<()> {
+        match self.host.transact(&[Request::rule(false, name, exit.table(), PRIORITY)]) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        }
     }
 
     /// Waits until a link is gone. With a sandbox's network namespace the kernel removes its link, many at once

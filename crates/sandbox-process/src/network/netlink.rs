@@ -65,6 +65,13 @@ fn route_header(length: u8, scope: u8) -> Vec<u8> {
     body
 }
 
+/// Marks a next hop as one that is on the link, whatever the addresses say (`RTNH_F_ONLINK`).
+const ON_LINK: u32 = 4;
+/// Of linux/fib_rules.h.
+const TO_TABLE: u8 = 1;
+const FRA_IIFNAME: u16 = 3;
+const FRA_PRIORITY: u16 = 6;
+const FRA_TABLE: u16 = 15;
 const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
 impl Request {
@@ -104,6 +111,13 @@ impl Request {
         Self { kind: libc::RTM_DELLINK, flags: 0, body }
     }
 
+    /// Asks for all that is known of a link.
+    fn link(name: &str) -> Self {
+        let mut body = link_header(0, 0);
+        text(&mut body, libc::IFLA_IFNAME, name);
+        Self { kind: libc::RTM_GETLINK, flags: 0, body }
+    }
+
     /// Gives a link one address, without a network around it.
     pub(super) fn add_address(index: u32, address: Ipv4Addr) -> Self {
         // `ifaddrmsg`: family, prefix length, flags, scope, index.
@@ -129,6 +143,35 @@ impl Request {
         attribute(&mut body, libc::RTA_OIF, &index.to_ne_bytes());
         Self { kind: libc::RTM_NEWROUTE, flags: CREATE, body }
     }
+
+    /// In a table of its own, the route to everything: by a link on which the next hop is.
+    pub(super) fn add_exit(index: u32, beyond: Ipv4Addr, table: u32) -> Self {
+        // `rtmsg`, whose table has one byte only.
+        let scope = libc::RT_SCOPE_UNIVERSE;
+        let unspecified = libc::RT_TABLE_UNSPEC;
+        let mut body = vec![libc::AF_INET as u8, 0, 0, 0, unspecified, libc::RTPROT_STATIC, scope];
+        body.push(libc::RTN_UNICAST);
+        body.extend(ON_LINK.to_ne_bytes());
+        attribute(&mut body, libc::RTA_GATEWAY, &beyond.octets());
+        attribute(&mut body, libc::RTA_OIF, &index.to_ne_bytes());
+        attribute(&mut body, libc::RTA_TABLE, &table.to_ne_bytes());
+        Self { kind: libc::RTM_NEWROUTE, flags: CREATE, body }
+    }
+
+    /// Adds or removes the rule that what comes in on a link is led by a table.
+    pub(super) fn rule(add: bool, link: &str, table: u32, priority: u32) -> Self {
+        // `fib_rule_hdr`: family, lengths of destination and source, tos, table, two reserved, action, flags.
+        let mut body = vec![libc::AF_INET as u8, 0, 0, 0, libc::RT_TABLE_UNSPEC, 0, 0, TO_TABLE];
+        body.extend([0; 4]);
+        text(&mut body, FRA_IIFNAME, link);
+        attribute(&mut body, FRA_TABLE, &table.to_ne_bytes());
+        attribute(&mut body, FRA_PRIORITY, &priority.to_ne_bytes());
+        if add {
+            Self { kind: libc::RTM_NEWRULE, flags: CREATE, body }
+        } else {
+            Self { kind: libc::RTM_DELRULE, flags: 0, body }
+        }
+    }
 }
 
 /// A socket to one network namespace: that of the thread that made it.
@@ -150,21 +193,34 @@ impl Netlink {
         Ok(rustix::net::netdevice::name_to_index(self.socket.as_fd(), name)?)
     }
 
-    /// Has all requests carried out, in order, and returns the first failure.
-    pub(super) fn transact(&mut self, requests: &[Request]) -> io::Result<()> {
+    /// How many bytes a link of the socket's namespace has received and sent.
+    pub(super) fn bytes(&mut self, name: &str) -> io::Result<(u64, u64)> {
+        self.send(&[Request::link(name)], libc::NLM_F_REQUEST as u16)?;
+        let mut buffer = [0; 8 * 1024];
+        let (length, _) = recv(&self.socket, &mut buffer[..], RecvFlags::empty())?;
+        link_bytes(buffer.get(..length).unwrap_or_default()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn send(&mut self, requests: &[Request], flags: u16) -> io::Result<()> {
         let mut datagram = Vec::new();
         for request in requests {
             self.sequence = self.sequence.wrapping_add(1);
             let length = HEADER + request.body.len();
             datagram.extend((length as u32).to_ne_bytes());
             datagram.extend(request.kind.to_ne_bytes());
-            datagram.extend((request.flags | (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
+            datagram.extend((request.flags | flags).to_ne_bytes());
             datagram.extend(self.sequence.to_ne_bytes());
             datagram.extend([0; 4]);
             datagram.extend(&request.body);
             pad(&mut datagram);
         }
         sendto(&self.socket, &datagram, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        Ok(())
+    }
+
+    /// Has all requests carried out, in order, and returns the first failure.
+    pub(super) fn transact(&mut self, requests: &[Request]) -> io::Result<()> {
+        self.send(requests, (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16)?;
         let mut first = Ok(());
         let mut left = requests.len();
         let mut buffer = [0; 8 * 1024];
@@ -178,6 +234,23 @@ impl Netlink {
             }
         }
         first
+    }
+}
+
+/// The statistics (`IFLA_STATS64`) of an `RTM_NEWLINK` message: bytes received and sent.
+fn link_bytes(message: &[u8]) -> Option<(u64, u64)> {
+    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
+    let mut attributes = message.get(HEADER + 16..).filter(|_| kind == libc::RTM_NEWLINK)?;
+    loop {
+        let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?)).max(4);
+        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?);
+        let value = attributes.get(4..length)?;
+        if kind == libc::IFLA_STATS64 {
+            // `rtnl_link_stats64`: packets received and sent, then bytes.
+            let number = |at: usize| Some(u64::from_ne_bytes(value.get(at..at + 8)?.try_into().ok()?));
+            return Some((number(16)?, number(24)?));
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
     }
 }
 

@@ -1,8 +1,11 @@
 //! Running `nft`.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 /// Where `nft` may be; a server's own environment may not name the folders of administrators' programs.
 const FOLDERS: [&str; 6] =
@@ -40,17 +43,46 @@ pub(crate) fn run(script: &str) -> io::Result<()> {
     written
 }
 
-/// What a question is answered with, as JSON.
-pub(crate) fn ask(arguments: &[&str]) -> io::Result<serde_json::Value> {
+/// What a question is answered with: a text in JSON.
+pub(crate) fn ask(arguments: &[String]) -> io::Result<Vec<u8>> {
     let mut command = command(&["-j"])?;
-    let output = command.args(arguments).stdin(Stdio::null()).output()?;
-    Ok(serde_json::from_slice(&checked(output)?)?)
+    checked(command.args(arguments).stdin(Stdio::null()).output()?)
 }
 
-/// The names of the tables of family `inet`.
-pub(crate) fn tables() -> io::Result<Vec<String>> {
-    let answer = ask(&["list", "tables", "inet"])?;
-    let objects = answer.get("nftables").and_then(|list| list.as_array()).cloned().unwrap_or_default();
-    let name = |object: &serde_json::Value| Some(object.get("table")?.get("name")?.as_str()?.to_owned());
-    Ok(objects.iter().filter_map(name).collect())
+/// The question for the names of the tables of family `inet`, and its answer.
+pub(crate) fn tables(ask: impl FnOnce(&[&str]) -> io::Result<Vec<u8>>) -> io::Result<Vec<String>> {
+    let name = |object: &Value| Some(object.get("table")?.get("name")?.as_str()?.to_owned());
+    Ok(objects(&ask(&["list", "tables", "inet"])?)?.iter().filter_map(name).collect())
+}
+
+/// The question for the named counters of a table, and its answer: packets by name.
+pub(crate) fn counters(
+    table: &str,
+    ask: impl FnOnce(&[&str]) -> io::Result<Vec<u8>>,
+) -> io::Result<BTreeMap<String, u64>> {
+    let count = |object: &Value| {
+        let counter = object.get("counter")?;
+        Some((counter.get("name")?.as_str()?.to_owned(), counter.get("packets")?.as_u64()?))
+    };
+    Ok(objects(&ask(&["list", "counters", "table", "inet", table])?)?.iter().filter_map(count).collect())
+}
+
+/// The question for a set whose elements count, and its answer: packets by element.
+pub(crate) fn counting_set(
+    (table, set): (&str, &str),
+    ask: impl FnOnce(&[&str]) -> io::Result<Vec<u8>>,
+) -> io::Result<HashMap<String, u64>> {
+    let answer = objects(&ask(&["list", "set", "inet", table, set])?)?;
+    let elements = answer.iter().filter_map(|object| object.get("set")?.get("elem")?.as_array()).flatten();
+    let count = |element: &Value| {
+        let element = element.get("elem")?;
+        let packets = element.get("counter")?.get("packets")?.as_u64()?;
+        Some((element.get("val")?.as_str()?.to_owned(), packets))
+    };
+    Ok(elements.filter_map(count).collect())
+}
+
+fn objects(answer: &[u8]) -> io::Result<Vec<Value>> {
+    let answer: Value = serde_json::from_slice(answer)?;
+    Ok(answer.get("nftables").and_then(Value::as_array).cloned().unwrap_or_default())
 }

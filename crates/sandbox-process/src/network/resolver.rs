@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use impuls_domain::{Cidr, NetworkPolicy};
+use impuls_sandbox::Refusals;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -23,8 +24,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::judge::Verdict;
+use super::ground::Ground;
 use super::hand::Hand;
-use super::nft;
 use super::rules::{self, Names, OPENED_LIMIT};
 
 /// The longest question, in bytes.
@@ -51,7 +52,13 @@ const OPEN_MAX: u64 = 86_400;
 pub(super) struct Client {
     number: u32,
     policy: NetworkPolicy,
+    /// The name of its function.
+    function: String,
     refused: AtomicU64,
+    /// As of the last count.
+    refused_packets: AtomicU64,
+    /// What [`untold`](Self::untold) has returned.
+    told: Mutex<Refusals>,
     in_flight: Semaphore,
     streams: Arc<Semaphore>,
     pace: Mutex<Pace>,
@@ -81,11 +88,14 @@ impl Pace {
 }
 
 impl Client {
-    pub(super) fn new(number: u32, policy: NetworkPolicy) -> Self {
+    pub(super) fn new(number: u32, policy: NetworkPolicy, function: &str) -> Self {
         Self {
             number,
             policy,
+            function: function.to_owned(),
             refused: AtomicU64::new(0),
+            refused_packets: AtomicU64::new(0),
+            told: Mutex::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
             streams: Arc::new(Semaphore::new(OWN_STREAMS)),
             pace: Mutex::new(Pace { left: BURST, at: Instant::now() }),
@@ -93,9 +103,37 @@ impl Client {
         }
     }
 
-    /// Questions that were not asked, and addresses that were kept back.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    /// Its number among the server's sandboxes with a network.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether its function has a list.
+    pub(super) const fn is_listed(&self) -> bool {
+        self.policy.allowlist().is_some()
+    }
+
+    /// The name of its function.
+    pub(super) fn function(&self) -> &str {
+        &self.function
+    }
+
+    /// Packets that were refused, as of the last count; questions that were not asked and addresses that were kept
+    /// back.
+    pub(super) fn refused(&self) -> Refusals {
+        let (packets, lookups) = (&self.refused_packets, &self.refused);
+        Refusals { packets: packets.load(Ordering::Relaxed), lookups: lookups.load(Ordering::Relaxed) }
+    }
+
+    /// Notes how many packets have been refused. The count starts again with the rules, should somebody delete them.
+    pub(super) fn set_refused_packets(&self, packets: u64) {
+        self.refused_packets.fetch_max(packets, Ordering::Relaxed);
+    }
+
+    /// What has been refused since this was asked last.
+    pub(super) fn untold(&self) -> Refusals {
+        let now = self.refused();
+        now.since(std::mem::replace(&mut *self.told.lock(), now))
     }
 
     fn count(&self, refusals: u64) {
@@ -111,13 +149,18 @@ pub(super) struct Resolver {
     servers: Vec<SocketAddr>,
     operator: Vec<Cidr>,
     names: Names,
-    filter: Hand<()>,
+    filter: Hand<Ground>,
     in_flight: Semaphore,
     streams: Arc<Semaphore>,
 }
 
 impl Resolver {
-    pub(super) fn new(servers: Vec<SocketAddr>, operator: Vec<Cidr>, names: Names, filter: Hand<()>) -> Self {
+    pub(super) fn new(
+        servers: Vec<SocketAddr>,
+        operator: Vec<Cidr>,
+        names: Names,
+        filter: Hand<Ground>,
+    ) -> Self {
         Self {
             clients: RwLock::default(),
             servers,
@@ -149,10 +192,14 @@ impl Resolver {
         clients.iter().filter_map(script).collect()
     }
 
+    /// All who may ask.
+    pub(super) fn clients(&self) -> Vec<Arc<Client>> {
+        self.clients.read().values().cloned().collect()
+    }
+
     /// The packet filter has lost what was opened by name.
     pub(super) async fn forget_opened(&self) {
-        let clients: Vec<Arc<Client>> = self.clients.read().values().cloned().collect();
-        for client in clients {
+        for client in self.clients() {
             client.opened.lock().await.clear();
         }
     }
@@ -316,7 +363,7 @@ impl Resolver {
         }
         // Longer than needed, so that a name that is looked up again and again is not opened again each time.
         let script = rules::open_name(&self.names, client.number, &missing, secs + OPEN_MIN);
-        self.filter.ask(move |_| nft::run(&script)).await??;
+        self.filter.ask(move |ground| ground.run(&script)).await??;
         let until = wanted + Duration::from_secs(OPEN_MIN);
         opened.extend(missing.into_iter().map(|target| (target, until)));
         Ok(())

@@ -5,7 +5,11 @@
 //! and two sets for what the resolver has told it.
 //!
 //! A packet of a sandbox passes `prerouting` (no IPv6, no foreign source), then `to_host` or `from_sandbox`. What
-//! is refused is counted under its reason and answered, so that a program learns at once.
+//! is refused is counted under its reason and for its link, and answered, so that a program learns at once.
+//!
+//! In a yard the machine itself is on the other side of the way out, where every packet would be taken for one to
+//! somebody else. So the table knows the machine's own addresses there (`machine`), and `to_machine` is what
+//! `to_host` is elsewhere.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,6 +28,11 @@ pub(super) const OPENED_LIMIT: usize = 4_096;
 /// Connections that a sandbox may have at once; those that it has left count for as long as the kernel remembers
 /// them. The machine's table of connections is everybody's.
 const FLOWS: u32 = 1_024;
+/// The set of the machine's own addresses, where the table is not on the machine itself.
+const MACHINE: &str = "machine";
+/// The set that counts refused packets by link, and how many links it holds: as many as a server has addresses.
+pub(super) const REFUSED: &str = "refused";
+const REFUSED_LIMIT: usize = 8_192;
 /// Why packets are refused: the counters.
 pub(super) const REASONS: [&str; 11] = [
     "ipv6", "spoofed", "host", "never", "private", "sandbox", "protocol", "unlisted", "inward", "router",
@@ -37,6 +46,8 @@ pub(crate) struct Names {
     pub(crate) table: String,
     /// How names of links begin: at most 9 characters, so that 6 are left.
     pub(crate) link: String,
+    /// How names of the ways out of a yard begin: as long.
+    pub(crate) tap: String,
 }
 
 /// The number of this process's pid namespace; 0 if it cannot be known.
@@ -60,8 +71,12 @@ impl Names {
         let mut parts = instance.split('-').map(|part| part.parse::<u32>().unwrap_or_default());
         let (pid, number) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
         // Process ids end at 2^22, which is five digits.
-        let link = format!("{LINK_PREFIX}{}{}", base36(pid % (1 << 22), 5), base36(number % 1_296, 2));
-        Self { table: format!("{TABLE_PREFIX}{instance}_{}", pid_namespace()), link }
+        let own = format!("{}{}", base36(pid % (1 << 22), 5), base36(number % 1_296, 2));
+        Self {
+            table: format!("{TABLE_PREFIX}{instance}_{}", pid_namespace()),
+            link: format!("{LINK_PREFIX}{own}"),
+            tap: format!("it{own}"),
+        }
     }
 
     /// The server that a table belongs to, if its process id means something here: a server in a container may
@@ -74,6 +89,11 @@ impl Names {
     /// A sandbox's link on the host: at most 15 characters, which is what the kernel takes.
     pub(super) fn link(&self, number: u32, listed: bool) -> String {
         format!("{}{}{}", self.link, if listed { 'a' } else { 'e' }, base36(number, 1))
+    }
+
+    /// A sandbox's own way out of a yard.
+    pub(super) fn tap(&self, number: u32) -> String {
+        format!("{}{}", self.tap, base36(number, 1))
     }
 }
 
@@ -91,9 +111,17 @@ pub(super) struct Base<'a> {
     pub(super) ports: Ports,
     /// What the operator lets every sandbox reach.
     pub(super) operator: &'a [Cidr],
-    /// Links to the outside on which this server switched forwarding on: what arrives there for others than
-    /// sandboxes was not passed on before, and is not now.
-    pub(super) guarded: &'a [String],
+    pub(super) outside: Outside<'a>,
+}
+
+/// How packets leave the network namespace that the table is in.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outside<'a> {
+    /// By the machine's own links. These are the ones on which this server switched forwarding on: what arrives
+    /// there for others than sandboxes was not passed on before, and is not now.
+    Links(&'a [String]),
+    /// By a way out of its own for each sandbox, behind which is the machine.
+    Taps,
 }
 
 /// `{ a, b }`, or nothing where nft would not take an empty list.
@@ -105,9 +133,16 @@ fn table_of(ranges: &[(Ipv4Addr, u8)]) -> String {
     ranges.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect::<Vec<_>>().join(", ")
 }
 
-/// A reset for TCP, because the kernel answers a sandbox only once a second with anything else.
-const REFUSE: &str =
-    "chain refuse {\n meta l4proto tcp reject with tcp reset\n reject with icmpx type admin-prohibited\n}\n";
+/// What is refused, by link. A reset for TCP, because the kernel answers a sandbox only once a second with anything
+/// else. A link that finds no room in the set is refused all the same: only that rule ends there.
+fn refuse() -> String {
+    format!(
+        "set {REFUSED} {{ type ifname; flags dynamic; counter; size {REFUSED_LIMIT}; }}\n\
+         chain refuse {{\n add @{REFUSED} {{ iifname }}\n meta l4proto tcp reject with tcp reset\n \
+            reject with icmpx type admin-prohibited\n}}\n\
+         chain silence {{\n add @{REFUSED} {{ iifname }}\n drop\n}}\n"
+    )
+}
 
 impl Base<'_> {
     /// The script that makes the table.
@@ -121,12 +156,14 @@ impl Base<'_> {
         }
         let _infallible = write!(
             script,
-            "{REFUSE}set operator {{ type ipv4_addr; flags interval; auto-merge; {} }}\n\
+            "{}set operator {{ type ipv4_addr; flags interval; auto-merge; {} }}\n\
              set operator_hosts {{ type ipv4_addr; {} }}\n\
-             map lists {{ type ipv4_addr : verdict; }}\n{}{}{}}}\n",
+             map lists {{ type ipv4_addr : verdict; }}\n{}{}{}{}}}\n",
+            refuse(),
             elements(&operator),
             elements(&hosts),
             self.refusals(),
+            self.machine(),
             self.sandboxes(),
             self.hooks(),
         );
@@ -142,15 +179,31 @@ impl Base<'_> {
         )
     }
 
+    /// What stands for the input hook where the machine is behind the way out.
+    fn machine(&self) -> String {
+        let (link, Outside::Taps) = (&self.names.link, self.outside) else {
+            return String::new();
+        };
+        format!(
+            "set {MACHINE} {{ type ipv4_addr; flags interval; auto-merge; }}\n\
+             chain to_machine {{\n iifname \"{link}a*\" ip daddr @operator_hosts goto listed\n \
+                ip daddr @operator_hosts accept\n counter name host goto refuse\n}}\n"
+        )
+    }
+
     fn sandboxes(&self) -> String {
         let (link, gateway, Ports { udp, tcp }) = (&self.names.link, self.part.gateway(), self.ports);
+        let to_machine = match self.outside {
+            Outside::Links(_) => String::new(),
+            Outside::Taps => format!(" ip daddr @{MACHINE} goto to_machine\n"),
+        };
         format!(
             "set flows {{ type ipv4_addr; flags dynamic; size 65535; }}\n\
              chain bounds {{\n \
                 ct state new add @flows {{ ip saddr ct count over {FLOWS} }} counter name flows goto refuse\n}}\n\
              chain listed {{\n ip saddr vmap @lists\n counter name unlisted goto refuse\n}}\n\
              chain from_sandbox {{\n ct state established accept\n jump bounds\n \
-                oifname \"{link}*\" counter name sandbox goto refuse\n \
+                oifname \"{link}*\" counter name sandbox goto refuse\n{to_machine} \
                 iifname \"{link}a*\" goto listed\n \
                 meta l4proto != {{ tcp, udp, icmp }} counter name protocol goto refuse\n \
                 jump never\n jump private\n accept\n}}\n\
@@ -165,20 +218,13 @@ impl Base<'_> {
     fn hooks(&self) -> String {
         let (link, gateway, Ports { udp, tcp }) = (&self.names.link, self.part.gateway(), self.ports);
         let part = self.part.range().map(|range| range.to_string()).unwrap_or_default();
-        let quoted: Vec<String> = self.guarded.iter().map(|name| format!("\"{name}\"")).collect();
-        let guard = if quoted.is_empty() {
-            String::new()
-        } else {
-            // Those of all servers: another one's sandboxes have their answers through the same links to the outside.
-            let ours = format!("oifname != \"{LINK_PREFIX}*\"");
-            format!(" iifname {{ {} }} {ours} counter name router drop\n", quoted.join(", "))
-        };
+        let (guard, masquerade) = self.outside.rules(self.names);
         format!(
             "chain prerouting {{\n type filter hook prerouting priority raw; policy accept;\n \
                 iifname != \"{link}*\" accept\n \
                 meta nfproto ipv6 counter name ipv6 drop\n \
-                ip saddr != {part} counter name spoofed drop\n \
-                fib saddr . iif oif missing counter name spoofed drop\n}}\n\
+                ip saddr != {part} counter name spoofed goto silence\n \
+                fib saddr . iif oif missing counter name spoofed goto silence\n}}\n\
              chain names {{\n type nat hook prerouting priority dstnat; policy accept;\n \
                 iifname \"{link}*\" ip daddr {gateway} udp dport 53 dnat ip to {gateway}:{udp}\n \
                 iifname \"{link}*\" ip daddr {gateway} tcp dport 53 dnat ip to {gateway}:{tcp}\n}}\n\
@@ -188,10 +234,50 @@ impl Base<'_> {
              chain forward {{\n type filter hook forward priority filter; policy accept;\n \
                 iifname \"{link}*\" goto from_sandbox\n \
                 oifname \"{link}*\" goto to_sandbox\n{guard}}}\n\
+             chain outward {{\n {masquerade}\n}}\n\
              chain postrouting {{\n type nat hook postrouting priority srcnat; policy accept;\n \
-                ip saddr {part} oifname != \"{link}*\" masquerade\n}}\n"
+                ip saddr {part} oifname != \"{link}*\" goto outward\n}}\n"
         )
     }
+}
+
+impl Outside<'_> {
+    /// The rule that keeps others from using what was switched on for sandboxes, and how packets get a new source.
+    fn rules(self, names: &Names) -> (String, &'static str) {
+        let (links, masquerade) = match self {
+            Self::Links([]) => return (String::new(), "masquerade"),
+            Self::Links(links) => {
+                let quoted: Vec<String> = links.iter().map(|name| format!("\"{name}\"")).collect();
+                (format!("{{ {} }}", quoted.join(", ")), "masquerade")
+            }
+            // pasta takes the port that a datagram comes from for itself on the machine, so it is not for
+            // functions to choose.
+            Self::Taps => (
+                format!("\"{}*\"", names.tap),
+                "meta l4proto { tcp, udp } masquerade to :32768-60999 fully-random\n masquerade",
+            ),
+        };
+        // Those of all servers: another one's sandboxes have their answers through the same links to the outside.
+        let guard = format!(" iifname {links} oifname != \"{LINK_PREFIX}*\" counter name router drop\n");
+        (guard, masquerade)
+    }
+}
+
+/// The script that says which addresses are the machine's own, in a table whose outside is [`Outside::Taps`].
+pub(super) fn machine(names: &Names, ranges: &[Cidr]) -> String {
+    let table = &names.table;
+    let mut script = format!("flush set inet {table} {MACHINE}\n");
+    let own: Vec<String> = v4_only(ranges).iter().map(ToString::to_string).collect();
+    if !own.is_empty() {
+        let _infallible = writeln!(script, "add element inet {table} {MACHINE} {{ {} }}", own.join(", "));
+    }
+    script
+}
+
+/// The script that forgets what was refused on a link. What is not there cannot be deleted, so it is added first.
+pub(super) fn forget(names: &Names, link: &str) -> String {
+    let element = format!("element inet {} {REFUSED} {{ \"{link}\" }}\n", names.table);
+    format!("add {element}delete {element}")
 }
 
 fn rule(script: &mut String, (range, port): (Cidr, Option<u16>)) {
@@ -278,6 +364,24 @@ mod tests {
         assert_eq!(Names::instance_of(&Names::of("7-1-0").table), Some("7-1-0"));
         assert_eq!(Names::instance_of("impuls_7-1-0_1"), None);
         assert_eq!(Names::instance_of("filter"), None);
+    }
+
+    #[test]
+    fn in_a_yard_the_machine_comes_before_what_is_allowed() {
+        let names = Names::of("7-1-0");
+        let part = Part::of(&"198.18.0.0/24".parse().unwrap(), 0)[0];
+        let (ports, operator) = (Ports { udp: 1, tcp: 2 }, ["203.0.113.1".parse().unwrap()]);
+        let base = |outside| Base { names: &names, part, ports, operator: &operator, outside }.script();
+        let yard = base(Outside::Taps);
+        let sandboxes = &yard[yard.find("chain from_sandbox").unwrap()..];
+        let at = |text: &str| sandboxes.find(text).unwrap();
+        assert!(at("ip daddr @machine goto to_machine") < at("goto listed"));
+        assert!(
+            yard.contains(&format!("iifname \"{}*\" oifname != \"im*\" counter name router drop", names.tap))
+        );
+        assert!(!base(Outside::Links(&[])).contains("machine"));
+        assert_eq!(machine(&names, &[]), format!("flush set inet {} machine\n", names.table));
+        assert!(machine(&names, &operator).contains("machine { 203.0.113.1 }"));
     }
 
     #[test]

@@ -16,6 +16,11 @@ use super::{link, nft, rules};
 /// The file in a server's folder that lists the links on which forwarding was off before.
 const NOTE: &str = "forwarding.json";
 
+/// The tables of the machine.
+fn tables() -> io::Result<Vec<String>> {
+    nft::tables(|question| nft::ask(&question.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()))
+}
+
 /// Keeps other servers from looking and changing at the same time, as long as it is held: a name that only one socket of
 /// this machine's network can have. One that hangs is waited for no longer than two seconds.
 pub(super) fn exclusively() -> io::Result<UnixDatagram> {
@@ -25,7 +30,7 @@ pub(super) fn exclusively() -> io::Result<UnixDatagram> {
         match UnixDatagram::bind_addr(&name) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {
                 tries -= 1;
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::park_timeout(Duration::from_millis(5));
             }
             bound => return bound,
         }
@@ -35,7 +40,7 @@ pub(super) fn exclusively() -> io::Result<UnixDatagram> {
 fn others(own: Option<&Names>) -> io::Result<bool> {
     let is_other =
         |table: &String| table.starts_with(TABLE_PREFIX) && own.is_none_or(|own| own.table != *table);
-    Ok(nft::tables()?.iter().any(is_other))
+    Ok(tables()?.iter().any(is_other))
 }
 
 /// The links on which forwarding is off, or on only because another server of ours needs it.
@@ -88,7 +93,7 @@ fn switch_off(folder: &Path) -> io::Result<()> {
 pub(super) fn remove(names: &Names, folder: &Path) -> io::Result<()> {
     link::remove_all(&names.link)?;
     let _alone = exclusively()?;
-    if nft::tables()?.contains(&names.table) {
+    if tables()?.contains(&names.table) {
         nft::run(&rules::remove(&names.table))?;
     }
     switch_off(folder)
@@ -100,7 +105,7 @@ pub(crate) fn reap(is_dead: impl Fn(&str) -> bool) {
     if nft::find("nft").is_none() || !rustix::process::geteuid().is_root() {
         return;
     }
-    for table in nft::tables().unwrap_or_default() {
+    for table in tables().unwrap_or_default() {
         let Some(instance) = Names::instance_of(&table).filter(|instance| is_dead(instance)) else {
             continue;
         };

@@ -25,11 +25,16 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Must be called in the runtime that is to wait.
-    pub(super) fn open() -> io::Result<Self> {
+    /// The socket, which hears of the network namespace that it is made in.
+    pub(super) fn socket() -> io::Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(NETFILTER))?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUP))?;
+        Ok(socket)
+    }
+
+    /// Listens. Must be called in the runtime that is to wait.
+    pub(super) fn on(socket: OwnedFd) -> io::Result<Self> {
         Ok(Self { socket: sys::watched(socket)? })
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Spawner {
     pub(super) places: HashMap<Key, Place>,
     pub(super) removals: Vec<Removal>,
     pub(super) strays: HashMap<Pid, WaitStatus>,
+    /// The process of the network's yard.
+    pub(super) yard: Option<Pid>,
 }
 
 impl Spawner {
@@ -92,6 +94,7 @@ impl Spawner {
             places: HashMap::new(),
             removals: Vec::new(),
             strays: HashMap::new(),
+            yard: None,
         })
     }
 
@@ -120,6 +123,7 @@ impl Spawner {
             }
             self.retry_removals();
         }
+        self.end_yard();
         self.cgroups.remove_bases();
         Ok(())
     }
@@ -159,6 +163,10 @@ impl Spawner {
                     Ok(Some(namespace)) => self.pass(&Event::Assigned { request }, &namespace),
                     other => self.answer(request, other.map(drop)),
                 }
+            }
+            Request::Yard { request } => {
+                let opened = self.open_yard(fds);
+                self.answer(request, opened);
             }
             Request::Destroy { request, key } => self.destroy(request, key),
         }
@@ -208,6 +216,9 @@ impl Spawner {
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.signals.read_signal() {}
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if self.yard.take_if(|yard| *yard == pid).is_some() {
+                continue;
+            }
             if self.place_process_ended(pid, status) || self.zygote_ended(pid) {
                 continue;
             }

@@ -1,10 +1,12 @@
 //! A machine with an outside, and code in a sandbox that tries what it reaches.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::Once;
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
 use impuls_domain::SandboxId;
 use impuls_sandbox::{Assignment, Connection, RuntimeImage, Sandbox, SandboxDriver, SandboxSpec};
@@ -99,7 +101,9 @@ fn ip(line: &str) {
 pub fn leave_the_machines_network() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET | nix::sched::CloneFlags::CLONE_NEWNS)
+            .unwrap();
+        open_tun_to_everybody();
         let outside = outside();
         ip("link set lo up");
         ip(&format!("link add wan0 type veth peer name out0 netns {}", outside.id()));
@@ -110,6 +114,8 @@ pub fn leave_the_machines_network() {
             ip(&format!("link set {link} up"));
         }
         ip("route add default via 203.0.113.2");
+        // So that an ordinary user can play somebody else's resolver.
+        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").unwrap();
         let there = |line: &str| {
             let pid = outside.id().to_string();
             let words = ["-t", &pid, "-n", "ip"].into_iter().chain(line.split(' ')).collect::<Vec<_>>();
@@ -134,6 +140,55 @@ pub fn leave_the_machines_network() {
         // It ends with this process, whose end it reads.
         std::mem::forget(outside);
     });
+}
+
+/// In a mount namespace of the test's own; most machines have it so.
+fn open_tun_to_everybody() {
+    output("mount", &["--make-rprivate", "/"]);
+    output("mount", &["-t", "tmpfs", "net", "/dev/net"]);
+    output("mknod", &["--mode", "666", "/dev/net/tun", "c", "10", "200"]);
+}
+
+/// A user that nobody else is.
+const USER: u32 = 54_322;
+
+/// One of the tests that are an ordinary user's, to be started.
+pub fn as_ordinary_user(test: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["ordinary", test]).uid(USER).gid(USER);
+    command
+}
+
+/// The processes of this user's whose command line begins so.
+pub fn processes(name: &str) -> Vec<u32> {
+    let own = rustix::process::geteuid().as_raw();
+    let is_own = |pid: &u32| {
+        let owner = fs::metadata(format!("/proc/{pid}")).map(|metadata| metadata.uid());
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let program = command.split(|&byte| byte == 0).next().unwrap_or_default();
+        owner.is_ok_and(|owner| owner == own) && Path::new(&*String::from_utf8_lossy(program)).ends_with(name)
+    };
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_own).collect()
+}
+
+pub fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let _gone_with_another = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+/// Waits until nothing is left of what the user has started.
+pub fn eventually_no_process_of_the_user() {
+    let until = Instant::now() + Duration::from_secs(5);
+    let some = || {
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        let owner = |entry: fs::DirEntry| entry.metadata().map(|metadata| metadata.uid()).ok();
+        pids.filter_map(owner).any(|owner| owner == USER)
+    };
+    while some() {
+        assert!(Instant::now() < until, "processes are left");
+        std::thread::yield_now();
+    }
 }
 
 fn outside() -> Child {
@@ -221,6 +276,16 @@ pub struct Guest {
     connection: Connection,
 }
 
+fn spec(image: &Arc<RuntimeImage>) -> SandboxSpec {
+    SandboxSpec {
+        id: SandboxId::new(),
+        image: image.clone(),
+        prewarm: false,
+        interpreter_environment: Default::default(),
+        limits: LIMITS,
+    }
+}
+
 impl Guest {
     pub async fn new(driver: &ProcessDriver, folder: &Path, policy: &str) -> Self {
         Self::assign(Self::sandbox(driver).await, folder, policy).await
@@ -230,15 +295,19 @@ impl Guest {
         Self::sandbox_of(driver, &PYTHON).await
     }
 
+    /// One, unless the spawner has just gone.
+    pub async fn try_sandbox(driver: &ProcessDriver) -> Option<Arc<dyn Sandbox>> {
+        driver.create(spec(&PYTHON), deadline(20)).await.ok()
+    }
+
+    /// How many packets and lookups it was refused.
+    pub fn refused(&self) -> (u64, u64) {
+        let refused = self.sandbox.refusals();
+        (refused.packets, refused.lookups)
+    }
+
     pub async fn sandbox_of(driver: &ProcessDriver, image: &Arc<RuntimeImage>) -> Arc<dyn Sandbox> {
-        let spec = SandboxSpec {
-            id: SandboxId::new(),
-            image: image.clone(),
-            prewarm: false,
-            interpreter_environment: Default::default(),
-            limits: LIMITS,
-        };
-        driver.create(spec, deadline(20)).await.unwrap()
+        driver.create(spec(image), deadline(20)).await.unwrap()
     }
 
     pub async fn assign(sandbox: Arc<dyn Sandbox>, folder: &Path, policy: &str) -> Self {

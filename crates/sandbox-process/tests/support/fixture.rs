@@ -232,8 +232,13 @@ async fn try_reply(connection: &Connection, event: &str) -> Option<Reply> {
 }
 
 /// Waits until there is an answer.
-pub async fn eventually<T>(mut question: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(5);
+pub async fn eventually<T>(question: impl FnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(5), question).await
+}
+
+/// Waits until there is an answer, at most so long.
+pub async fn eventually_within<T>(patience: Duration, mut question: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
     loop {
         if let Some(answer) = question() {
             return answer;

@@ -1,25 +1,27 @@
 //! Each kind of change as statements within the writer's transaction.
 
 use impuls_store::StoreError;
+use impuls_store::rows::{AliasRow, FunctionRow, Key, RevisionRow};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Refusal, Work, append, async_invocations};
+use super::{Refusal, Work, append, async_invocations, schedules};
 use crate::error::{is_foreign_key_violation, is_unique_violation};
-use impuls_store::rows::{AliasRow, FunctionRow, Key, RevisionRow};
 
-/// Makes one change; true if there was anything to change.
-pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Result<bool, Refusal> {
-    match work {
+/// Makes one change; says how much there was to change.
+pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Result<u64, Refusal> {
+    let done = match work {
         Work::Create(rows) => create(connection, &rows.0, &rows.1).await.map(|()| true),
         Work::Deploy(rows) => deploy(connection, (&rows.0, &rows.1), &rows.2).await.map(|()| true),
         Work::Delete(function) => delete(connection, function).await,
         Work::PutAlias(function, alias) => put_alias(connection, function, alias).await.map(|()| true),
         Work::DeleteAlias(function, name) => delete_alias(connection, function, name).await,
         Work::PutBuild(key, archive, at) => put_build(connection, key, archive, *at).await.map(|()| true),
-        Work::Async(work) => async_invocations::apply(connection, work).await,
+        Work::Async(work) => return async_invocations::apply(connection, work).await,
+        Work::Schedule(work) => schedules::apply(connection, work).await,
         Work::Append(rows, keep) => append::append(connection, rows, *keep).await.map(|()| true),
-    }
+    };
+    done.map(u64::from)
 }
 
 /// A constraint's refusal in the seam's words.

@@ -1,11 +1,12 @@
 //! Changes of asynchronous invocations.
 
+use impuls_domain::{Failure, Tally};
 use impuls_store::StoreError;
+use impuls_store::rows::{AsyncRow, CompletionRow, Key, SettingsRow};
 use sqlx::SqliteConnection;
 
 use super::Refusal;
 use crate::error::is_foreign_key_violation;
-use impuls_store::rows::{AsyncRow, CompletionRow, Key};
 
 /// Which attempt of which invocation.
 pub(crate) type Attempt = (Key, u32);
@@ -19,33 +20,68 @@ pub(crate) struct ClaimRow {
     pub(crate) token: Key,
 }
 
+/// What is known of an attempt that did not end its invocation.
+#[derive(Debug)]
+pub(crate) struct PutBackRow {
+    pub(crate) due: i64,
+    pub(crate) tally: Tally,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Which dead letters to drive again.
+#[derive(Debug)]
+pub(crate) enum DeadRow {
+    One(Key),
+    Of(Key, u32),
+}
+
+/// Which finished invocations to remove.
+#[derive(Debug)]
+pub(crate) struct PruneRow {
+    pub(crate) dead_letters: bool,
+    pub(crate) ended_before: i64,
+    pub(crate) keep: u32,
+    pub(crate) limit: u32,
+}
+
 /// A change of asynchronous invocations.
 #[derive(Debug)]
 pub(crate) enum AsyncWork {
     Enqueue(AsyncRow),
     Claim(ClaimRow),
     Renew(Vec<Attempt>, i64),
-    Complete(Attempt, CompletionRow),
-    PutBack(Attempt, i64),
-    Prune(u32),
+    /// With what tells the end.
+    Complete(Attempt, CompletionRow, Option<Box<AsyncRow>>),
+    PutBack(Attempt, PutBackRow),
+    Cancel(Key, CompletionRow),
+    Redrive(DeadRow, i64),
+    Prune(PruneRow),
+    /// What nobody says any more is `None`.
+    Settings(Key, Option<SettingsRow>),
 }
 
-/// Makes one change; true if there was anything to change.
-pub(super) async fn apply(connection: &mut SqliteConnection, work: &AsyncWork) -> Result<bool, Refusal> {
+/// Makes one change; says how much there was to change.
+pub(super) async fn apply(connection: &mut SqliteConnection, work: &AsyncWork) -> Result<u64, Refusal> {
     match work {
         AsyncWork::Enqueue(row) => enqueue(connection, row).await,
         AsyncWork::Claim(row) => claim(connection, row).await,
         AsyncWork::Renew(attempts, lease) => renew(connection, attempts, *lease).await,
-        AsyncWork::Complete(attempt, row) => complete(connection, attempt, row).await,
-        AsyncWork::PutBack(attempt, due) => put_back(connection, attempt, *due).await,
-        AsyncWork::Prune(keep) => prune(connection, *keep).await,
+        AsyncWork::Complete(attempt, row, follow_up) => {
+            complete(connection, attempt, row, follow_up.as_deref()).await
+        }
+        AsyncWork::PutBack(attempt, row) => put_back(connection, attempt, row).await,
+        AsyncWork::Cancel(id, row) => cancel(connection, id, row).await,
+        AsyncWork::Redrive(which, now) => redrive(connection, which, *now).await,
+        AsyncWork::Prune(row) => prune(connection, row).await,
+        AsyncWork::Settings(function, row) => put_settings(connection, function, row.as_ref()).await,
     }
 }
 
-async fn enqueue(connection: &mut SqliteConnection, row: &AsyncRow) -> Result<bool, Refusal> {
+pub(super) async fn enqueue(connection: &mut SqliteConnection, row: &AsyncRow) -> Result<u64, Refusal> {
     let added = sqlx::query(
-        "INSERT INTO async_invocations (id, function, qualifier, status, attempt, due, timeout_ms, created_at, \
-         context, event) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO async_invocations (id, function, qualifier, status, attempt, due, timeout_ms, policy, destinations, \
+         hook, idempotency_key, origin, chain, failures, throttled, broken, deaths, created_at, ready_at, context, event) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )
     .bind(row.id.to_vec())
     .bind(row.function.to_vec())
@@ -54,20 +90,34 @@ async fn enqueue(connection: &mut SqliteConnection, row: &AsyncRow) -> Result<bo
     .bind(row.attempt)
     .bind(row.due)
     .bind(row.timeout_ms)
+    .bind(&row.settings.policy)
+    .bind(row.settings.destinations.as_ref())
+    .bind(row.hook.as_ref())
+    .bind(row.key.as_ref())
+    .bind(row.origin.map(|origin| origin.to_vec()))
+    .bind(row.chain)
+    .bind(row.tally.failures)
+    .bind(row.tally.throttled)
+    .bind(row.tally.broken)
+    .bind(row.tally.deaths)
     .bind(row.created_at)
+    .bind(row.ready_at)
     .bind(&row.context)
     .bind(&row.event)
     .execute(connection)
     .await
-    .map_err(|error| {
-        if is_foreign_key_violation(&error) { Refusal::Store(StoreError::NotFound) } else { error.into() }
-    })?;
-    Ok(added.rows_affected() > 0)
+    .map_err(unless_function_is_missing)?;
+    Ok(added.rows_affected())
 }
 
-async fn claim(connection: &mut SqliteConnection, row: &ClaimRow) -> Result<bool, Refusal> {
+fn unless_function_is_missing(error: sqlx::Error) -> Refusal {
+    if is_foreign_key_violation(&error) { Refusal::Store(StoreError::NotFound) } else { error.into() }
+}
+
+async fn claim(connection: &mut SqliteConnection, row: &ClaimRow) -> Result<u64, Refusal> {
     let claimed = sqlx::query(
-        "UPDATE async_invocations SET status = 'running', attempt = attempt + 1, started_at = ?1, due = ?2, claim = ?3 \
+        "UPDATE async_invocations SET attempt = attempt + 1, deaths = deaths + (status = 'running'), \
+         status = 'running', started_at = ?1, due = ?2, claim = ?3 \
          WHERE id IN (SELECT id FROM async_invocations WHERE due <= ?1 ORDER BY due, id LIMIT ?4)",
     )
     .bind(row.now)
@@ -76,35 +126,33 @@ async fn claim(connection: &mut SqliteConnection, row: &ClaimRow) -> Result<bool
     .bind(row.limit)
     .execute(connection)
     .await?;
-    Ok(claimed.rows_affected() > 0)
+    Ok(claimed.rows_affected())
 }
 
 const IS_RUNNING: &str = " WHERE id = ? AND attempt = ? AND status = 'running'";
 
-async fn renew(connection: &mut SqliteConnection, attempts: &[Attempt], lease: i64) -> Result<bool, Refusal> {
+async fn renew(connection: &mut SqliteConnection, attempts: &[Attempt], lease: i64) -> Result<u64, Refusal> {
     let statement = format!("UPDATE async_invocations SET due = ?{IS_RUNNING}");
-    let mut changed = false;
+    let mut renewed = 0;
     for (id, attempt) in attempts {
         let query =
             sqlx::query(sqlx::AssertSqlSafe(statement.as_str())).bind(lease).bind(id.to_vec()).bind(*attempt);
-        changed |= query.execute(&mut *connection).await?.rows_affected() > 0;
+        renewed += query.execute(&mut *connection).await?.rows_affected();
     }
-    Ok(changed)
+    Ok(renewed)
 }
 
-async fn complete(
-    connection: &mut SqliteConnection,
-    (id, attempt): &Attempt,
-    row: &CompletionRow,
-) -> Result<bool, Refusal> {
+const END: &str = "UPDATE async_invocations SET status = ?, due = NULL, completed_at = ?, error_type = ?, \
+     error_class = ?, error_message = ?, error_stack = ?, duration_ns = ?, init_duration_ns = ?, memory_mib = ?, \
+     log_dropped = ?, logs = ?, result = ?";
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// The statement that ends an invocation, with everything bound but the condition.
+fn end<'q>(statement: &'q str, row: &'q CompletionRow) -> Query<'q> {
     let failure = row.failure.as_ref();
     let [duration, init_duration, memory] = row.usage;
-    let statement = format!(
-        "UPDATE async_invocations SET status = ?, due = NULL, completed_at = ?, error_type = ?, error_class = ?, \
-         error_message = ?, error_stack = ?, duration_ns = ?, init_duration_ns = ?, memory_mib = ?, log_dropped = ?, \
-         logs = ?, result = ?{IS_RUNNING}"
-    );
-    let done = sqlx::query(sqlx::AssertSqlSafe(statement))
+    sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(row.status)
         .bind(row.completed_at)
         .bind(failure.map(|failure| failure.error_type.as_str()))
@@ -117,30 +165,118 @@ async fn complete(
         .bind(row.log_dropped)
         .bind(row.logs.as_ref())
         .bind(row.result.as_ref())
-        .bind(id.to_vec())
-        .bind(*attempt)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() > 0)
+}
+
+async fn complete(
+    connection: &mut SqliteConnection,
+    (id, attempt): &Attempt,
+    row: &CompletionRow,
+    follow_up: Option<&AsyncRow>,
+) -> Result<u64, Refusal> {
+    let statement = format!("{END}{IS_RUNNING}");
+    let query = end(&statement, row).bind(id.to_vec()).bind(*attempt);
+    let done = query.execute(&mut *connection).await?.rows_affected();
+    if done > 0
+        && let Some(follow_up) = follow_up
+    {
+        let function: Option<i64> = sqlx::query_scalar("SELECT 1 FROM functions WHERE id = ?")
+            .bind(follow_up.function.to_vec())
+            .fetch_optional(&mut *connection)
+            .await?;
+        if function.is_some() {
+            enqueue(connection, follow_up).await?;
+        }
+    }
+    Ok(done)
+}
+
+async fn cancel(connection: &mut SqliteConnection, id: &Key, row: &CompletionRow) -> Result<u64, Refusal> {
+    let statement = format!("{END} WHERE id = ? AND status IN ('queued', 'running')");
+    Ok(end(&statement, row).bind(id.to_vec()).execute(connection).await?.rows_affected())
 }
 
 async fn put_back(
     connection: &mut SqliteConnection,
     (id, attempt): &Attempt,
-    due: i64,
-) -> Result<bool, Refusal> {
-    let statement = format!("UPDATE async_invocations SET status = 'queued', due = ?{IS_RUNNING}");
-    let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(due).bind(id.to_vec()).bind(*attempt);
-    Ok(query.execute(connection).await?.rows_affected() > 0)
+    row: &PutBackRow,
+) -> Result<u64, Refusal> {
+    let (error, tally) = (row.failure.as_ref(), &row.tally);
+    let set = if error.is_some() {
+        ", error_type = ?, error_class = ?, error_message = ?, error_stack = ?"
+    } else {
+        ""
+    };
+    let statement = format!(
+        "UPDATE async_invocations SET status = 'queued', due = ?, failures = ?, throttled = ?, broken = ?, \
+         deaths = ?{set}{IS_RUNNING}"
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(row.due)
+        .bind(tally.failures)
+        .bind(tally.throttled)
+        .bind(tally.broken)
+        .bind(tally.deaths);
+    if let Some(failure) = error {
+        query = query
+            .bind(failure.error_type.as_str())
+            .bind(&failure.class)
+            .bind(&failure.message)
+            .bind(failure.stack.as_ref());
+    }
+    Ok(query.bind(id.to_vec()).bind(*attempt).execute(connection).await?.rows_affected())
 }
 
-async fn prune(connection: &mut SqliteConnection, keep: u32) -> Result<bool, Refusal> {
-    let pruned = sqlx::query(
-        "DELETE FROM async_invocations WHERE id IN \
-         (SELECT id FROM async_invocations WHERE due IS NULL ORDER BY id DESC LIMIT -1 OFFSET ?)",
+async fn redrive(connection: &mut SqliteConnection, which: &DeadRow, now: i64) -> Result<u64, Refusal> {
+    const AGAIN: &str = "UPDATE async_invocations SET status = 'queued', due = ?1, ready_at = ?1, failures = 0, \
+         throttled = 0, broken = 0, deaths = 0, completed_at = NULL, logs = NULL, result = NULL \
+         WHERE id IN (SELECT id FROM async_invocations WHERE status = 'dead' AND ";
+    let (condition, key, limit) = match which {
+        DeadRow::One(id) => ("id = ?2 LIMIT ?3)", id, 1),
+        DeadRow::Of(function, limit) => ("function = ?2 ORDER BY id LIMIT ?3)", function, *limit),
+    };
+    let query = sqlx::query(sqlx::AssertSqlSafe(format!("{AGAIN}{condition}")));
+    let query = query.bind(now).bind(key.to_vec()).bind(limit);
+    Ok(query.execute(connection).await?.rows_affected())
+}
+
+async fn prune(connection: &mut SqliteConnection, row: &PruneRow) -> Result<u64, Refusal> {
+    let kind = if row.dead_letters { "= 'dead'" } else { "<> 'dead'" };
+    let old = format!(
+        "DELETE FROM async_invocations WHERE id IN (SELECT id FROM async_invocations \
+         WHERE due IS NULL AND status {kind} AND completed_at < ?1 ORDER BY completed_at LIMIT ?2)"
+    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(old)).bind(row.ended_before).bind(row.limit);
+    let removed = query.execute(&mut *connection).await?.rows_affected();
+    let left = u64::from(row.limit).saturating_sub(removed);
+    if left == 0 {
+        return Ok(removed);
+    }
+    let many = format!(
+        "DELETE FROM async_invocations WHERE id IN (SELECT id FROM async_invocations \
+         WHERE due IS NULL AND status {kind} ORDER BY id DESC LIMIT ?1 OFFSET ?2)"
+    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(many)).bind(left as i64).bind(row.keep);
+    Ok(removed + query.execute(connection).await?.rows_affected())
+}
+
+async fn put_settings(
+    connection: &mut SqliteConnection,
+    function: &Key,
+    row: Option<&SettingsRow>,
+) -> Result<u64, Refusal> {
+    let Some(row) = row else {
+        let query = sqlx::query("DELETE FROM async_settings WHERE function = ?").bind(function.to_vec());
+        return Ok(query.execute(connection).await?.rows_affected());
+    };
+    let put = sqlx::query(
+        "INSERT INTO async_settings (function, policy, destinations) VALUES (?, ?, ?) \
+         ON CONFLICT (function) DO UPDATE SET policy = excluded.policy, destinations = excluded.destinations",
     )
-    .bind(keep)
+    .bind(function.to_vec())
+    .bind(&row.policy)
+    .bind(row.destinations.as_ref())
     .execute(connection)
-    .await?;
-    Ok(pruned.rows_affected() > 0)
+    .await
+    .map_err(unless_function_is_missing)?;
+    Ok(put.rows_affected())
 }

@@ -45,7 +45,7 @@ async fn a_refused_request_undoes_nothing_of_its_neighbours() {
     let results: Vec<String> = results
         .into_iter()
         .map(|result| match result {
-            Ok(changed) => changed.to_string(),
+            Ok(changed) => (changed > 0).to_string(),
             Err(Refusal::Store(error)) => format!("{error:?}"),
             Err(Refusal::Sqlite(error)) => panic!("{error}"),
         })
@@ -66,9 +66,8 @@ async fn answers(connection: &mut SqliteConnection, group: Vec<Work>) -> Vec<Str
         })
         .unzip();
     commit(connection, jobs).await;
-    let text = |mut answered: oneshot::Receiver<Result<bool, StoreError>>| match answered.try_recv().unwrap()
-    {
-        Ok(changed) => changed.to_string(),
+    let text = |mut answered: oneshot::Receiver<Result<u64, StoreError>>| match answered.try_recv().unwrap() {
+        Ok(changed) => (changed > 0).to_string(),
         Err(StoreError::Backend { action: "testing", .. }) => "failed".to_owned(),
         Err(other) => panic!("{other:?}"),
     };

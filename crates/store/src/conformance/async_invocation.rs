@@ -4,15 +4,23 @@
 use std::time::Duration;
 
 use impuls_domain::{
-    AsyncInvocation, AsyncStatus, Completion, ErrorType, Failure, FunctionId, InvocationId, LogLevel, Logs,
-    Qualifier, Usage,
+    AsyncInvocation, AsyncSettings, AsyncStatus, Completion, Destination, Destinations, ErrorType, Failure,
+    FunctionId, InvocationId, LogLevel, Logs, Outcome, Qualifier, RetryChange, RetryPolicy, Tally, Usage,
 };
 use time::OffsetDateTime;
 
 use super::fixture::{at, create};
-use crate::{AsyncInvocationPage, AsyncInvocationStore, Claim, FunctionStore, StoreError};
+use crate::{
+    AsyncInvocationPage, AsyncInvocationStore, Claim, DeadLetters, DeliveryStore, FunctionStore, Pruning,
+    PutBack, StoreError,
+};
 
-fn queued(function: FunctionId) -> AsyncInvocation {
+/// Both sides of a queue.
+pub trait Queue: FunctionStore + AsyncInvocationStore + DeliveryStore {}
+
+impl<S: FunctionStore + AsyncInvocationStore + DeliveryStore> Queue for S {}
+
+pub(super) fn queued(function: FunctionId) -> AsyncInvocation {
     AsyncInvocation {
         id: InvocationId::new(),
         function,
@@ -20,6 +28,15 @@ fn queued(function: FunctionId) -> AsyncInvocation {
         event: b"{\"a\":\xe2\x80\x98}".to_vec(),
         context: b"{}".to_vec(),
         timeout: Some(Duration::from_millis(1_500)),
+        hook: None,
+        policy: RetryPolicy::DEFAULT,
+        destinations: Destinations::default(),
+        key: None,
+        origin: None,
+        chain: 0,
+        tally: Tally::default(),
+        ready_at: at(0),
+        last_failure: None,
         status: AsyncStatus::Queued,
         attempt: 0,
         not_before: at(0),
@@ -34,10 +51,27 @@ fn completion(result: Result<Vec<u8>, Failure>) -> Completion {
     logs.push(LogLevel::Warn, "line");
     let usage =
         Usage { duration: Duration::from_nanos(1_234_567), init_duration: Duration::ZERO, memory_mib: 128 };
-    Completion { result, logs, usage, completed_at: at(9) }
+    Completion::of(Outcome { result, logs, usage }, &RetryPolicy::FINAL, at(9))
 }
 
-async fn enqueue(store: &(impl FunctionStore + AsyncInvocationStore), count: usize) -> Vec<AsyncInvocation> {
+fn failure(error_type: ErrorType) -> Failure {
+    Failure {
+        error_type,
+        class: "Error".to_owned(),
+        message: "‘no’".to_owned(),
+        stack: Some("at x".to_owned()),
+    }
+}
+
+fn dead() -> Completion {
+    Completion::without_outcome(failure(ErrorType::FunctionError), &RetryPolicy::DEFAULT, at(9))
+}
+
+fn back(not_before: OffsetDateTime) -> PutBack {
+    PutBack { not_before, tally: Tally::default(), failure: None }
+}
+
+async fn enqueue(store: &impl Queue, count: usize) -> Vec<AsyncInvocation> {
     let function = create(store, "queued").await.id;
     let mut all = Vec::new();
     for _ in 0..count {
@@ -48,36 +82,49 @@ async fn enqueue(store: &(impl FunctionStore + AsyncInvocationStore), count: usi
     all
 }
 
-async fn claim(store: &impl AsyncInvocationStore, now: OffsetDateTime, limit: u32) -> Vec<AsyncInvocation> {
+async fn claim(store: &impl Queue, now: OffsetDateTime, limit: u32) -> Vec<AsyncInvocation> {
     let lease_until = now + Duration::from_secs(10);
     store.claim(Claim { now, lease_until, limit }).await.expect("the store answers")
 }
 
-async fn find(store: &impl AsyncInvocationStore, id: InvocationId) -> AsyncInvocation {
+async fn find(store: &impl Queue, id: InvocationId) -> AsyncInvocation {
     store.find_async_invocation(id).await.expect("the store answers").expect("found")
 }
 
 /// What is accepted is there, whole, and accepting it again changes nothing.
-pub async fn accepted_invocations_come_back_whole(store: &(impl FunctionStore + AsyncInvocationStore)) {
+pub async fn accepted_invocations_come_back_whole(store: &impl Queue) {
     let all = enqueue(store, 1).await;
-    store.enqueue(&all[0]).await.expect("accepted again");
+    let again = AsyncInvocation { event: b"other".to_vec(), ..all[0].clone() };
+    assert_eq!(store.enqueue(&again).await.expect("accepted again"), Some(all[0].clone()));
     assert_eq!(find(store, all[0].id).await, all[0]);
     let mut plain = AsyncInvocation { timeout: None, context: Vec::new(), ..queued(all[0].function) };
     plain.qualifier = "3".parse().expect("a version");
-    store.enqueue(&plain).await.expect("accepted");
+    assert_eq!(store.enqueue(&plain).await.expect("accepted"), None);
     assert_eq!(find(store, plain.id).await, plain);
+    let full = AsyncInvocation {
+        hook: Some("https://example.com/x".parse().expect("an address")),
+        policy: policy(),
+        destinations: destinations(plain.function),
+        key: Some("a key".to_owned()),
+        origin: Some(plain.id),
+        chain: 3,
+        tally: Tally { failures: 1, throttled: 2, broken: 3, deaths: 4 },
+        ready_at: at(7),
+        not_before: at(8),
+        ..queued(plain.function)
+    };
+    store.enqueue(&full).await.expect("accepted");
+    assert_eq!(find(store, full.id).await, full);
 }
 
 /// Nothing is accepted for nobody.
-pub async fn invocations_of_unknown_functions_are_refused(
-    store: &(impl FunctionStore + AsyncInvocationStore),
-) {
+pub async fn invocations_of_unknown_functions_are_refused(store: &impl Queue) {
     let refused = store.enqueue(&queued(FunctionId::new())).await;
     assert!(matches!(refused, Err(StoreError::NotFound)), "{refused:?}");
 }
 
 /// Oldest first, each once, no more than asked for.
-pub async fn each_invocation_is_claimed_once(store: &(impl FunctionStore + AsyncInvocationStore)) {
+pub async fn each_invocation_is_claimed_once(store: &impl Queue) {
     let all = enqueue(store, 3).await;
     let first = claim(store, at(1), 2).await;
     let second = claim(store, at(1), 9).await;
@@ -93,96 +140,225 @@ pub async fn each_invocation_is_claimed_once(store: &(impl FunctionStore + Async
 }
 
 /// A lease that nobody renews gives the invocation to the next, and the loser can change nothing any more.
-pub async fn an_expired_lease_is_taken_over_and_fenced(store: &(impl FunctionStore + AsyncInvocationStore)) {
+pub async fn an_expired_lease_is_taken_over_and_fenced(store: &impl Queue) {
     let id = enqueue(store, 1).await[0].id;
-    claim(store, at(0), 1).await;
+    let claimed = claim(store, at(0), 1).await;
     let later = at(0) + Duration::from_secs(11);
     let again = claim(store, later, 1).await;
     assert_eq!((again[0].id, again[0].attempt), (id, 2));
-    assert!(!store.complete(id, 1, &completion(Ok(b"1".to_vec()))).await.expect("the store answers"));
-    assert!(!store.put_back(id, 1, at(0)).await.expect("the store answers"));
+    assert_eq!([claimed[0].tally.deaths, again[0].tally.deaths], [0, 1]);
+    let complete = async |attempt, result: &str| {
+        let end = completion(Ok(result.as_bytes().to_vec()));
+        store.complete(id, attempt, &end, None).await.expect("the store answers")
+    };
+    assert!(!complete(1, "1").await);
+    assert!(!store.put_back(id, 1, &back(at(0))).await.expect("the store answers"));
     assert_eq!(find(store, id).await.status, AsyncStatus::Running);
-    assert!(store.complete(id, 2, &completion(Ok(b"2".to_vec()))).await.expect("the store answers"));
-    assert!(!store.complete(id, 2, &completion(Ok(b"3".to_vec()))).await.expect("the store answers"));
+    assert!(complete(2, "2").await);
+    assert!(!complete(2, "3").await);
     assert_eq!(find(store, id).await.completion.expect("completed").result, Ok(b"2".to_vec()));
 }
 
 /// A renewed lease is nobody else's.
-pub async fn a_renewed_lease_is_kept(store: &(impl FunctionStore + AsyncInvocationStore)) {
+pub async fn a_renewed_lease_is_kept(store: &impl Queue) {
     let id = enqueue(store, 1).await[0].id;
     claim(store, at(0), 1).await;
     let (until, later) = (at(0) + Duration::from_secs(60), at(0) + Duration::from_secs(11));
-    store.renew(&[(id, 1), (InvocationId::new(), 1)], until).await.expect("renewed");
+    let unknown = InvocationId::new();
+    assert_eq!(store.renew(&[(id, 1), (unknown, 1)], until).await.expect("renewed"), [unknown]);
     assert_eq!(claim(store, later, 1).await, []);
-    store.renew(&[(id, 7)], until + Duration::from_secs(60)).await.expect("skipped");
+    assert_eq!(store.renew(&[(id, 7)], until + Duration::from_secs(60)).await.expect("skipped"), [id]);
     assert_eq!(claim(store, until + Duration::from_secs(1), 1).await.len(), 1);
 }
 
 /// What is put back waits as long as it is told to.
-pub async fn put_back_invocations_wait(store: &(impl FunctionStore + AsyncInvocationStore)) {
+pub async fn put_back_invocations_wait(store: &impl Queue) {
     let id = enqueue(store, 1).await[0].id;
     claim(store, at(0), 1).await;
     let later = at(0) + Duration::from_secs(5);
-    assert!(store.put_back(id, 1, later).await.expect("the store answers"));
-    assert_eq!(find(store, id).await.status, AsyncStatus::Queued);
+    let tally = Tally { failures: 1, throttled: 2, broken: 3, deaths: 1 };
+    let why = failure(ErrorType::FunctionError);
+    let put_back = PutBack { not_before: later, tally, failure: Some(why.clone()) };
+    assert!(store.put_back(id, 1, &put_back).await.expect("the store answers"));
+    let found = find(store, id).await;
+    assert_eq!(
+        (found.status, found.tally, found.last_failure),
+        (AsyncStatus::Queued, tally, Some(why.clone()))
+    );
     assert_eq!(claim(store, at(0) + Duration::from_secs(4), 1).await, []);
     assert_eq!(claim(store, later, 1).await[0].attempt, 2);
+    assert!(store.put_back(id, 2, &back(later)).await.expect("the store answers"));
+    assert_eq!(find(store, id).await.last_failure, Some(why), "nothing new is known");
 }
 
 /// Results, failures, logs and usage survive.
-pub async fn completions_come_back_whole(store: &(impl FunctionStore + AsyncInvocationStore)) {
-    let failure = |error_type| Failure {
-        error_type,
-        class: "Error".to_owned(),
-        message: "‘no’".to_owned(),
-        stack: Some("at x".to_owned()),
-    };
+pub async fn completions_come_back_whole(store: &impl Queue) {
     let results =
         [Ok(b"null".to_vec()), Err(failure(ErrorType::FunctionError)), Err(failure(ErrorType::Timeout))];
     let all = enqueue(store, results.len()).await;
     claim(store, at(0), 9).await;
     for (invocation, result) in all.iter().zip(results) {
         let completion = completion(result);
-        assert!(store.complete(invocation.id, 1, &completion).await.expect("the store answers"));
+        assert!(store.complete(invocation.id, 1, &completion, None).await.expect("the store answers"));
         let found = find(store, invocation.id).await;
-        assert_eq!(found.status, completion.status());
+        assert_eq!((found.status, &found.last_failure), (completion.status, &None));
         assert_eq!(found.completion, Some(completion));
     }
 }
 
-/// Pages are newest first, by function and by status.
-pub async fn invocations_list_newest_first(store: &(impl FunctionStore + AsyncInvocationStore)) {
+/// Pages are newest first, by function, status, time and place.
+pub async fn invocations_list_newest_first(store: &impl Queue) {
     let all = enqueue(store, 4).await;
     let other = create(store, "other").await.id;
-    store.enqueue(&queued(other)).await.expect("accepted");
+    let later = AsyncInvocation { created_at: at(20), ..queued(other) };
+    store.enqueue(&later).await.expect("accepted");
     claim(store, at(0), 1).await;
-    let list = async |function, status, offset, limit| {
-        let page = AsyncInvocationPage { function, status, offset, limit };
+    let list = async |page| {
         let found = store.list_async_invocations(page).await.expect("the store answers");
         found.into_iter().map(|invocation| invocation.id).collect::<Vec<_>>()
     };
-    let function = Some(all[0].function);
-    assert_eq!(list(None, None, 0, 9).await.len(), 5);
-    assert_eq!(list(function, None, 1, 2).await, [all[2].id, all[1].id]);
-    assert_eq!(list(function, Some(AsyncStatus::Running), 0, 9).await, [all[0].id]);
+    let page = AsyncInvocationPage { limit: 9, ..AsyncInvocationPage::default() };
+    let own = AsyncInvocationPage { function: Some(all[0].function), ..page };
+    assert_eq!(list(page).await.len(), 5);
+    assert_eq!(list(AsyncInvocationPage { offset: 1, limit: 2, ..own }).await, [all[2].id, all[1].id]);
+    assert_eq!(list(AsyncInvocationPage { status: Some(AsyncStatus::Running), ..own }).await, [all[0].id]);
+    assert_eq!(list(AsyncInvocationPage { before: Some(all[2].id), ..page }).await, [all[1].id, all[0].id]);
+    assert_eq!(list(AsyncInvocationPage { since: Some(at(20)), ..page }).await, [later.id]);
+    assert_eq!(list(AsyncInvocationPage { until: Some(at(20)), limit: 1, ..page }).await, [all[3].id]);
 }
 
-/// Retention takes finished invocations only.
-pub async fn unfinished_invocations_are_never_pruned(store: &(impl FunctionStore + AsyncInvocationStore)) {
+/// A key stands for the first invocation of its function.
+pub async fn a_key_is_taken_once_in_its_function(store: &impl Queue) {
+    let function = create(store, "keyed").await.id;
+    let other = create(store, "other").await.id;
+    let keyed = |function| AsyncInvocation { key: Some("k".to_owned()), ..queued(function) };
+    let first = keyed(function);
+    assert_eq!(store.enqueue(&first).await.expect("accepted"), None);
+    assert_eq!(store.enqueue(&keyed(function)).await.expect("known"), Some(first));
+    assert_eq!(store.enqueue(&keyed(other)).await.expect("accepted"), None);
+    let page = AsyncInvocationPage { limit: 9, ..AsyncInvocationPage::default() };
+    assert_eq!(store.list_async_invocations(page).await.expect("the store answers").len(), 2);
+}
+
+/// Who cancels ends it for whoever runs it.
+pub async fn a_cancelled_invocation_has_ended(store: &impl Queue) {
+    let all = enqueue(store, 2).await;
+    claim(store, at(0), 1).await;
+    let cancelled = Completion::cancelled(at(9));
+    for invocation in &all {
+        assert!(store.cancel(invocation.id, &cancelled).await.expect("the store answers"));
+        assert!(!store.cancel(invocation.id, &cancelled).await.expect("the store answers"));
+        let found = find(store, invocation.id).await;
+        assert_eq!((found.status, found.completion), (AsyncStatus::Cancelled, Some(cancelled.clone())));
+    }
+    assert!(!store.complete(all[0].id, 1, &dead(), None).await.expect("the store answers"));
+    assert_eq!(store.renew(&[(all[0].id, 1)], at(99)).await.expect("the store answers"), [all[0].id]);
+    assert_eq!(claim(store, at(99), 9).await, []);
+}
+
+/// Dead letters wait again with clean hands, and their attempts count on.
+pub async fn dead_letters_are_driven_again(store: &impl Queue) {
     let all = enqueue(store, 4).await;
     claim(store, at(0), 3).await;
-    for invocation in &all[..2] {
-        store.complete(invocation.id, 1, &completion(Ok(b"1".to_vec()))).await.expect("completed");
+    for invocation in &all[..3] {
+        store.complete(invocation.id, 1, &dead(), None).await.expect("completed");
     }
-    assert!(store.prune_async_invocations(1).await.expect("pruned"));
-    assert!(!store.prune_async_invocations(1).await.expect("pruned"));
-    let left =
+    let redrive = async |which| store.redrive(which, at(30)).await.expect("the store answers");
+    assert_eq!(redrive(DeadLetters::One(all[3].id)).await, 0, "it is no dead letter");
+    assert_eq!(redrive(DeadLetters::One(all[0].id)).await, 1);
+    assert_eq!(redrive(DeadLetters::One(all[0].id)).await, 0);
+    let again = find(store, all[0].id).await;
+    assert_eq!((again.status, again.tally, again.attempt), (AsyncStatus::Queued, Tally::default(), 1));
+    assert_eq!((again.ready_at, again.not_before, again.completion), (at(30), at(30), None));
+    assert_eq!(redrive(DeadLetters::Of(all[0].function, 1)).await, 1);
+    assert_eq!(redrive(DeadLetters::Of(all[0].function, 9)).await, 1);
+    assert_eq!(claim(store, at(30), 9).await.len(), 4);
+}
+
+/// What tells an end is there exactly if the end is.
+pub async fn an_end_and_what_tells_it_are_one(store: &impl Queue) {
+    let all = enqueue(store, 2).await;
+    let teller = |function| AsyncInvocation { origin: Some(all[0].id), ..queued(function) };
+    let (told, fenced, nobody) =
+        (teller(all[0].function), teller(all[0].function), teller(FunctionId::new()));
+    claim(store, at(0), 2).await;
+    let complete = async |at: usize, attempt, teller: &AsyncInvocation| {
+        let end = completion(Ok(b"1".to_vec()));
+        store.complete(all[at].id, attempt, &end, Some(teller)).await.expect("the store answers")
+    };
+    assert!(!complete(0, 9, &fenced).await);
+    assert!(complete(0, 1, &told).await);
+    assert!(complete(1, 1, &nobody).await, "an end does not depend on who is told");
+    let is_there = async |id| store.find_async_invocation(id).await.expect("the store answers").is_some();
+    assert_eq!([is_there(fenced.id).await, is_there(nobody.id).await], [false, false]);
+    assert_eq!(find(store, told.id).await, told);
+}
+
+/// Retention takes finished invocations only, dead letters apart, by number and by age, some at a time.
+pub async fn unfinished_invocations_are_never_pruned(store: &impl Queue) {
+    let all = enqueue(store, 6).await;
+    claim(store, at(0), 5).await;
+    for invocation in &all[..3] {
+        store.complete(invocation.id, 1, &completion(Ok(b"1".to_vec())), None).await.expect("completed");
+    }
+    store.complete(all[3].id, 1, &dead(), None).await.expect("completed");
+    let keep = Pruning { dead_letters: false, ended_before: at(0), keep: 1, limit: 1 };
+    let prune = async |pruning| store.prune_async_invocations(pruning).await.expect("pruned");
+    assert_eq!([prune(keep).await, prune(keep).await, prune(keep).await], [1, 1, 0]);
+    let is_left =
         async |at: usize| store.find_async_invocation(all[at].id).await.expect("the store answers").is_some();
-    assert_eq!([left(0).await, left(1).await, left(2).await, left(3).await], [false, true, true, true]);
+    assert_eq!([is_left(0).await, is_left(1).await, is_left(2).await], [false, false, true]);
+    let old = Pruning { ended_before: at(10), keep: 9, limit: 9, ..keep };
+    assert_eq!(prune(old).await, 1);
+    assert_eq!(
+        [is_left(2).await, is_left(3).await, is_left(4).await, is_left(5).await],
+        [false, true, true, true]
+    );
+    assert_eq!(prune(Pruning { dead_letters: true, ..old }).await, 1);
+    assert_eq!([is_left(3).await, is_left(4).await], [false, true]);
+}
+
+fn policy() -> RetryPolicy {
+    let change = RetryChange {
+        max_retries: Some(7),
+        first_wait: Some(Duration::from_millis(150)),
+        max_wait: Some(Duration::from_secs(9)),
+        max_age: Some(Duration::from_secs(61)),
+        dead_letter: Some(false),
+    };
+    RetryPolicy::DEFAULT.with(change).expect("within its bounds")
+}
+
+fn destinations(function: FunctionId) -> Destinations {
+    Destinations {
+        on_success: Some(Destination::Function(function, "3".parse().expect("a version"))),
+        on_failure: Some(Destination::Hook("https://example.com/x".parse().expect("an address"))),
+    }
+}
+
+/// Settings come back whole, are replaced, removed, and go with their function.
+pub async fn settings_come_back_whole(store: &impl Queue) {
+    let function = create(store, "set").await.id;
+    let found = async || store.find_async_settings(function).await.expect("the store answers");
+    assert_eq!(found().await, None);
+    for settings in
+        [AsyncSettings { policy: policy(), destinations: destinations(function) }, AsyncSettings::default()]
+    {
+        store.put_async_settings(function, Some(&settings)).await.expect("kept");
+        assert_eq!(found().await, Some(settings));
+    }
+    store.put_async_settings(function, None).await.expect("removed");
+    store.put_async_settings(function, None).await.expect("removed again");
+    assert_eq!(found().await, None);
+    let refused = store.put_async_settings(FunctionId::new(), Some(&AsyncSettings::default())).await;
+    assert!(matches!(refused, Err(StoreError::NotFound)), "{refused:?}");
+    store.put_async_settings(function, Some(&AsyncSettings::default())).await.expect("kept");
+    store.delete_function(function).await.expect("deleted");
+    assert_eq!(found().await, None);
 }
 
 /// An invocation goes with its function.
-pub async fn deleting_a_function_takes_its_queue_along(store: &(impl FunctionStore + AsyncInvocationStore)) {
+pub async fn deleting_a_function_takes_its_queue_along(store: &impl Queue) {
     let all = enqueue(store, 2).await;
     store.delete_function(all[0].function).await.expect("deleted");
     assert_eq!(claim(store, at(1), 9).await, []);

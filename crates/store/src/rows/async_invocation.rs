@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use impuls_domain::{AsyncInvocation, AsyncStatus, Completion, Failure, FunctionId, InvocationId, Usage};
+use impuls_domain::{
+    AsyncInvocation, AsyncStatus, Completion, Failure, FunctionId, InvocationId, Tally, Usage,
+};
 
 use super::invocation::failure;
+use super::settings::{SettingsRow, settings};
 use super::{Columns, Fields, Key, damaged, logs, micros, saturate};
 use crate::error::StoreError;
 
@@ -19,7 +22,14 @@ pub struct AsyncRow {
     pub attempt: u32,
     pub due: i64,
     pub timeout_ms: Option<i64>,
+    pub settings: SettingsRow,
+    pub hook: Option<String>,
+    pub key: Option<String>,
+    pub origin: Option<Key>,
+    pub chain: u32,
+    pub tally: Tally,
     pub created_at: i64,
+    pub ready_at: i64,
     pub context: Vec<u8>,
     pub event: Vec<u8>,
 }
@@ -36,7 +46,14 @@ impl AsyncRow {
             attempt: invocation.attempt,
             due: micros(invocation.not_before),
             timeout_ms: invocation.timeout.map(|timeout| saturate(timeout.as_millis())),
+            settings: SettingsRow::from_domain(&invocation.policy, &invocation.destinations),
+            hook: invocation.hook.as_ref().map(ToString::to_string),
+            key: invocation.key.clone(),
+            origin: invocation.origin.map(|origin| *origin.as_uuid().as_bytes()),
+            chain: invocation.chain,
+            tally: invocation.tally,
             created_at: micros(invocation.created_at),
+            ready_at: micros(invocation.ready_at),
             context: invocation.context.clone(),
             event: invocation.event.clone(),
         }
@@ -62,7 +79,7 @@ impl CompletionRow {
     pub fn from_domain(completion: &Completion) -> Self {
         let usage = &completion.usage;
         Self {
-            status: completion.status().as_str(),
+            status: completion.status.as_str(),
             completed_at: micros(completion.completed_at),
             failure: completion.result.as_ref().err().cloned(),
             usage: [
@@ -83,23 +100,45 @@ pub fn async_invocation(row: &dyn Columns) -> Result<AsyncInvocation, StoreError
     let status = fields.one_of("status", AsyncStatus::parse)?;
     let created_at = fields.instant("created_at")?;
     let due = fields.optional_instant("due")?;
+    let hook = fields.optional_text("hook")?;
+    let origin = fields.optional_bytes("origin")?;
+    let origin = origin.map(uuid::Uuid::from_slice).transpose().map_err(|error| damaged("origin", error))?;
+    let settings = settings(row)?;
     Ok(AsyncInvocation {
         id: InvocationId::from_uuid(fields.uuid("id")?),
         function: FunctionId::from_uuid(fields.uuid("function")?),
         qualifier: fields.parse("qualifier")?,
+        hook: hook.map(|hook| hook.parse()).transpose().map_err(|error| damaged("hook", error))?,
         event: fields.bytes("event")?.to_vec(),
         context: fields.bytes("context")?.to_vec(),
         timeout: fields.optional_number("timeout_ms")?.map(Duration::from_millis),
+        policy: settings.policy,
+        destinations: settings.destinations,
+        key: fields.optional_string("idempotency_key")?,
+        origin: origin.map(InvocationId::from_uuid),
+        chain: fields.number("chain")?,
         status,
         attempt: fields.number("attempt")?,
+        tally: tally(&fields)?,
         not_before: due.unwrap_or(created_at),
         created_at,
+        ready_at: fields.instant("ready_at")?,
         started_at: fields.optional_instant("started_at")?,
-        completion: if status.is_final() { Some(completion(&fields)?) } else { None },
+        last_failure: if status.is_final() { None } else { failure(&fields)? },
+        completion: if status.is_final() { Some(completion(&fields, status)?) } else { None },
     })
 }
 
-fn completion(fields: &Fields<'_>) -> Result<Completion, StoreError> {
+fn tally(fields: &Fields<'_>) -> Result<Tally, StoreError> {
+    Ok(Tally {
+        failures: fields.number("failures")?,
+        throttled: fields.number("throttled")?,
+        broken: fields.number("broken")?,
+        deaths: fields.number("deaths")?,
+    })
+}
+
+fn completion(fields: &Fields<'_>, status: AsyncStatus) -> Result<Completion, StoreError> {
     let lines = fields.optional_bytes("logs")?.unwrap_or_default();
     let logs = logs::decode(lines, fields.number("log_dropped")?);
     let result = match failure(fields)? {
@@ -107,6 +146,7 @@ fn completion(fields: &Fields<'_>) -> Result<Completion, StoreError> {
         None => Ok(fields.bytes("result")?.to_vec()),
     };
     Ok(Completion {
+        status,
         result,
         logs: logs.ok_or_else(|| damaged("logs", "they cannot be decoded"))?,
         usage: Usage {

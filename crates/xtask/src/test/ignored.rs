@@ -48,7 +48,7 @@ impl Machine {
         note("pip", tools::has_pip());
         note("postgres", tools::has_postgres());
         for program in
-            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl"]
+            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
         {
             note(program, tools::has(program));
         }
