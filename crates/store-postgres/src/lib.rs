@@ -1,13 +1,14 @@
 //! Metadata in a PostgreSQL database, version 12 or later, which several servers may share.
 //!
 //! [`store`] is the back end, [`connection`] how the database is named and reached, `schema` bringing its tables up to
-//! date, `write`, `append` and `read` the statements, `transaction` what makes changes whole, `row` how rows are read.
+//! date, `write`, `append`, `queue` and `read` the statements, `transaction` what makes changes whole, `row` how rows are read.
 
 pub mod connection;
 pub mod error;
 pub mod store;
 
 mod append;
+mod queue;
 mod read;
 mod row;
 mod schema;

@@ -1,5 +1,7 @@
 //! Queries. Each is one statement, so each sees one state of the database.
 
+pub(crate) mod queue;
+
 use impuls_domain::{ArtifactDigest, FunctionId, Invocation, VersionNumber};
 use impuls_store::rows::{digest, invocation, saturate, snapshot, version_entry};
 use impuls_store::{

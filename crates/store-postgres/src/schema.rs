@@ -15,11 +15,18 @@ fn migrations() -> Migrator {
     let simple = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    let mut migrator = Migrator::with_migrations(vec![simple(
-        1,
-        "functions versions invocations",
-        include_str!("../migrations/0001_functions_versions_invocations.sql"),
-    )]);
+    let mut migrator = Migrator::with_migrations(vec![
+        simple(
+            1,
+            "functions versions invocations",
+            include_str!("../migrations/0001_functions_versions_invocations.sql"),
+        ),
+        simple(
+            2,
+            "async invocations and schedules",
+            include_str!("../migrations/0002_async_invocations_and_schedules.sql"),
+        ),
+    ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator
 }

@@ -1,5 +1,7 @@
 //! The back end.
 
+mod queue;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +20,7 @@ use time::OffsetDateTime;
 use crate::append::Append;
 use crate::connection::Connection;
 use crate::error::{PostgresError, code};
-use crate::transaction::{STATEMENT_TIMEOUT, transact};
+use crate::transaction::{STATEMENT_TIMEOUT, alone, transact};
 use crate::write::{Create, Delete, DeleteAlias, Deploy, PutAlias, PutBuild};
 use crate::{read, schema};
 
@@ -52,7 +54,7 @@ impl Config {
     }
 }
 
-/// Functions, versions and invocations in a PostgreSQL database, which several servers may share. What returned `Ok`
+/// Functions, versions, invocations and schedules in a PostgreSQL database, which several servers may share. What returned `Ok`
 /// is committed. Instants are kept to the microsecond. While the database cannot be reached, every call fails after the
 /// connection's timeout, and calls succeed again once it can. Where the connection breaks during a commit, a call fails
 /// although it may have happened. Cheap to clone; clones share the connections.
@@ -186,7 +188,7 @@ impl FunctionStore for PostgresStore {
     }
 
     async fn delete_function(&self, id: FunctionId) -> Result<bool, StoreError> {
-        transact(&self.pool, "deleting a function", &Delete(id.as_uuid())).await
+        alone(&self.pool, "deleting a function", &Delete(id.as_uuid())).await
     }
 }
 
@@ -216,7 +218,7 @@ impl VersionStore for PostgresStore {
 
     async fn delete_alias(&self, function: FunctionId, name: &AliasName) -> Result<bool, StoreError> {
         let delete = DeleteAlias { function: function.as_uuid(), name: name.as_str() };
-        transact(&self.pool, "deleting an alias", &delete).await
+        alone(&self.pool, "deleting an alias", &delete).await
     }
 }
 
@@ -233,7 +235,7 @@ impl BuildStore for PostgresStore {
         at: OffsetDateTime,
     ) -> Result<(), StoreError> {
         let put = PutBuild { key: *key.as_bytes(), archive: *archive.as_bytes(), at: micros(at) };
-        transact(&self.pool, "noting a build", &put).await
+        alone(&self.pool, "noting a build", &put).await
     }
 }
 

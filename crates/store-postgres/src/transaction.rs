@@ -52,15 +52,36 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// Makes a change, and returns when it is durable.
+/// Makes a change in a transaction, and returns when it is durable.
 pub(crate) async fn transact<C: Change>(
     pool: &PgPool,
     action: &'static str,
     change: &C,
 ) -> Result<C::Made, StoreError> {
+    again_after_collisions(action, || within_transaction(pool, change)).await
+}
+
+/// Makes a change of one statement, which is a transaction by itself: fewer messages to the server. Returns when it is
+/// durable.
+pub(crate) async fn alone<C: Change>(
+    pool: &PgPool,
+    action: &'static str,
+    change: &C,
+) -> Result<C::Made, StoreError> {
+    again_after_collisions(action, || async {
+        let mut connection = pool.acquire().await?;
+        change.make(&mut connection).await
+    })
+    .await
+}
+
+async fn again_after_collisions<M, F: Future<Output = Result<M, Refusal>>>(
+    action: &'static str,
+    once: impl Fn() -> F,
+) -> Result<M, StoreError> {
     let mut tried = 1;
     loop {
-        let made = tokio::time::timeout(REQUEST_TIMEOUT, once(pool, change));
+        let made = tokio::time::timeout(REQUEST_TIMEOUT, once());
         match made.await.map_err(|_| timed_out(action))? {
             Ok(made) => return Ok(made),
             Err(Refusal::Postgres(error)) if tried < TRIES && is_collision(&error) => {
@@ -75,7 +96,7 @@ pub(crate) async fn transact<C: Change>(
     }
 }
 
-async fn once<C: Change>(pool: &PgPool, change: &C) -> Result<C::Made, Refusal> {
+async fn within_transaction<C: Change>(pool: &PgPool, change: &C) -> Result<C::Made, Refusal> {
     let mut transaction = pool.begin().await?;
     match change.make(&mut transaction).await {
         Ok(made) => {

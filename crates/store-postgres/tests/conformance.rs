@@ -45,3 +45,15 @@ async fn builds_are_kept_as_the_seam_promises() {
 async fn records_are_kept_as_the_seam_promises() {
     impuls_store::invocation_store_conformance!(run open);
 }
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn asynchronous_invocations_are_kept_as_the_seam_promises() {
+    impuls_store::async_invocation_store_conformance!(run open);
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn schedules_are_kept_as_the_seam_promises() {
+    impuls_store::schedule_store_conformance!(run open);
+}
