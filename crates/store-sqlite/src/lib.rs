@@ -12,4 +12,5 @@ mod schema;
 mod writer;
 
 pub use error::SqliteError;
+pub use schema::schema_sql;
 pub use store::SqliteStore;
