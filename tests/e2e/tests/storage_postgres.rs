@@ -31,7 +31,7 @@ fn no_password(text: &str) {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn functions_outlive_servers_that_stop_and_that_are_killed() {
-    let (postgres, url) = database().await;
+    let (_postgres, url) = database().await;
     let data = Data::new();
     let server = launch(&data, &url).start().await;
     let name = server.node(ECHO).await;
@@ -52,7 +52,6 @@ async fn functions_outlive_servers_that_stop_and_that_are_killed() {
     server.get(&path(&name)).await.with_status(404);
     no_password(&server.log());
     assert!(!data.folder().join("impuls.db").exists());
-    drop(postgres);
 }
 
 #[tokio::test]
