@@ -47,8 +47,10 @@ pub enum ArchiveError {
         limit: u64,
     },
     /// Too many bytes once unpacked.
-    #[error("archive has more than {limit} bytes unpacked")]
+    #[error("archive has more than {limit} bytes unpacked; entry {name:?} goes beyond them")]
     Unpacked {
+        /// The first entry that does not fit.
+        name: String,
         /// The bytes it may have.
         limit: u64,
     },
@@ -110,9 +112,6 @@ pub enum ArchiveError {
         /// The path.
         name: String,
     },
-    /// Two entries with exactly the same name.
-    #[error("archive has two entries of the same name")]
-    DuplicateNames,
     /// The disk failed; the archive may be fine.
     #[error("unpacking failed while it was {action}")]
     Io {

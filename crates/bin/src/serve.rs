@@ -284,7 +284,7 @@ impl Server {
         let stores = Stores {
             functions: store.functions.clone(),
             versions: store.versions.clone(),
-            invocations: store.invocations.clone(),
+            invocations: recorder.up_to_date(),
             queue: store.queue.clone(),
             schedules: store.schedules.clone(),
         };

@@ -54,8 +54,8 @@ impl Client {
         self.deploy(Method::POST, &FUNCTIONS, fields, log).await
     }
 
-    /// Changes the members that are given, which publishes a new version. An unknown name is a problem with status 404. `log` is
-    /// as for creation.
+    /// Changes the members that are given, which publishes a new version. `name` may be an id, which cannot mean another
+    /// API's function of the same name; an unknown one is a problem with status 404. `log` is as for creation.
     pub async fn update_function(
         &self,
         name: &str,

@@ -1,12 +1,12 @@
 //! Timeouts as this dialect writes them: a text such as `30s` or `1m30s`, or a number of nanoseconds.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// A timeout as it is written.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Timeout {
     Nanoseconds(i64),
     Text(String),
@@ -21,6 +21,34 @@ impl Timeout {
         };
         let positive = duration.filter(|duration| !duration.is_zero());
         positive.ok_or_else(|| "timeout must be positive: a text such as \"30s\", or nanoseconds".to_owned())
+    }
+}
+
+struct Written;
+
+impl Visitor<'_> for Written {
+    type Value = Timeout;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text such as \"30s\", or a whole number of nanoseconds")
+    }
+
+    fn visit_i64<E>(self, nanos: i64) -> Result<Timeout, E> {
+        Ok(Timeout::Nanoseconds(nanos))
+    }
+
+    fn visit_u64<E>(self, nanos: u64) -> Result<Timeout, E> {
+        Ok(Timeout::Nanoseconds(i64::try_from(nanos).unwrap_or(i64::MAX)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Timeout, E> {
+        Ok(Timeout::Text(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Written)
     }
 }
 

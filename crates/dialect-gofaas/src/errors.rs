@@ -53,6 +53,7 @@ impl Refusal {
             Situation::Invalid => (StatusCode::BAD_REQUEST, "VALIDATION_ERROR"),
             Situation::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN"),
             Situation::NotFound { .. } => (StatusCode::NOT_FOUND, "NOT_FOUND"),
+            Situation::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Situation::NameTaken | Situation::Conflict => (StatusCode::CONFLICT, "CONFLICT"),
             Situation::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BAD_REQUEST"),
             Situation::TimedOut => (StatusCode::REQUEST_TIMEOUT, "BAD_REQUEST"),
@@ -71,6 +72,7 @@ impl Refusal {
             Situation::NotFound { what, id } => (format!("{what} not found"), Some(format!("id: {id}"))),
             Situation::NameTaken => ("a function of this name and version already exists".to_owned(), None),
             Situation::Forbidden
+            | Situation::WrongMethod
             | Situation::Conflict
             | Situation::TooLarge
             | Situation::TimedOut

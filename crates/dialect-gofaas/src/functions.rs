@@ -3,14 +3,14 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State as Extract};
+use axum::extract::{Query, State as Extract};
 use http::{HeaderMap, StatusCode};
 use impuls_control::{FunctionListQuery, FunctionRef};
 use impuls_domain::FunctionId;
 use serde::{Deserialize, Serialize};
 
 use crate::errors::Refusal;
-use crate::router::{Authenticated, State};
+use crate::router::{Authenticated, PathText, State};
 use crate::wire::{ChangeBody, Envelope, FunctionObject, NewBody, word};
 
 /// The most bytes of a body: 50 MiB as base64, and room for the rest.
@@ -83,7 +83,7 @@ pub(crate) async fn list_functions(
 pub(crate) async fn get_function(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(text): Path<String>,
+    PathText(text): PathText,
 ) -> Result<Json<Envelope<FunctionObject>>, Refusal> {
     let found = state.control.get_function(&caller, &FunctionRef::from(id(&text)?)).await?;
     Ok(Envelope::of((&found).into()))
@@ -93,7 +93,7 @@ pub(crate) async fn get_function(
 pub(crate) async fn update_function(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(text): Path<String>,
+    PathText(text): PathText,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Envelope<FunctionObject>>, Refusal> {
@@ -107,7 +107,7 @@ pub(crate) async fn update_function(
 pub(crate) async fn delete_function(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(text): Path<String>,
+    PathText(text): PathText,
 ) -> Result<Json<Envelope<Deleted>>, Refusal> {
     state.control.delete_function(&caller, &FunctionRef::from(id(&text)?)).await?;
     Ok(Envelope::of(Deleted { message: "Function deleted successfully" }))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State as Extract};
+use axum::extract::{Query, State as Extract};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use impuls_control::AsyncInvocationPage;
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use crate::duration::Timeout;
 use crate::errors::Refusal;
 use crate::functions::{id, limit};
-use crate::router::{Authenticated, State};
+use crate::router::{Authenticated, PathText, State};
 use crate::wire::{Accepted, Envelope, InvocationObject, InvokeBody, instant, status};
 
 /// The most bytes of a body: the largest event, and room for headers.
@@ -108,7 +108,7 @@ pub(crate) async fn list_invocations(
 pub(crate) async fn get_invocation(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(text): Path<String>,
+    PathText(text): PathText,
 ) -> Result<Json<Envelope<InvocationObject>>, Refusal> {
     let id = text.parse().map_err(|_| Refusal::not_found("invocation", &text))?;
     Ok(Envelope::of(state.control.get_async_invocation(&caller, id).await?.into()))

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::routing::{get, post};
+use http::Method;
 use http::request::Parts;
 use impuls_control::Control;
 use impuls_dispatch::Dispatch;
 use impuls_domain::Caller;
-use impuls_ingress::BodyRoom;
+use impuls_ingress::{BodyRoom, Denial, path_text};
 
 use crate::errors::Refusal;
 use crate::{functions, invocations};
@@ -42,6 +43,22 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
     }
 }
 
+/// What the path names, decoded.
+pub(crate) struct PathText(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for PathText {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        Ok(Self(path_text(parts).await?))
+    }
+}
+
+/// What is said to a method that a path does not have.
+async fn wrong_method(method: Method) -> Refusal {
+    Denial::wrong_method(&method).into()
+}
+
 /// Every path of the dialect, without a fallback: to be merged with others. Every handler needs an
 /// [`impuls_domain::Caller`] in the request's extensions and denies the request without.
 pub fn router(state: State) -> Router {
@@ -54,6 +71,7 @@ pub fn router(state: State) -> Router {
         .route("/invoke", post(invocations::invoke))
         .route("/invocations", get(invocations::list_invocations))
         .route("/invocations/{id}", get(invocations::get_invocation))
+        .method_not_allowed_fallback(wrong_method)
         // Bodies are read by `BodyRoom`, which has bounds of its own.
         .layer(DefaultBodyLimit::disable())
         .with_state(state)

@@ -13,6 +13,8 @@ use impuls_domain::{
     AsyncInvocation, AsyncStatus, CodeLayout, Contract, Environment, FunctionState, Metadata, RuntimeName,
     Scope,
 };
+use impuls_ingress::Denial;
+use impuls_ingress::settings::{self, memory_mib};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
@@ -175,12 +177,21 @@ fn limits(
         },
     };
     let timeout = timeout.map(Timeout::duration).transpose().map_err(Refusal::invalid)?;
-    let millis = |timeout: Duration| u64::try_from(timeout.as_millis().max(1)).unwrap_or(u64::MAX);
+    let memory = positive("memory_mb", memory_mb)?;
     Ok(LimitSettings {
-        timeout_ms: timeout.map(millis),
-        memory_mib: positive("memory_mb", memory_mb)?,
+        timeout_ms: timeout.map(timeout_ms).transpose()?,
+        memory_mib: memory.map(|mib| memory_mib("memory_mb", mib)).transpose()?,
         max_concurrency: positive("max_concurrency", max_concurrency)?,
         ..LimitSettings::default()
+    })
+}
+
+/// Whoever writes a number of seconds has to be told that it is nanoseconds.
+fn timeout_ms(asked: Duration) -> Result<u64, Denial> {
+    settings::timeout_ms("timeout", asked).map_err(|denial| {
+        let message =
+            format!("{}; a number is nanoseconds, a text such as \"30s\" has its unit", denial.message);
+        Denial { message, ..denial }
     })
 }
 
@@ -225,7 +236,7 @@ impl From<&FunctionSnapshot> for FunctionObject {
         let own_version = function.scope.as_str().strip_prefix(SCOPE).map(str::to_owned);
         let (state, error) = match &function.state {
             FunctionState::Active => ("active", None),
-            FunctionState::Error { failure, .. } => ("error", Some(failure.message.clone())),
+            FunctionState::Error { failure, .. } => ("error", Some(failure.to_string())),
         };
         let kind = match latest.layout {
             CodeLayout::SingleFile => "source",
@@ -326,10 +337,15 @@ struct ErrorObject {
     stack: Option<String>,
 }
 
-/// What was measured of a call: its duration, in nanoseconds. Nothing else is measured of one call alone.
-#[derive(Serialize)]
+/// What was measured of a call. Of one call alone that is its duration; the original's other figures are null.
+#[derive(Default, Serialize)]
 struct Metrics {
+    /// In nanoseconds.
     duration: u128,
+    cpu_time: Option<u64>,
+    memory_peak: Option<u64>,
+    network_in: Option<u64>,
+    network_out: Option<u64>,
 }
 
 /// What the context of a call holds.
@@ -379,9 +395,10 @@ impl From<AsyncInvocation> for InvocationObject {
                 message: failure.message.clone(),
                 stack: failure.stack.clone(),
             }),
-            metrics: completion
-                .as_ref()
-                .map(|completion| Metrics { duration: completion.usage.duration.as_nanos() }),
+            metrics: completion.as_ref().map(|completion| Metrics {
+                duration: completion.usage.duration.as_nanos(),
+                ..Metrics::default()
+            }),
             logs: completion.as_ref().map(|completion| lines(&completion.logs)).unwrap_or_default(),
             attempts: invocation.attempt,
             created_at: instant(invocation.created_at),

@@ -53,6 +53,7 @@ impl<E: Into<Denial>> From<E> for Refusal {
             Situation::BadBody | Situation::Invalid => StatusCode::BAD_REQUEST,
             Situation::Forbidden => StatusCode::FORBIDDEN,
             Situation::NotFound { .. } => StatusCode::NOT_FOUND,
+            Situation::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Situation::NameTaken | Situation::Conflict => StatusCode::CONFLICT,
             Situation::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Situation::TimedOut => StatusCode::REQUEST_TIMEOUT,

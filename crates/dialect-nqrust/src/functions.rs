@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State as Extract};
+use axum::extract::State as Extract;
 use http::HeaderMap;
 use impuls_control::{FunctionListQuery, FunctionRef, FunctionSnapshot, InvocationPage};
 use impuls_domain::{Caller, Scope};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::errors::Refusal;
-use crate::router::{Authenticated, State};
+use crate::router::{Authenticated, PathText, State};
 use crate::vms::newest_of;
 use crate::wire::{FunctionBody, FunctionItem};
 
@@ -72,7 +72,7 @@ pub(crate) async fn list_functions(
 pub(crate) async fn get_function(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<Json<Item>, Refusal> {
     let snapshot = state.control.get_function(&caller, &reference(&id)?).await?;
     Ok(Json(Item { item: item(&state, &caller, &snapshot).await? }))
@@ -82,7 +82,7 @@ pub(crate) async fn get_function(
 pub(crate) async fn update_function(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Item>, Refusal> {
@@ -96,7 +96,7 @@ pub(crate) async fn update_function(
 pub(crate) async fn delete_function(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<Json<Deleted>, Refusal> {
     state.control.delete_function(&caller, &reference(&id)?).await?;
     Ok(Json(Deleted { message: "Function deleted", ok: true }))

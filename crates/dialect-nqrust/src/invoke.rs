@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State as Extract};
+use axum::extract::{Query, State as Extract};
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 use impuls_control::InvocationPage;
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::errors::Refusal;
 use crate::functions::reference;
-use crate::router::{Authenticated, State};
+use crate::router::{Authenticated, PathText, State};
 use crate::wire::{InvokeBody, InvokeReply, LogItem, instant, kept, log_lines};
 
 /// The most bytes of a body: the largest event and its wrapping.
@@ -29,7 +29,7 @@ const PAGE: u32 = 200;
 pub(crate) async fn invoke_function(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
@@ -77,7 +77,7 @@ pub(crate) struct Items {
 pub(crate) async fn list_logs(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Items>, Refusal> {
     let Query(query) = query.map_err(|error| Refusal::invalid("query", error.body_text()))?;

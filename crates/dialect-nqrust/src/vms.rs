@@ -4,22 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::State as Extract;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, State as Extract};
 use axum::response::Response;
 use impuls_dispatch::{LiveSandbox, SandboxUsage, Traffic};
 use impuls_domain::{Caller, FunctionId};
 use impuls_ingress::{Denial, Situation};
 use serde::Serialize;
+use serde_json::Number;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::errors::Refusal;
-use crate::router::{Authenticated, State};
-use crate::wire::instant;
+use crate::router::{Authenticated, PathText, State};
+use crate::wire::{cores, instant};
 
 /// How often figures are sent.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub(crate) struct VmItem {
     name: String,
     state: &'static str,
     function_id: Uuid,
-    vcpu: f64,
+    vcpu: Number,
     memory_mb: u32,
     /// A sandbox has no address of its own.
     guest_ip: Option<String>,
@@ -65,7 +66,7 @@ impl From<&LiveSandbox> for VmItem {
             name: name(sandbox),
             state: "running",
             function_id: sandbox.function.as_uuid(),
-            vcpu: f64::from(sandbox.milli_vcpu) / 1_000.0,
+            vcpu: cores(sandbox.milli_vcpu),
             memory_mb: sandbox.memory_mib,
             guest_ip: None,
             tags: ["type:function"],
@@ -124,7 +125,7 @@ pub(crate) async fn list_vms(
 pub(crate) async fn get_vm(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<Json<Item>, Refusal> {
     Ok(Json(Item { item: (&find(&state, &caller, &id)?).into() }))
 }
@@ -138,7 +139,7 @@ pub(crate) async fn shell(Authenticated(_): Authenticated) -> Refusal {
 pub(crate) async fn watch_metrics(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let sandbox = find(&state, &caller, &id)?;

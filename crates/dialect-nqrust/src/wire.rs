@@ -1,17 +1,20 @@
 //! The dialect's shapes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use impuls_control::{
     BuildLog, Code, FunctionChange, FunctionSnapshot, LimitSettings, NewFunction, Settings,
 };
 use impuls_domain::{
     Contract, DeployStep, Environment, Excerpt, FunctionState, Handler, LogLevel, Logs, RuntimeName, Scope,
-    StateLog, limits,
+    StateLog,
 };
+use impuls_ingress::Denial;
+use impuls_ingress::settings::{memory_mib, milli_vcpu, timeout_ms};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Number, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -42,11 +45,12 @@ impl FunctionBody {
         let (runtime, contract) = runtime(required("runtime", self.runtime.as_deref())?)?;
         let handler = parse(required("handler", self.handler.as_deref())?, "handler")?;
         let code = required("code", self.code.as_deref())?.to_owned();
+        let limits = self.limits()?;
         let limits = LimitSettings {
-            memory_mib: Some(self.memory_mb.unwrap_or(DEFAULT_MEMORY_MIB)),
-            timeout_ms: Some(seconds(self.timeout_seconds).unwrap_or(DEFAULT_TIMEOUT_MS)),
-            milli_vcpu: Some(milli_vcpu(self.vcpu)?.unwrap_or(DEFAULT_MILLI_VCPU)),
-            ..LimitSettings::default()
+            memory_mib: limits.memory_mib.or(Some(DEFAULT_MEMORY_MIB)),
+            timeout_ms: limits.timeout_ms.or(Some(DEFAULT_TIMEOUT_MS)),
+            milli_vcpu: limits.milli_vcpu.or(Some(DEFAULT_MILLI_VCPU)),
+            ..limits
         };
         let environment = environment(self.env_vars)?;
         let settings = Settings { contract, environment, limits, ..Settings::default() };
@@ -65,12 +69,7 @@ impl FunctionBody {
         };
         let handler: Option<Handler> =
             self.handler.as_deref().map(|text| parse(text, "handler")).transpose()?;
-        let limits = LimitSettings {
-            memory_mib: self.memory_mb,
-            timeout_ms: seconds(self.timeout_seconds),
-            milli_vcpu: milli_vcpu(self.vcpu)?,
-            ..LimitSettings::default()
-        };
+        let limits = self.limits()?;
         Ok(FunctionChange {
             name: None,
             rename: self.name.as_deref().map(|text| parse(text, "name")).transpose()?,
@@ -84,6 +83,17 @@ impl FunctionBody {
                 ..Settings::default()
             },
             build_log: BuildLog::nobody(),
+        })
+    }
+
+    /// The limits that are given.
+    fn limits(&self) -> Result<LimitSettings, Denial> {
+        let timeout = self.timeout_seconds.map(Duration::from_secs);
+        Ok(LimitSettings {
+            memory_mib: self.memory_mb.map(|mib| memory_mib("memory_mb", mib)).transpose()?,
+            timeout_ms: timeout.map(|asked| timeout_ms("timeout_seconds", asked)).transpose()?,
+            milli_vcpu: self.vcpu.map(|cores| milli_vcpu("vcpu", cores)).transpose()?,
+            ..LimitSettings::default()
         })
     }
 }
@@ -107,24 +117,6 @@ fn runtime(word: &str) -> Result<(RuntimeName, Option<Contract>), Refusal> {
     Ok((parse(name, "runtime")?, is_scoped.then_some(Contract::Scoped)))
 }
 
-fn seconds(seconds: Option<u64>) -> Option<u64> {
-    seconds.map(|seconds| seconds.saturating_mul(1_000))
-}
-
-fn milli_vcpu(cores: Option<f64>) -> Result<Option<u32>, Refusal> {
-    let Some(cores) = cores else { return Ok(None) };
-    let milli = (cores * 1_000.0).round();
-    let range = f64::from(*limits::MILLI_VCPU.start())..=f64::from(*limits::MILLI_VCPU.end());
-    if !range.contains(&milli) {
-        return Err(Refusal::invalid(
-            "vcpu",
-            format_args!("{cores} is not possible; 0.05 to 64 are allowed"),
-        ));
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a range of u32")]
-    Ok(Some(milli as u32))
-}
-
 /// Variables are text; other values become their JSON.
 fn environment(variables: Option<BTreeMap<String, Value>>) -> Result<Option<Environment>, Refusal> {
     let Some(variables) = variables else { return Ok(None) };
@@ -146,7 +138,7 @@ pub(crate) struct FunctionItem {
     handler: String,
     timeout_seconds: u64,
     memory_mb: u32,
-    vcpu: f64,
+    vcpu: Number,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env_vars: BTreeMap<String, String>,
     vm_id: Option<Uuid>,
@@ -173,17 +165,17 @@ impl FunctionItem {
         let limits = &config.limits;
         let (state, error) = match &function.state {
             FunctionState::Active => ("ready", None),
-            FunctionState::Error { failure, .. } => ("error", Some(failure.message.clone())),
+            FunctionState::Error { failure, .. } => ("error", Some(failure.to_string())),
         };
         Self {
             id: function.id.as_uuid(),
             name: function.name.to_string(),
-            runtime: config.runtime.to_string(),
+            runtime: word(config.runtime.as_str()).to_owned(),
             code,
             handler: config.handler.to_string(),
             timeout_seconds: limits.timeout().as_secs(),
             memory_mb: limits.memory_mib(),
-            vcpu: f64::from(limits.milli_vcpu()) / 1_000.0,
+            vcpu: cores(limits.milli_vcpu()),
             env_vars: config.environment.variables().clone(),
             vm_id,
             guest_ip: None,
@@ -196,6 +188,23 @@ impl FunctionItem {
             last_invoked_at: last_invoked_at.map(instant),
         }
     }
+}
+
+/// The dialect's word for a runtime; versions are not part of it.
+fn word(runtime: &str) -> &str {
+    let is_version = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
+    let node = runtime
+        .strip_prefix("nodejs")
+        .map(|rest| rest.strip_suffix("-ts").map_or((rest, "node"), |rest| (rest, "typescript")));
+    let python = runtime.strip_prefix("python").map(|rest| (rest, "python"));
+    node.or(python).filter(|(rest, _)| is_version(rest)).map_or(runtime, |(_, word)| word)
+}
+
+/// A share of the processor in cores. Whole numbers have no decimals: clients may read integers only.
+pub(crate) fn cores(milli: u32) -> Number {
+    let fraction = || Number::from_f64(f64::from(milli) / 1_000.0);
+    let whole = || Number::from(milli / 1_000);
+    if milli.is_multiple_of(1_000) { whole() } else { fraction().unwrap_or_else(whole) }
 }
 
 /// A state that a function reached, and when.
@@ -302,6 +311,22 @@ mod tests {
             (Some(256), Some(1_000), Some(30_000))
         );
         assert_eq!((new.runtime.as_str(), new.settings.contract), ("nodejs", Some(Contract::Scoped)));
+    }
+
+    #[test]
+    fn whole_cores_are_integers_and_runtimes_have_the_dialects_words() {
+        let texts = [1_000, 2_000, 500].map(|milli| cores(milli).to_string());
+        assert_eq!(texts, ["1", "2", "0.5"]);
+        let words = ["nodejs20", "python312", "nodejs20-ts", "ruby31"].map(word);
+        assert_eq!(words, ["node", "python", "typescript", "ruby31"]);
+    }
+
+    #[test]
+    fn limits_of_zero_are_refused_by_name() {
+        for field in ["timeout_seconds", "memory_mb", "vcpu"] {
+            let refusal = body(serde_json::json!({field: 0})).into_change().unwrap_err();
+            assert!(format!("{refusal:?}").contains(&format!("{field}: 0")), "{refusal:?}");
+        }
     }
 
     #[test]

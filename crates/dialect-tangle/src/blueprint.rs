@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State as AxumState};
+use axum::extract::State as AxumState;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, StatusCode, header};
@@ -18,6 +18,8 @@ use impuls_dispatch::{InvokeOptions, InvokeRequest};
 use impuls_domain::{
     Caller, CommandLine, Contract, FunctionId, FunctionName, FunctionState, Qualifier, Scope,
 };
+use impuls_ingress::parse_json;
+use impuls_ingress::settings::{memory_mib, timeout_ms};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,10 +27,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use crate::body::{self, Authenticated, PACKAGE_LIMIT};
+use crate::body::{self, Authenticated, PACKAGE_LIMIT, PathText};
 use crate::errors::{Kind, Refusal};
 use crate::state::State;
 use crate::wire::environment;
+use crate::wire::payload::Argument;
 
 /// What names of packages are unique within.
 const SCOPE: &str = "tangle";
@@ -107,7 +110,7 @@ fn endpoint(headers: &HeaderMap, id: &str) -> String {
 fn config(headers: &HeaderMap) -> Result<Config, Refusal> {
     let Some(text) = headers.get("x-blueprint-config") else { return Ok(Config::default()) };
     let bytes = STANDARD.decode(text).map_err(|error| Refusal::invalid("X-Blueprint-Config", error))?;
-    serde_json::from_slice(&bytes).map_err(|error| Refusal::invalid("X-Blueprint-Config", error))
+    parse_json(&bytes).map_err(|error| Refusal::invalid("X-Blueprint-Config", error))
 }
 
 fn check_backend(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -123,7 +126,7 @@ fn check_backend(headers: &HeaderMap) -> Result<(), Refusal> {
 fn new_function(id: &str, config: &Config, archive: bytes::Bytes) -> Result<NewFunction, Refusal> {
     let name: FunctionName = id.parse().map_err(|error| Refusal::invalid("function id", error))?;
     let command = CommandLine::new(vec![PROGRAM.to_owned()]);
-    let timeout_secs = config.timeout_secs.unwrap_or(TIMEOUT_SECS);
+    let timeout = Duration::from_secs(config.timeout_secs.unwrap_or(TIMEOUT_SECS));
     Ok(NewFunction {
         scope: Scope::new(SCOPE),
         name,
@@ -135,8 +138,8 @@ fn new_function(id: &str, config: &Config, archive: bytes::Bytes) -> Result<NewF
             command: Some(command.map_err(|error| Refusal::invalid("command", error))?),
             environment: Some(environment(config.env_vars.as_ref())?),
             limits: LimitSettings {
-                memory_mib: Some(config.memory_mb.unwrap_or(MEMORY_MB)),
-                timeout_ms: Some(timeout_secs.saturating_mul(1_000)),
+                memory_mib: Some(memory_mib("memory_mb", config.memory_mb.unwrap_or(MEMORY_MB))?),
+                timeout_ms: Some(timeout_ms("timeout_secs", timeout)?),
                 max_concurrency: Some(config.max_concurrency.unwrap_or(MAX_CONCURRENCY)),
                 ..LimitSettings::default()
             },
@@ -150,7 +153,7 @@ fn new_function(id: &str, config: &Config, archive: bytes::Bytes) -> Result<NewF
 pub(crate) async fn put_function(
     AxumState(state): AxumState<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Deployed>, Refusal> {
@@ -162,7 +165,7 @@ pub(crate) async fn put_function(
     let snapshot = state.control.create_function(&caller, new).await?;
     if let FunctionState::Error { failure, .. } = &snapshot.function.state {
         // The original has no function that cannot be called.
-        let refusal = Refusal::invalid("package", &failure.message);
+        let refusal = Refusal::invalid("package", failure);
         state.control.delete_function(&caller, &snapshot.function.id.into()).await?;
         return Err(refusal);
     }
@@ -185,7 +188,7 @@ async fn find(state: &State, caller: &Caller, id: &str) -> Result<FunctionSnapsh
 pub(crate) async fn get_function(
     AxumState(state): AxumState<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
     let snapshot = find(&state, &caller, &id).await?;
@@ -217,19 +220,19 @@ fn rfc3339(at: OffsetDateTime) -> Option<String> {
 pub(crate) async fn delete_function(
     AxumState(state): AxumState<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<Json<Value>, Refusal> {
     let function = state.control.delete_function(&caller, &reference(&id)?).await?;
     state.calls.forget(function.id);
     Ok(Json(json!({"function_id": id, "status": "deleted"})))
 }
 
-/// A job; arguments are whatever the package takes them to be.
+/// A job; its arguments are bytes.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Job {
     job_id: u64,
     #[serde(default)]
-    args: Vec<Value>,
+    args: Vec<Argument>,
 }
 
 /// What a package prints.
@@ -256,7 +259,7 @@ pub(crate) struct Done {
 pub(crate) async fn invoke(
     AxumState(state): AxumState<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Done>, Refusal> {
@@ -292,7 +295,7 @@ pub(crate) async fn invoke(
 pub(crate) async fn health(
     AxumState(state): AxumState<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<Json<Value>, Refusal> {
     let snapshot = find(&state, &caller, &id).await?;
     let calls = state.calls.of(snapshot.function.id);
@@ -312,7 +315,7 @@ pub(crate) async fn health(
 pub(crate) async fn warm(
     AxumState(state): AxumState<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let function = find(&state, &caller, &id).await?.function.id;
     let warmed = state.dispatch.warm_function(&caller, function, 1, WARM_TIMEOUT).await?;
@@ -349,6 +352,9 @@ mod tests {
     fn bad_configurations_and_ids_name_what_is_wrong() {
         let refusal = config(&headers("x-blueprint-config", "%%%")).err().unwrap();
         assert!(refusal.message().starts_with("X-Blueprint-Config: "));
+        let text = STANDARD.encode(r#"{"memory_mb": "x"}"#);
+        let refusal = config(&headers("x-blueprint-config", &text)).err().unwrap();
+        assert!(refusal.message().starts_with("X-Blueprint-Config: memory_mb: "), "{}", refusal.message());
         let refusal = new_function("../x", &Config::default(), bytes::Bytes::new()).err().unwrap();
         assert!(refusal.message().starts_with("function id: "), "{}", refusal.message());
         assert!(check_backend(&headers("x-execution-backend", "tangle")).is_err());

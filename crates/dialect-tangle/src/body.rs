@@ -5,7 +5,7 @@ use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
 use impuls_domain::Caller;
-use impuls_ingress::caller;
+use impuls_ingress::{caller, path_text};
 use serde::de::DeserializeOwned;
 
 use crate::errors::{Kind, Refusal};
@@ -24,6 +24,17 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         caller(parts).map(Self).ok_or_else(|| Refusal::new(Kind::Unauthorized, "the caller is not known"))
+    }
+}
+
+/// What the path names, decoded.
+pub(crate) struct PathText(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for PathText {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        Ok(Self(path_text(parts).await?))
     }
 }
 

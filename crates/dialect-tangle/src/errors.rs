@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Forbidden,
     /// There is no such thing.
     NotFound,
+    /// The path exists, but not for this method.
+    WrongMethod,
     /// A running execution has this id.
     Conflict,
     /// The body is too large.
@@ -40,6 +42,7 @@ impl Kind {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN"),
             Self::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
+            Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::Conflict => (StatusCode::CONFLICT, "CONFLICT"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE"),
             Self::RateLimit => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED"),
@@ -108,6 +111,7 @@ impl<E: Into<Denial>> From<E> for Refusal {
             }
             Situation::Forbidden => Kind::Forbidden,
             Situation::NotFound { .. } => Kind::NotFound,
+            Situation::WrongMethod => Kind::WrongMethod,
             Situation::Conflict => Kind::Conflict,
             Situation::TooLarge => Kind::TooLarge,
             Situation::Throttled => Kind::RateLimit,

@@ -3,7 +3,10 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get, post};
+use http::Method;
+use impuls_ingress::Denial;
 
+use crate::errors::Refusal;
 use crate::state::State;
 use crate::{absent, blueprint, execute, metrics, pools, stream};
 
@@ -35,7 +38,13 @@ pub fn router(state: State) -> Router {
         .route("/api/blueprint/functions/{id}/invoke", post(blueprint::invoke))
         .route("/api/blueprint/functions/{id}/health", get(blueprint::health))
         .route("/api/blueprint/functions/{id}/warm", post(blueprint::warm))
+        .method_not_allowed_fallback(wrong_method)
         // Bodies are read by `ingress::BodyRoom`, which has bounds of its own.
         .layer(DefaultBodyLimit::disable())
         .with_state(state)
+}
+
+/// What is said to a method that a path does not have.
+async fn wrong_method(method: Method) -> Refusal {
+    Denial::wrong_method(&method).into()
 }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Path;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -16,7 +15,7 @@ use hyper::body::Frame;
 use impuls_dispatch::DispatchError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::body::Authenticated;
+use crate::body::{Authenticated, PathText};
 use crate::errors::{Kind, Refusal};
 use crate::running::{Event, Watcher};
 use crate::state::State;
@@ -34,7 +33,7 @@ const AHEAD: usize = 16;
 pub(crate) async fn stream_logs(
     axum::extract::State(state): axum::extract::State<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<Response, Refusal> {
     if !caller.may_execute() {
         return Err(DispatchError::Denied.into());
@@ -53,7 +52,7 @@ pub(crate) async fn stream_logs(
 pub(crate) async fn stop(
     axum::extract::State(state): axum::extract::State<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
 ) -> Result<StatusCode, Refusal> {
     if !caller.may_execute() {
         return Err(DispatchError::Denied.into());

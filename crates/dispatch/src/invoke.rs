@@ -174,11 +174,6 @@ impl Dispatch {
         self.table.entries().iter().map(|entry| entry.latest()).collect()
     }
 
-    /// Stores the records of all calls that have ended.
-    pub async fn flush_records(&self) {
-        self.recorder.flush().await;
-    }
-
     /// Calls in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use impuls_domain::{Invocation, Logs};
-use impuls_store::InvocationStore;
+use async_trait::async_trait;
+use impuls_domain::{FunctionId, Invocation, Logs};
+use impuls_store::{InvocationPage, InvocationStore, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -102,21 +103,21 @@ impl Recorder {
                 record.exchange = None;
             }
         }
-        let (was_clean, overwritten) = {
+        let overwritten = {
             let mut recent = entry.recent.lock();
-            let was_clean = recent.records.is_empty();
+            if recent.records.is_empty() {
+                // Before the lock is free: whoever adds the next record has to find it noted that there are some.
+                shared.dirty.lock().push(entry.clone());
+            }
             let full = recent.records.len() >= shared.config.keep as usize;
             let overwritten = if full { recent.records.pop_front() } else { None };
             recent.records.push_back(record);
-            (was_clean, overwritten)
+            overwritten
         };
         if let Some(record) = overwritten
             && has_text(&record)
         {
             shared.log_bytes.fetch_sub(text_bytes(&record), Ordering::Relaxed);
-        }
-        if was_clean {
-            shared.dirty.lock().push(entry.clone());
         }
     }
 
@@ -133,6 +134,20 @@ impl Recorder {
                 self.store(&mut batch).await;
             }
         }
+        self.store(&mut batch).await;
+    }
+
+    /// Stores what has been noted of one function before the call, as [`Recorder::flush`] does of all.
+    async fn flush_function(&self, id: FunctionId) {
+        let shared = &*self.shared;
+        let _one_at_a_time = shared.flushing.lock().await;
+        let entry = {
+            let mut dirty = shared.dirty.lock();
+            let at = dirty.iter().position(|entry| entry.id == id);
+            at.map(|at| dirty.swap_remove(at))
+        };
+        let Some(entry) = entry else { return };
+        let mut batch = Vec::from(std::mem::take(&mut entry.recent.lock().records));
         self.store(&mut batch).await;
     }
 
@@ -154,6 +169,12 @@ impl Recorder {
         batch.clear();
     }
 
+    /// The store as whoever lists records must see it: what has been answered is in it.
+    #[must_use]
+    pub fn up_to_date(&self) -> Arc<dyn InvocationStore> {
+        Arc::new(UpToDate(self.clone()))
+    }
+
     /// Flushes at the configured interval until [`Recorder::stop`], then once more.
     pub async fn run(self) {
         loop {
@@ -171,5 +192,24 @@ impl Recorder {
     /// Ends [`Recorder::run`].
     pub fn stop(&self) {
         self.shared.stop.notify_one();
+    }
+}
+
+/// The store behind a recorder; a function's records are read only after those that wait have been stored.
+struct UpToDate(Recorder);
+
+#[async_trait]
+impl InvocationStore for UpToDate {
+    async fn append_invocations(&self, batch: &[Invocation], keep: u32) -> Result<(), StoreError> {
+        self.0.shared.store.append_invocations(batch, keep).await
+    }
+
+    async fn list_invocations(
+        &self,
+        function: FunctionId,
+        page: InvocationPage,
+    ) -> Result<Vec<Invocation>, StoreError> {
+        self.0.flush_function(function).await;
+        self.0.shared.store.list_invocations(function, page).await
     }
 }

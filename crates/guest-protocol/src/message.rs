@@ -26,6 +26,10 @@ pub struct Init {
     pub command: Vec<String>,
     /// The sandbox's memory limit, in MiB.
     pub memory_mb: u32,
+    /// How long a call may take by the function's own settings, in milliseconds; 0 if nothing says so. A call's
+    /// deadline is what counts.
+    #[serde(default)]
+    pub timeout_ms: u64,
     /// Slots: how many calls may run at once.
     pub concurrency: u32,
     /// The function's own environment variables.

@@ -89,9 +89,19 @@ impl BodyRoom {
         body: axum::body::Body,
         limit: usize,
     ) -> Result<T, BodyError> {
-        let read = self.read(headers, body, limit).await?;
-        serde_json::from_slice(&read.bytes).map_err(|error| BodyError::Json(error.to_string()))
+        parse_json(&self.read(headers, body, limit).await?.bytes)
     }
+}
+
+/// Parses JSON; the error names the member at fault, as in `memory_mb: invalid type: string "a", expected u32 …`.
+pub fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, BodyError> {
+    let parsed = axum::Json::from_bytes(text);
+    parsed.map(|json| json.0).map_err(|refusal| BodyError::Json(innermost(&refusal).to_string()))
+}
+
+/// The first cause, which says what is wrong and where, without the framework's introduction.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }
 
 async fn next_piece(body: &mut axum::body::Body) -> Result<Option<Bytes>, BodyError> {
@@ -103,6 +113,8 @@ async fn next_piece(body: &mut axum::body::Body) -> Result<Option<Bytes>, BodyEr
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     async fn read(bytes: usize, limit: usize) -> Result<usize, BodyError> {
@@ -114,6 +126,17 @@ mod tests {
     async fn a_body_may_have_as_many_bytes_as_the_limit_and_no_more() {
         assert_eq!(read(10, 10).await, Ok(10));
         assert_eq!(read(11, 10).await, Err(BodyError::TooLarge { limit: 10 }));
+    }
+
+    #[test]
+    fn an_error_names_the_member_at_fault() {
+        let check = |text: &str, beginning: &str| {
+            let error = parse_json::<BTreeMap<String, Vec<u8>>>(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(beginning), "{error}");
+        };
+        check(r#"{"a": [1], "b": [1, "x"]}"#, "b[1]: invalid type: string");
+        check(r#"{"a": [1]} x"#, "trailing characters");
+        check(r#"{"a": 1"#, "a: invalid type: integer");
     }
 
     #[tokio::test]

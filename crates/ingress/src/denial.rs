@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use impuls_control::ControlError;
 use impuls_dispatch::DispatchError;
 
@@ -28,6 +28,8 @@ pub enum Situation {
         /// Which one was asked for.
         id: String,
     },
+    /// The path exists, but not for this method.
+    WrongMethod,
     /// A function of this name exists.
     NameTaken,
     /// Somebody else changes the same thing.
@@ -60,6 +62,13 @@ impl Denial {
     #[must_use]
     pub fn new(situation: Situation, message: impl Into<String>) -> Self {
         Self { situation, message: message.into(), retry_after: None }
+    }
+
+    /// The path of the request has other methods; the header `Allow` names them.
+    #[must_use]
+    pub fn wrong_method(method: &Method) -> Self {
+        let text = format!("{method} is not possible here; the header Allow names the methods that are");
+        Self::new(Situation::WrongMethod, text)
     }
 
     fn later(situation: Situation, message: impl Into<String>, wait: Duration) -> Self {

@@ -322,6 +322,7 @@ fn init(room: &Room, settings: &BuildSettings) -> Init {
         handler: BUILD.to_owned(),
         contract: BUILD.to_owned(),
         memory_mb: settings.memory_mib,
+        timeout_ms: 0,
         concurrency: 1,
         environment: BTreeMap::new(),
         code_dir: CODE_DIR.to_owned(),

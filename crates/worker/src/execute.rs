@@ -207,6 +207,7 @@ fn init(id: SandboxId, memory_mb: u32) -> Init {
         handler: RUNTIME.to_owned(),
         contract: Contract::Command.as_str().to_owned(),
         memory_mb,
+        timeout_ms: 0,
         concurrency: 1,
         environment: BTreeMap::new(),
         code_dir: CODE_DIR.to_owned(),

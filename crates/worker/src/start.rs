@@ -315,6 +315,7 @@ fn init(target: &Target, launch: Launch, check: bool) -> Init {
         handler: config.handler.to_string(),
         contract: launch.contract.to_owned(),
         memory_mb: config.limits.memory_mib(),
+        timeout_ms: u64::try_from(config.limits.timeout().as_millis()).unwrap_or(u64::MAX),
         concurrency: config.limits.concurrency(),
         environment,
         code_dir: CODE_DIR.to_owned(),
@@ -361,13 +362,20 @@ fn copy(error: &SandboxError) -> SandboxError {
     }
 }
 
+/// What kept code from loading, with its place first where one is known: `index.js:3: Unexpected token ')'`.
+fn placed(error: &InitError) -> String {
+    // The class is told apart from the message.
+    let (class, message) = (String::new(), error.message.clone());
+    LoadFailure { class, message, file: error.file.clone(), line: error.line }.to_string()
+}
+
 /// A failed load as the function's own failure.
 pub(crate) fn init_failure(failure: &InitFailure) -> Failure {
     match failure {
         InitFailure::Reported(error) => Failure {
             error_type: ErrorType::InitError,
             class: error.class.clone(),
-            message: error.message.clone(),
+            message: placed(error),
             stack: error.stack.clone(),
         },
         InitFailure::Exited(exit) if exit.out_of_memory => exit_failure(exit),

@@ -112,7 +112,7 @@ function loadFile(main, name, init) {
 /** Parses without running: the top level must never run twice. */
 function isEsModule(source, file) {
   try {
-    require('vm').compileFunction(source, ['exports', 'require', 'module', '__filename', '__dirname'], { filename: file });
+    parse(source, file);
     return false;
   } catch (error) {
     return ES_MODULE_SYNTAX.test(error.message);
@@ -150,11 +150,27 @@ function runCommonJs(main, source, scopedName) {
   try {
     // On a line of its own, as the source may end in a comment; the user's line numbers stay true.
     module._compile(`${source}\n;globalThis[Symbol.for('${key}')](typeof ${scopedName} === 'undefined' ? undefined : ${scopedName});`, file);
+  } catch (error) {
+    throw error instanceof SyntaxError ? (syntaxError(source, file) ?? error) : error;
   } finally {
     delete globalThis[Symbol.for(key)];
   }
   module.loaded = true;
   return { exports: module.exports, scoped };
+}
+
+/** What V8 says of the user's own text, which does not have what `scoped` appends; null if it parses. */
+function syntaxError(source, file) {
+  try {
+    parse(source, file);
+    return null;
+  } catch (error) {
+    return error;
+  }
+}
+
+function parse(source, file) {
+  require('vm').compileFunction(source, ['exports', 'require', 'module', '__filename', '__dirname'], { filename: file });
 }
 
 /** The `type` of the nearest package.json, not looking above the code. */

@@ -12,10 +12,12 @@ const { Connection, readU32 } = require('./connection.js');
 const { parse, stringify } = JSON;
 const exit = process.exit.bind(process);
 const now = Date.now;
+const CapturedDate = Date;
 const uncurry = Function.prototype.bind.bind(Function.prototype.call);
 const utf8Slice = uncurry(Buffer.prototype.utf8Slice);
 const hexSlice = uncurry(Buffer.prototype.hexSlice);
 const subarray = uncurry(Uint8Array.prototype.subarray);
+const isoString = uncurry(Date.prototype.toISOString);
 const slice = uncurry(String.prototype.slice);
 const includes = uncurry(String.prototype.includes);
 const allocate = Buffer.allocUnsafeSlow;
@@ -59,6 +61,28 @@ class Context {
 
   toJSON() {
     return { ...this, awsRequestId: this.awsRequestId };
+  }
+}
+
+/** What handlers of the `scoped` contract get: also the members that NQRust's runtime gave them. */
+class ScopedContext extends Context {
+  #at = now();
+  constructor(config, id, deadline) {
+    super(config, id, deadline);
+    this.memoryLimitMB = config.memoryMB;
+    this.timeoutMs = config.timeoutMs;
+  }
+
+  get requestId() {
+    return this.awsRequestId;
+  }
+
+  get invokedAt() {
+    return isoString(new CapturedDate(this.#at));
+  }
+
+  toJSON() {
+    return { ...super.toJSON(), requestId: this.requestId, invokedAt: this.invokedAt };
   }
 }
 
@@ -198,7 +222,8 @@ class Shim {
       }
     }
     const deadline = readU32(buffer, at + 16) + readU32(buffer, at + 20) * 0x100000000;
-    const context = new Context(this.config, hexSlice(buffer, at, at + 16), deadline);
+    const { config } = this;
+    const context = new config.Context(config, hexSlice(buffer, at, at + 16), deadline);
     this.inFlight.add(invocation);
     if (this.storage === null) {
       this.current = invocation;
@@ -333,7 +358,10 @@ function settings(init) {
   return {
     name,
     version,
+    Context: init.contract === 'scoped' ? ScopedContext : Context,
     memory: String(init.memory_mb),
+    memoryMB: init.memory_mb,
+    timeoutMs: init.timeout_ms,
     arn: `arn:aws:lambda:local:000000000000:function:${name}${suffix}`,
     logGroup: `/impuls/${name}`,
     logStream: `${day}/[${version}]${String(init.function_id).split('-').join('')}`,

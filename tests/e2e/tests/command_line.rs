@@ -38,6 +38,33 @@ async fn the_examples_can_be_deployed_called_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_deploy_leaves_other_apis_functions_of_the_same_name_alone() {
+    let server = Server::start().await;
+    let foreign = json!({"name": "xs", "version": "1.0.0", "runtime": "python", "handler": "main", "code": "cHJpbnQoMSk=",
+        "timeout": "30s", "memory_mb": 128, "max_concurrency": 1});
+    let foreign = server.post("/functions", &foreign).await.with_status(201).json()["data"].clone();
+    let source = server.data().scratch().join("xs.js");
+    std::fs::write(&source, "exports.handler = async () => 'native';").unwrap();
+    let source = source.to_string_lossy();
+    for version in [1, 2] {
+        let options = ["--json", "deploy", &source, "--description", &version.to_string()];
+        let deployed = run(&server, &options, "").json();
+        assert_ne!(deployed["id"], foreign["id"], "{deployed}");
+        assert_eq!((&deployed["version"], deployed.get("scope")), (&json!(version), None), "{deployed}");
+    }
+    assert!(run(&server, &["invoke", "xs", "--data", "{}"], "").success().contains("native"));
+    let id = foreign["id"].as_str().unwrap_or_default();
+    let untouched = server.get(&format!("/functions/{id}")).await.with_status(200).json()["data"].clone();
+    assert_eq!(
+        (&untouched["code"], &untouched["runtime"]),
+        (&foreign["code"], &json!("python")),
+        "{untouched}"
+    );
+    let native_view = server.get(&format!("/api/v1/functions/{id}")).await.with_status(200).json();
+    assert_eq!(native_view["scope"], "gofaas/1.0.0", "{native_view}");
+}
+
+#[tokio::test]
 async fn exit_codes_tell_failures_apart() {
     let server = Server::start().await;
     let failing = server.node("exports.handler = () => { throw new Error('no luck'); };").await;

@@ -90,7 +90,8 @@ async fn a_large_event_comes_on_standard_input_alone() {
     let server = Server::shared().await;
     let code = "import json, os, sys\nprint(json.dumps([len(json.load(sys.stdin)), 'FUNCTION_PAYLOAD' in os.environ]))";
     let name = program(&server, "python", "main.py", code).await;
-    for (size, in_environment) in [(1_000, true), (200_000, false)] {
+    // With the quotes around them, the most that Linux takes in one variable beside its name is 131,054 bytes.
+    for (size, in_environment) in [(1_000, true), (131_052, true), (131_053, false), (200_000, false)] {
         assert_eq!(server.call(&name, &json!("x".repeat(size))).await, json!([size, in_environment]));
     }
 }
@@ -240,6 +241,115 @@ require('http').createServer((request, response) => {
     }
 }
 
+/// A program that listens, and answers as [`check_web`] wants it.
+async fn serves(runtime: &str, handler: &str, code: &str) {
+    serves_on(&*Server::shared().await, runtime, handler, code).await;
+}
+
+async fn serves_on(server: &Server, runtime: &str, handler: &str, code: &str) {
+    let fields =
+        json!({"runtime": runtime, "contract": "http", "handler": handler, "code": code, "memory_mb": 512});
+    let name = deploy(server, fields).await;
+    for _ in 0..2 {
+        check_web(server.invoke(&name, &http_event("PUT", "/a", "hi")).await);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs ruby"]
+async fn a_ruby_web_server_answers_http_events() {
+    let code = "
+require 'socket'
+server = TCPServer.new('127.0.0.1', ENV['PORT'].to_i)
+loop do
+  client = server.accept
+  if (line = client.gets)
+    verb, path = line.split
+    headers = {}
+    while (line = client.gets) && line != \"\\r\\n\"
+      name, value = line.split(':', 2)
+      headers[name.downcase] = value.strip
+    end
+    body = path + ' ' + client.read(headers['content-length'].to_i) + ' ' + headers['x-one']
+    client.write \"HTTP/1.1 201 Created\\r\\nx-method: #{verb}\\r\\nconnection: close\\r\\n\" \\
+                 \"content-length: #{body.bytesize}\\r\\n\\r\\n#{body}\"
+  end
+  client.close
+end
+";
+    serves("ruby", "app.rb", code).await;
+}
+
+#[tokio::test]
+#[ignore = "needs php"]
+async fn a_php_web_server_answers_http_events() {
+    let code = "<?php
+$server = stream_socket_server('tcp://127.0.0.1:' . getenv('PORT'));
+while (true) {
+    $client = @stream_socket_accept($server, -1);
+    if ($client && ($line = fgets($client))) {
+        [$method, $path] = explode(' ', $line);
+        $headers = [];
+        while (($line = fgets($client)) && $line !== \"\\r\\n\") {
+            [$name, $value] = explode(':', $line, 2);
+            $headers[strtolower($name)] = trim($value);
+        }
+        $body = $path . ' ' . fread($client, (int) $headers['content-length']) . ' ' . $headers['x-one'];
+        fwrite($client, \"HTTP/1.1 201 Created\\r\\nx-method: $method\\r\\nconnection: close\\r\\n\"
+            . 'content-length: ' . strlen($body) . \"\\r\\n\\r\\n$body\");
+    }
+    if ($client) fclose($client);
+}
+";
+    serves("php", "app.php", code).await;
+}
+
+#[tokio::test]
+#[ignore = "needs perl"]
+async fn a_perl_web_server_answers_http_events() {
+    let code = "
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $ENV{PORT}, Listen => 16, ReuseAddr => 1)
+    or die \"cannot listen: $!\";
+while (my $client = $server->accept) {
+    if (defined(my $line = <$client>)) {
+        my ($method, $path) = split / /, $line;
+        my %headers;
+        while (defined($line = <$client>) && $line ne \"\\r\\n\") {
+            $headers{lc $1} = $2 if $line =~ /^([^:]+):\\s*(.*?)\\r/;
+        }
+        read $client, my $sent, $headers{'content-length'};
+        my $body = \"$path $sent $headers{'x-one'}\";
+        print $client \"HTTP/1.1 201 Created\\r\\nx-method: $method\\r\\nconnection: close\\r\\n\",
+            'content-length: ', length $body, \"\\r\\n\\r\\n$body\";
+    }
+    close $client;
+}
+";
+    serves("perl", "app.pl", code).await;
+}
+
+#[tokio::test]
+#[ignore = "needs java"]
+async fn a_java_web_server_answers_http_events() {
+    let code = "import com.sun.net.httpserver.HttpServer;
+import java.net.InetSocketAddress;
+public class Main { public static void main(String[] arguments) throws Exception {
+    int port = Integer.parseInt(System.getenv(\"PORT\"));
+    HttpServer server = HttpServer.create(new InetSocketAddress(\"127.0.0.1\", port), 0);
+    server.createContext(\"/\", exchange -> {
+        String sent = new String(exchange.getRequestBody().readAllBytes(), \"UTF-8\");
+        String body = exchange.getRequestURI() + \" \" + sent + \" \" + exchange.getRequestHeaders().getFirst(\"x-one\");
+        exchange.getResponseHeaders().set(\"x-method\", exchange.getRequestMethod());
+        exchange.sendResponseHeaders(201, body.length());
+        exchange.getResponseBody().write(body.getBytes(\"UTF-8\"));
+        exchange.close();
+    });
+    server.start();
+} }";
+    serves("java", "Main", code).await;
+}
+
 /// A program that prints its event again, twice.
 async fn echoes(runtime: &str, handler: &str, code: &str) {
     echoes_on(&*Server::shared().await, runtime, handler, code).await;
@@ -324,6 +434,15 @@ async fn toolchains_are_found_in_their_folder() {
     echoes_on(&server, "deno", "main.ts", deno).await;
     let bun = "const event: string = await Bun.stdin.text(); console.log(`[${event},${event}]`);";
     echoes_on(&server, "bun", "main.ts", bun).await;
+    let answer = "async (request: Request) => {
+  const { pathname, search } = new URL(request.url);
+  const body = `${pathname}${search} ${await request.text()} ${request.headers.get('x-one')}`;
+  return new Response(body, { status: 201, headers: { 'x-method': request.method } });
+}";
+    let port = "{ hostname: '127.0.0.1', port: Number(Deno.env.get('PORT')) }";
+    serves_on(&server, "deno", "app.ts", &format!("Deno.serve({port}, {answer});")).await;
+    let port = "hostname: '127.0.0.1', port: Number(process.env.PORT)";
+    serves_on(&server, "bun", "app.ts", &format!("Bun.serve({{ {port}, fetch: {answer} }});")).await;
 }
 
 #[tokio::test]

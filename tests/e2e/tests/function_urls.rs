@@ -75,7 +75,11 @@ async fn a_qualifier_chooses_the_version() {
 async fn failures_are_failures() {
     let server = Server::shared().await;
     let name = server.node("exports.handler = async () => { throw new Error('no'); };").await;
-    server.get(&format!("/fn/{name}")).await.failure(500, "FunctionError");
+    let failure = server.get(&format!("/fn/{name}")).await.failure(500, "FunctionError");
+    // Whoever knows the URL may have called it; its owner finds the rest in the log.
+    assert!(failure["error"].is_string() && failure.get("stack").is_none(), "{failure}");
+    assert!(failure.get("logs").is_none(), "{failure}");
+    assert!(records(&server, &name, 1).await[0]["error"]["stack"].is_string());
     let large = server.request(Method::POST, &format!("/fn/{name}")).body(vec![b'x'; 7 << 20]);
     assert_eq!(server.send(large).await.status, 413);
 }

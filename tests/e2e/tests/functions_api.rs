@@ -378,6 +378,15 @@ async fn a_hostile_archive_is_refused() {
         assert!(message.starts_with("zip: "), "{name}: {message}");
     }
     server.send(upload(b"PK no archive".to_vec())).await.problem(400);
+    let mut twice = zip_of(&[("index.js", ECHO), ("one.js", ""), ("two.js", "")]);
+    while let Some(at) = twice.windows(6).position(|name| name == b"two.js") {
+        twice[at..at + 6].copy_from_slice(b"one.js");
+    }
+    let message = server.send(upload(twice)).await.problem(400);
+    assert!(message.contains("more than one entry at \"one.js\""), "{message}");
+    let zeros = "\0".repeat(251 * 1024 * 1024);
+    let message = server.send(upload(zip_of(&[("index.js", ECHO), ("zeros", &zeros)]))).await.problem(400);
+    assert!(message.contains("\"zeros\""), "{message}");
     server.send(upload(zip_of(&[("index.js", ECHO)]))).await.with_status(201);
 }
 

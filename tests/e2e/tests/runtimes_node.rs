@@ -265,7 +265,8 @@ fn release(major: u32) -> PathBuf {
     if !folder.join("node_modules").is_dir() {
         let mut npm = Command::new("npm");
         npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
-        assert!(npm.arg(format!("{package}@{major}")).status().expect("npm starts").success());
+        let installed = npm.arg(format!("{package}@{major}")).status();
+        assert!(installed.is_ok_and(|status| status.success()), "npm cannot install Node.js {major}");
     }
     folder.join("node_modules").join(package)
 }

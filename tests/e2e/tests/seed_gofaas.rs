@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use impuls_e2e::{Data, Launch, Network, Reply, Server, Value, commands, eventually, json, unique};
+use reqwest::Method;
 
 /// How long something that takes moments may take on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -101,6 +102,10 @@ async fn a_program_is_created_called_and_its_result_looked_up() {
     assert_eq!(done["result"], json!([{"a": true}, "main", {"X-A": "1"}, "x"]));
     assert_eq!((&done["payload"], &done["headers"]), (&json!({"a": true}), &json!({"X-A": "1"})));
     assert!(done["metrics"]["duration"].as_u64().is_some_and(|nanos| nanos > 1_000), "{done}");
+    // What is not measured is not made up.
+    for figure in ["cpu_time", "memory_peak", "network_in", "network_out"] {
+        assert_eq!(done["metrics"].get(figure), Some(&Value::Null), "{done}");
+    }
     assert!(done["started_at"].is_string() && done["completed_at"].is_string());
     let list =
         server.get(&format!("/invocations?function_id={id}&status=completed")).await.with_status(200).json();
@@ -192,7 +197,22 @@ async fn bad_requests_are_refused_in_the_dialects_shape() {
         let error = refused(server.post("/functions", &with(field, value)).await, 400, "VALIDATION_ERROR");
         assert!(error.contains("details"), "{error}");
     }
-    refused(server.post("/functions", &with("memory_mb", json!("many"))).await, 400, "BAD_REQUEST");
+    for (field, value) in [
+        ("name", json!(5)),
+        ("memory_mb", json!("many")),
+        ("timeout", json!(true)),
+        ("timeout", json!([30])),
+        ("environment", json!({"A": 1})),
+        ("code", json!(5)),
+    ] {
+        let error = refused(server.post("/functions", &with(field, value)).await, 400, "BAD_REQUEST");
+        let named = error.contains(&format!("{field}: ")) || error.contains(&format!("{field}.A: "));
+        assert!(named && error.contains("expected"), "{error}");
+    }
+    // A number is nanoseconds, as Go writes durations.
+    let error =
+        refused(server.post("/functions", &with("timeout", json!(30))).await, 400, "VALIDATION_ERROR");
+    assert!(error.contains("timeout: 30ns is not possible") && error.contains("\\\"30s\\\""), "{error}");
     refused(server.get("/functions/abc").await, 404, "NOT_FOUND");
     refused(server.get("/functions?runtime=cobol").await, 400, "VALIDATION_ERROR");
     refused(server.get("/invocations?status=lost").await, 400, "VALIDATION_ERROR");
@@ -200,6 +220,24 @@ async fn bad_requests_are_refused_in_the_dialects_shape() {
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
     refused(server.get(&format!("/invocations/{unknown}")).await, 404, "NOT_FOUND");
     refused(server.post("/invoke", &json!({"function_id": unknown, "payload": 1})).await, 404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn wrong_methods_and_paths_are_refused_in_the_dialects_shape() {
+    let server = Server::shared().await;
+    for (method, path, allowed) in [
+        (Method::PATCH, "/functions/01890a5d-ac96-774b-bcce-b302099a8057", "PUT"),
+        (Method::PUT, "/functions", "POST"),
+        (Method::GET, "/invoke", "POST"),
+    ] {
+        let reply = server.send(server.request(method, path)).await;
+        assert!(reply.header("allow").contains(allowed), "{path}");
+        refused(reply, 405, "METHOD_NOT_ALLOWED");
+    }
+    for path in ["/functions/%ff", "/invocations/%ff"] {
+        let error = refused(server.get(path).await, 400, "VALIDATION_ERROR");
+        assert!(error.contains("UTF-8"), "{error}");
+    }
 }
 
 /// Invocations that are accepted before the server is killed.

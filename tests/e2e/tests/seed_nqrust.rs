@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use impuls_e2e::{Data, Launch, Network, OUTSIDE, Raw, Server, Value, commands, eventually, json, within};
+use reqwest::Method;
 
 const CREATE: &str = include_str!("../fixtures/seeds/nqrust-create-function.sh");
 const GET: &str = include_str!("../fixtures/seeds/nqrust-get-function-details.sh");
@@ -75,7 +76,7 @@ async fn the_documents_commands_work_as_they_are_printed() {
     assert!(reader.paste(GET)["error"].is_string(), "nobody has the printed id");
     let get = GET.replace(PRINTED_ID, &reader.id);
     let item = &reader.paste(&get)["item"];
-    assert_eq!((&item["memory_mb"], &item["vcpu"]), (&json!(256), &json!(1.0)), "{item}");
+    assert_eq!((&item["memory_mb"], &item["vcpu"]), (&json!(256), &json!(1)), "{item}");
     assert_eq!((&item["timeout_seconds"], &item["handler"]), (&json!(30), &json!("handler")));
     assert_eq!(reader.paste(LIST)["items"][0]["id"], reader.id.as_str());
     let reply = reader.paste(INVOKE);
@@ -94,11 +95,8 @@ async fn the_documents_commands_work_as_they_are_printed() {
     let vm = reader.paste(LIST_VMS)["items"][0].clone();
     assert_eq!(vm["name"], format!("fn-hello-nodejs-{}", &reader.id[..8]));
     assert_eq!(reader.paste(&GET_VM.replace("{vm_id}", &id_of(&vm)))["item"]["id"], vm["id"]);
-    let logged = async || {
-        let items = reader.paste(LOGS)["items"].clone();
-        Some(items).filter(|items| items.as_array().is_some_and(|items| items.len() == 2))
-    };
-    let items = eventually("both calls are in the log", SOON, logged).await;
+    let items = reader.paste(LOGS)["items"].clone();
+    assert_eq!(items.as_array().map(Vec::len), Some(2), "{items}");
     assert_eq!((&items[0]["status"], &items[0]["function_id"]), (&json!("success"), &json!(reader.id)));
     assert_eq!(items[0]["request_id"], reply["request_id"]);
     assert_eq!(items[0]["event"], json!({"name": "World", "test": 123}));
@@ -236,11 +234,8 @@ async fn variables_and_limits_reach_the_function_and_a_rename_keeps_it() {
     assert_eq!((&item["id"], &item["name"], &item["memory_mb"]), (&json!(id), &json!("after"), &json!(512)));
     let reply = invoke(&server, &id, json!({"slow": true})).await;
     assert_eq!(reply["status"], "timeout", "{reply}");
-    let logged = async || {
-        let items = server.get(&format!("{path}/logs?status=success")).await.json()["items"].clone();
-        Some(()).filter(|()| items.as_array().is_some_and(|items| items.len() == 1))
-    };
-    eventually("the call under the old name is in the log", SOON, logged).await;
+    let items = server.get(&format!("{path}/logs?status=success")).await.json()["items"].clone();
+    assert!(items.as_array().is_some_and(|items| items.len() == 1), "the call under the old name: {items}");
 }
 
 #[tokio::test]
@@ -255,11 +250,12 @@ async fn the_log_has_events_and_responses_up_to_a_bound() {
     }
     // What comes through another API pays for nothing that its records do not show.
     server.post(&format!("/api/v1/functions/{id}/invoke"), &json!({"text": "native"})).await.with_status(200);
-    let logged = async || {
-        let reply = server.get(&format!("/v1/functions/{id}/logs")).await.with_status(200).json();
-        reply["items"].as_array().filter(|items| items.len() == 4).cloned()
-    };
-    let items = eventually("all calls are in the log", SOON, logged).await;
+    // What has been answered is in the log at once.
+    let items =
+        server.get(&format!("/v1/functions/{id}/logs")).await.with_status(200).json()["items"].clone();
+    assert_eq!(items.as_array().map(Vec::len), Some(4), "{items}");
+    let failed = server.get(&format!("/v1/functions/{id}/logs?status=error")).await.with_status(200).json();
+    assert_eq!(failed["items"].as_array().map(Vec::len), Some(1), "{failed}");
     assert_eq!((&items[0]["event"], items[0].get("response")), (&Value::Null, None), "{}", items[0]);
     assert_eq!((&items[1]["event"], &items[1]["response"]), (&json!(0), &Value::Null));
     let (event, response) = (items[2]["event"].as_str(), items[2]["response"].as_str());
@@ -309,7 +305,28 @@ async fn names_need_not_be_unique_and_errors_have_the_dialects_shape() {
     refused(json!({"name": "../x", "runtime": "node", "handler": "h", "code": "1"}), 400, "name").await;
     refused(json!({"name": "x", "runtime": "cobol", "handler": "h", "code": "1"}), 400, "cobol").await;
     refused(json!({"name": "x", "runtime": "node", "handler": "h"}), 400, "code").await;
-    refused(json!({"name": 1}), 400, "body").await;
+    for (field, value) in [
+        ("name", json!(1)),
+        ("memory_mb", json!("a")),
+        ("env_vars", json!([1])),
+        ("code", json!(5)),
+        ("timeout_seconds", json!(0)),
+        ("memory_mb", json!(0)),
+        ("vcpu", json!(-1)),
+    ] {
+        let mut body = json!({"name": "x", "runtime": "node", "handler": "h", "code": "1"});
+        body[field] = value;
+        refused(body, 400, &format!("{field}: ")).await;
+    }
+    for (method, path) in [(Method::PUT, "/v1/functions"), (Method::POST, "/v1/vms")] {
+        let reply = server.send(server.request(method, path)).await;
+        assert!(reply.header("allow").contains("GET"), "{path}");
+        assert!(reply.with_status(405).json()["error"].as_str().is_some_and(|error| error.contains("Allow")));
+    }
+    for path in ["/v1/functions/%ff", "/v1/functions/%ff/logs", "/v1/vms/%ff"] {
+        let reply = server.get(path).await.with_status(400).json();
+        assert!(reply["error"].as_str().is_some_and(|error| error.contains("UTF-8")), "{reply}");
+    }
     let unknown = "/v1/functions/01890a5d-ac96-774b-bcce-b302099a8057";
     assert!(server.get(unknown).await.with_status(404).json()["error"].is_string());
     assert!(server.delete(unknown).await.with_status(404).json()["error"].is_string());
@@ -324,7 +341,33 @@ async fn code_that_does_not_parse_is_a_function_in_state_error() {
     let id = create(&server, "node", "async function handler(event) {").await;
     let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
     assert_eq!(item["state"], "error", "{item}");
-    assert!(item["error"].is_string(), "{item}");
+    assert_eq!(item["error"], "index.js:1: SyntaxError: Unexpected end of input", "{item}");
+    let reply = invoke(&server, &id, json!({})).await;
+    assert_eq!(
+        (&reply["status"], &reply["error"]),
+        (&json!("error"), &json!("index.js:1: Unexpected end of input")),
+        "{reply}"
+    );
+    // What this server adds to the code is no part of what is said about it.
+    let id = create(&server, "node", "function handler( {").await;
+    let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+    assert_eq!(item["error"], "index.js:1: SyntaxError: Unexpected end of input", "{item}");
+}
+
+#[tokio::test]
+async fn replies_have_the_documents_types_and_handlers_the_originals_context() {
+    let server = Server::shared().await;
+    let code = "async function handler(event, context) { const { functionName, requestId, invokedAt, memoryLimitMB, \
+                timeoutMs } = context; return { functionName, requestId, invokedAt, memoryLimitMB, timeoutMs }; }";
+    let id = create(&server, "node", code).await;
+    let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+    // An integer: typed clients read nothing else.
+    assert_eq!((&item["vcpu"], &item["runtime"]), (&json!(1), &json!("node")), "{item}");
+    let reply = invoke(&server, &id, json!({})).await;
+    let response = &reply["response"];
+    assert_eq!((&response["functionName"], &response["requestId"]), (&json!("sample"), &reply["request_id"]));
+    assert_eq!((&response["memoryLimitMB"], &response["timeoutMs"]), (&json!(256), &json!(30_000)));
+    assert!(response["invokedAt"].as_str().is_some_and(|at| at.ends_with('Z')), "{reply}");
 }
 
 #[tokio::test]
@@ -365,6 +408,27 @@ async fn live_sandboxes_are_listed_as_machines_and_watched() {
     assert!(percent("cpu_usage_percent") > 1.0, "{text}");
     assert!(percent("memory_usage_percent") > 1.0, "{text}");
     assert_eq!(spinning.await.unwrap_or_default()["response"], 1);
+}
+
+#[tokio::test]
+async fn typescript_runs_as_it_is_written() {
+    let server = Server::shared().await;
+    let code = "interface Numbers { numbers: number[] }
+function handler(event: Numbers): { sum: number } { return { sum: event.numbers.reduce((a: number, b: number) => a + b, 0) }; }";
+    let id = create(&server, "typescript", code).await;
+    let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+    assert_eq!((&item["state"], &item["runtime"]), (&json!("ready"), &json!("typescript")), "{item}");
+    assert_eq!(invoke(&server, &id, json!({"numbers": [1, 2]})).await["response"], json!({"sum": 3}));
+}
+
+#[tokio::test]
+async fn a_top_level_that_throws_is_seen_by_the_first_call() {
+    let server = Server::shared().await;
+    let id = create(&server, "node", "throw new Error('at the top'); function handler() {}").await;
+    let item = server.get(&format!("/v1/functions/{id}")).await.with_status(200).json()["item"].clone();
+    assert_eq!(item["state"], "ready", "{item}");
+    let reply = invoke(&server, &id, json!({})).await;
+    assert_eq!((&reply["status"], &reply["error"]), (&json!("error"), &json!("at the top")), "{reply}");
 }
 
 /// How many connections call while the code is replaced.

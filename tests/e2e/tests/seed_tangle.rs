@@ -323,6 +323,9 @@ async fn what_needs_an_engine_or_snapshots_says_so() {
         (json!({"command": "true", "mode": "checkpointed"}), "snapshots"),
         (json!({"command": "true", "mode": "branched", "branch_from": "x"}), "snapshots"),
         (json!({"command": "true", "mode": "persistent"}), "sandbox"),
+        (json!({"command": "true", "snapshot_id": "q"}), "snapshot_id"),
+        (json!({"command": ["true"], "checkpoint_id": "q"}), "checkpoint_id"),
+        (json!({"command": "true", "branch_from": "q"}), "branch_from"),
     ] {
         let text = refused(server.post(EXECUTE, &body).await, 501, "NOT_IMPLEMENTED");
         assert!(text.contains(what), "{body}: {text}");
@@ -334,6 +337,52 @@ async fn what_needs_an_engine_or_snapshots_says_so() {
     }
     let text = refused(server.post_bytes(EXECUTE, "{").await, 400, "INVALID_REQUEST");
     assert!(text.contains("line 1"), "{text}");
+}
+
+#[tokio::test]
+async fn bad_requests_name_the_field_and_have_the_dialects_shape() {
+    let server = Server::shared().await;
+    for (body, named) in [
+        (json!({"command": 5}), "command: invalid type: integer `5`, expected a command as a text"),
+        (json!({"command": ["a", 5]}), "command[1]: invalid type"),
+        (json!({"command": "true", "timeout_ms": "a"}), "timeout_ms: invalid type"),
+        (json!({"command": "true", "payload": [1, 300]}), "payload[1]: invalid value"),
+        (json!({"command": "true", "cpu_cores": -1}), "cpu_cores: -1.0 is not possible"),
+    ] {
+        let text = refused(server.post(EXECUTE, &body).await, 400, "INVALID_REQUEST");
+        assert!(text.contains(named), "{body}: {text}");
+    }
+    for (method, path, allowed) in [
+        (Method::GET, EXECUTE, "POST"),
+        (Method::POST, "/api/v1/pools", "GET"),
+        (Method::POST, "/api/blueprint/functions/x", "PUT"),
+    ] {
+        let reply = server.send(server.request(method, path)).await;
+        assert!(reply.header("allow").contains(allowed), "{path}");
+        refused(reply, 405, "METHOD_NOT_ALLOWED");
+    }
+    for path in
+        ["/api/blueprint/functions/%ff", "/api/blueprint/functions/%ff/health", "/api/v1/logs/%ff/stream"]
+    {
+        let text = refused(server.get(path).await, 400, "INVALID_REQUEST");
+        assert!(text.contains("UTF-8"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_packages_configuration_is_refused_by_its_field() {
+    let server = Server::shared().await;
+    for (config, named) in [
+        (r#"{"memory_mb": "x"}"#, "X-Blueprint-Config: memory_mb: invalid type"),
+        (r#"{"memory_mb": 0}"#, "memory_mb: 0 is not possible"),
+        (r#"{"timeout_secs": 0}"#, "timeout_secs: 0ns is not possible"),
+    ] {
+        let request = server.request(Method::PUT, "/api/blueprint/functions/configured");
+        let request = request.header("X-Blueprint-Config", STANDARD.encode(config));
+        let text =
+            refused(server.send(request.body(package("bootstrap", 0o755))).await, 400, "INVALID_REQUEST");
+        assert!(text.contains(named), "{config}: {text}");
+    }
 }
 
 /// Reads the job, and answers with its number and how often this folder's file has been written.
@@ -383,6 +432,8 @@ async fn a_package_is_deployed_invoked_warmed_and_deleted() {
         "{done}"
     );
     assert!(done["execution_ms"].is_u64() && done["memory_used_mb"].is_u64(), "{done}");
+    let wrong = server.post(&path("/invoke"), &json!({"job_id": 3, "args": [1, 300]})).await;
+    assert!(refused(wrong, 400, "INVALID_REQUEST").contains("args[1]: "));
     let failed = server.post(&path("/invoke"), &json!({"job_id": 7, "args": []})).await;
     let text = refused(failed, 500, "EXECUTION_FAILED");
     assert!(text.contains("code 9") && text.contains("no sevens"), "{text}");

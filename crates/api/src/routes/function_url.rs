@@ -15,9 +15,9 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
 use hyper::body::Body as _;
-use impuls_dispatch::{Duplex, FunctionRef, Input, InvokeOptions};
+use impuls_dispatch::{Duplex, FunctionRef, Input, InvokeOptions, Invoked};
 use impuls_domain::limits::PAYLOAD_LIMIT;
-use impuls_domain::{Contract, InvocationId, Qualifier};
+use impuls_domain::{Contract, InvocationId, Logs, Qualifier};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -112,8 +112,18 @@ pub(crate) async fn call(
     let options = InvokeOptions { id: Some(id), ..InvokeOptions::default() };
     let (duplex, output) = Duplex::new(input);
     let dispatch = app.dispatch.clone();
-    let call = async move { dispatch.call(callee, event, options, Some(duplex)).await };
+    let call = async move { dispatch.call(callee, event, options, Some(duplex)).await.map(for_strangers) };
     streamed::respond(&parts.method, id, call, output).await
+}
+
+/// Whoever knows a URL may call it, so what a failed function says of its own code and what it has logged is for its
+/// owner alone, who finds both in the function's log.
+fn for_strangers(mut invoked: Invoked) -> Invoked {
+    invoked.outcome.logs = Logs::default();
+    if let Err(failure) = &mut invoked.outcome.result {
+        failure.stack = None;
+    }
+    invoked
 }
 
 /// What reading a body looks at.

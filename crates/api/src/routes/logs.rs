@@ -64,7 +64,6 @@ pub(crate) async fn list_invocations(
     Query(query): Query<LogsQuery>,
 ) -> Result<Json<InvocationList>, Problem> {
     let page = query.page()?;
-    app.dispatch.flush_records().await;
     let records = app.control.list_invocations(&caller, &function(&name)?, page).await?;
     let items: Vec<_> = records.iter().map(Into::into).collect();
     Ok(Json(InvocationList { count: items.len(), items }))

@@ -133,6 +133,11 @@ pub struct FunctionObject {
     /// Its name.
     #[schema(example = "hello-world")]
     pub name: String,
+    /// What the name is unique within; absent for functions of this API. Other APIs have scopes of their own, and a
+    /// name here means the function of this API before any other.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(example = "gofaas/1.0.0")]
+    pub scope: String,
     /// `active`, or `error` when the newest code cannot be loaded.
     pub status: String,
     /// Why the newest code cannot be loaded.
@@ -155,9 +160,10 @@ pub struct FunctionObject {
 }
 
 /// Every member that a function may have, for `fields`.
-pub const MEMBERS: [&str; 28] = [
+pub const MEMBERS: [&str; 29] = [
     "id",
     "name",
+    "scope",
     "status",
     "error",
     "version",
@@ -198,6 +204,7 @@ impl FunctionObject {
         Self {
             id: function.id.as_uuid(),
             name: function.name.to_string(),
+            scope: function.scope.as_str().to_owned(),
             status: status.to_owned(),
             error,
             version: function.latest_version.get(),

@@ -74,7 +74,6 @@ pub struct FunctionRequest {
     #[schema(default = "auto")]
     pub driver: Option<String>,
     /// What the sandbox may reach.
-    #[schema(default = "off")]
     pub network: Option<NetworkObject>,
 }
 

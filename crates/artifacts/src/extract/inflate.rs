@@ -27,7 +27,8 @@ pub(super) fn inflate_all(
             let length = bounded.read(&mut buffer).map_err(damaged)?;
             inflated += length as u64;
             if inflated > left {
-                return Err(ArchiveError::Unpacked { limit: limits.unpacked_bytes });
+                let name = shown(&planned.path);
+                return Err(ArchiveError::Unpacked { limit: limits.unpacked_bytes, name });
             }
             let Some(piece @ [_, ..]) = buffer.get(..length) else { break };
             sink(planned, piece)?;

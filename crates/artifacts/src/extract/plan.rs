@@ -1,7 +1,7 @@
 //! Reads every header of an archive and decides what would be made of it, or refuses it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
 use std::io::Cursor;
 
 use zip::read::ZipFileEntry;
@@ -14,6 +14,8 @@ use crate::path::{check_relative_path, parents};
 const SHOWN_NAME: usize = 200;
 /// How a header in the archive's directory begins (APPNOTE 4.3.12).
 const HEADER_SIGNATURE: &[u8] = b"PK\x01\x02";
+/// How many bytes it has before the name.
+const HEADER_BYTES: usize = 46;
 /// Archives stored within the archive have headers too, so this many times the limit may look like headers.
 const HEADER_SLACK: usize = 4;
 // The file type within a Unix mode; `man 7 inode`.
@@ -55,8 +57,12 @@ pub(super) fn plan<'a>(
     let mut declared = 0u64;
     for index in 0..archive.len() {
         let entry = archive.by_index_data(index).map_err(ArchiveError::Malformed)?;
-        declared = declared.saturating_add(entry.size());
         let (path, kind) = check_entry(&entry)?;
+        declared = declared.saturating_add(entry.size());
+        // Only an early answer: a lie in the other direction is found while inflating.
+        if declared > limits.unpacked_bytes {
+            return Err(ArchiveError::Unpacked { limit: limits.unpacked_bytes, name: shown(path) });
+        }
         // Some tools write an entry for the root itself, and begin all others with it.
         let path = path.strip_prefix("./").unwrap_or(path);
         if path.is_empty() || path == "." {
@@ -65,10 +71,6 @@ pub(super) fn plan<'a>(
         check_relative_path(path).map_err(|source| ArchiveError::Name { name: shown(path), source })?;
         paths.add(path, kind)?;
         planned.push(Planned { index, path: path.to_owned(), kind });
-    }
-    // Only an early answer: a lie in the other direction is found while inflating.
-    if declared > limits.unpacked_bytes {
-        return Err(ArchiveError::Unpacked { limit: limits.unpacked_bytes });
     }
     if archive.has_overlapping_entries().map_err(ArchiveError::Malformed)? {
         return Err(ArchiveError::Overlap);
@@ -90,9 +92,31 @@ fn open<'a>(bytes: &'a [u8], limits: &ArchiveLimits) -> Result<Archive<'a>, Arch
         return Err(too_many);
     }
     if archive.has_duplicate_names() {
-        return Err(ArchiveError::DuplicateNames);
+        let name = repeated_name(bytes, archive.central_directory_start()).unwrap_or_default();
+        return Err(ArchiveError::Duplicate { name: shown(&String::from_utf8_lossy(name)) });
     }
     Ok(archive)
+}
+
+/// The first name that the archive's directory has a second time. The directory was read before, so what it has is
+/// where APPNOTE 4.3.12 says; the library keeps but the last entry of each name.
+fn repeated_name(bytes: &[u8], start: u64) -> Option<&[u8]> {
+    let mut rest = bytes.get(usize::try_from(start).ok()?..)?;
+    let mut seen = HashSet::new();
+    while rest.starts_with(HEADER_SIGNATURE) {
+        let length = |at: usize| {
+            let field = rest.get(at..at + 2)?.try_into().ok()?;
+            Some(usize::from(u16::from_le_bytes(field)))
+        };
+        let (name, beyond) = (length(28)?, length(30)? + length(32)?);
+        let (header, next) = rest.split_at_checked(HEADER_BYTES + name + beyond)?;
+        let name = header.get(HEADER_BYTES..HEADER_BYTES + name)?;
+        if !seen.insert(name) {
+            return Some(name);
+        }
+        rest = next;
+    }
+    None
 }
 
 /// The entry's name without a slash at its end, and what it is.

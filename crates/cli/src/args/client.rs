@@ -65,7 +65,7 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub min_warm: Option<u32>,
     /// What the function reaches: off, egress (every public address), or the only hosts, addresses and ranges, with
-    /// commas between them: api.example.com:443,*.example.org,10.0.0.0/8 [default: off].
+    /// commas between them: api.example.com:443,*.example.org,10.0.0.0/8 [default: what the server says].
     #[arg(long, value_name = "POLICY", value_parser = network)]
     pub network: Option<Network>,
     /// How the code is shaped: module (exports a handler), scoped (only defines it), program (a whole program for each

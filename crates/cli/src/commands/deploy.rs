@@ -50,32 +50,38 @@ async fn send(
     log: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Reply<Function>, CliError> {
     let name = package.name.clone();
-    let existing = match client.function(&name).await {
-        Ok(reply) => Some(reply.value),
-        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let Some(existing) = existing else {
-        let fields = create_fields(package)?;
-        return match client.create_function(&fields, log).await {
-            // Somebody else created it meanwhile.
-            Err(error) if error.status() == Some(StatusCode::CONFLICT) => {
-                update(client, &name, fields, log).await
-            }
-            other => Ok(other?),
-        };
-    };
-    update(client, &name, update_fields(package, &existing.runtime), log).await
+    if let Some(existing) = find(client, &name).await? {
+        return update(client, &existing, update_fields(package, &existing.runtime), log).await;
+    }
+    let fields = create_fields(package)?;
+    match client.create_function(&fields, log).await {
+        // Somebody else created it meanwhile.
+        Err(error) if error.status() == Some(StatusCode::CONFLICT) => match find(client, &name).await? {
+            Some(existing) => update(client, &existing, fields, log).await,
+            None => Err(error.into()),
+        },
+        other => Ok(other?),
+    }
+}
+
+/// The native API's function of this name. A name that only another API uses is free: its function is somebody else's.
+async fn find(client: &Client, name: &str) -> Result<Option<Function>, CliError> {
+    match client.function(name).await {
+        Ok(reply) => Ok(Some(reply.value).filter(|function| function.scope.is_empty())),
+        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn update(
     client: &Client,
-    name: &str,
+    existing: &Function,
     fields: FunctionFields,
     log: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Reply<Function>, CliError> {
     let fields = FunctionFields { name: None, ..fields };
-    Ok(client.update_function(name, &fields, log).await?)
+    // By its id: if it is deleted meanwhile, its name may mean another API's function.
+    Ok(client.update_function(&existing.id, &fields, log).await?)
 }
 
 /// Everything that a new function needs.

@@ -82,6 +82,8 @@ pub struct Function {
     pub id: String,
     /// The name.
     pub name: String,
+    /// What the name is unique within; empty for functions of the native API.
+    pub scope: String,
     /// What its owner wrote about it.
     pub description: Option<String>,
     /// The language.

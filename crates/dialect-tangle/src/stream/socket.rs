@@ -1,6 +1,5 @@
 //! `/api/v1/containers/{id}/stream`: the events of an execution over a WebSocket, and commands to it.
 
-use axum::extract::Path;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
@@ -9,7 +8,7 @@ use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{SLOW, next_event, watch};
-use crate::body::Authenticated;
+use crate::body::{Authenticated, PathText};
 use crate::errors::Refusal;
 use crate::running::{Event, Watcher};
 use crate::state::State;
@@ -35,7 +34,7 @@ enum Command {
 pub(crate) async fn stream_container(
     axum::extract::State(state): axum::extract::State<State>,
     Authenticated(caller): Authenticated,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     if !caller.may_execute() {

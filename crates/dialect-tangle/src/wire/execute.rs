@@ -1,9 +1,13 @@
 //! `POST /api/v1/execute`: the request of gateway and operator, and their two replies.
 
+use std::fmt;
 use std::time::Duration;
 
 use impuls_dispatch::Executed;
 use impuls_domain::{Environment, LimitError, Limits};
+use impuls_ingress::settings::milli_vcpu;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,11 +32,33 @@ const SIGNALLED: i32 = 128;
 const KILLED: i32 = 9;
 
 /// A command as clients write it.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum Command {
     Text(String),
     Arguments(Vec<String>),
+}
+
+struct Written;
+
+impl<'de> Visitor<'de> for Written {
+    type Value = Command;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a command as a text, or a program and its arguments as a list of texts")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Command, E> {
+        Ok(Command::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, words: A) -> Result<Command, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(words)).map(Command::Arguments)
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Written)
+    }
 }
 
 /// The body of a request; unknown members are ignored, as the original does.
@@ -51,6 +77,9 @@ pub(crate) struct ExecuteBody {
     cache_key: Option<String>,
     payload: Option<Payload>,
     request_id: Option<String>,
+    snapshot_id: Option<Value>,
+    checkpoint_id: Option<Value>,
+    branch_from: Option<Value>,
 }
 
 /// Which client is to understand the reply.
@@ -101,9 +130,22 @@ impl ExecuteBody {
         let image = self.image.filter(|image| !image.is_empty()).unwrap_or_else(|| image::DEFAULT.to_owned());
         image::check(&image)?;
         image::check_runtime(self.runtime.as_deref())?;
+        let mode = mode(self.mode.as_deref())?;
+        for (field, value) in [
+            ("snapshot_id", &self.snapshot_id),
+            ("checkpoint_id", &self.checkpoint_id),
+            ("branch_from", &self.branch_from),
+        ] {
+            // What would run in a fresh sandbox must not look as if it had run in a restored one.
+            if value.is_some() {
+                return Err(Refusal::missing(format!(
+                    "{field} cannot be had: this server makes no snapshots of sandboxes to start from; leave it out"
+                )));
+            }
+        }
         Ok(Order {
             shape,
-            mode: mode(self.mode.as_deref())?,
+            mode,
             argv,
             image,
             runtime: self.runtime,
@@ -142,11 +184,9 @@ fn limits(memory_mb: Option<u32>, cpu_cores: Option<f64>) -> Result<Limits, Refu
     };
     let limits = Limits::default().with_memory_mib(memory_mb.filter(|mib| *mib > 0).unwrap_or(MEMORY_MIB));
     let limits = limits.map_err(refused("memory_mb"))?;
-    // Beyond any range, and negative numbers, saturate and are refused there.
-    let milli = cpu_cores.map(|cores| (cores * 1_000.0).round() as u32);
-    match milli {
+    match cpu_cores {
         None => Ok(limits),
-        Some(milli) => limits.with_milli_vcpu(milli).map_err(refused("cpu_cores")),
+        Some(cores) => limits.with_milli_vcpu(milli_vcpu("cpu_cores", cores)?).map_err(refused("cpu_cores")),
     }
 }
 
@@ -302,7 +342,7 @@ mod tests {
     fn every_limit_is_checked_under_its_own_name() {
         for (body, field) in [
             (json!({"command": "x", "memory_mb": 1}), "memory_mb: "),
-            (json!({"command": "x", "cpu_cores": -1.0}), "cpu_cores: "),
+            (json!({"command": "x", "cpu_cores": -1.0}), "cpu_cores: -1.0 is not possible"),
             (json!({"command": "x", "cpu_cores": 1e9}), "cpu_cores: "),
             (json!({"command": "x", "timeout_ms": 0}), "timeout_ms: "),
             (json!({"command": ["x"], "timeout_secs": 9_999}), "timeout_secs: "),
@@ -323,6 +363,15 @@ mod tests {
         );
         assert_eq!(order(json!({"command": "x", "mode": "turbo"})).unwrap().mode, Mode::Ephemeral);
         assert_eq!(order(json!({"command": "x", "mode": "cached"})).unwrap().mode, Mode::Cached);
+    }
+
+    #[test]
+    fn what_would_need_a_snapshot_is_refused_by_name() {
+        for field in ["snapshot_id", "checkpoint_id", "branch_from"] {
+            let refusal = order(json!({"command": "x", field: "q"})).unwrap_err();
+            assert!(refusal.message().starts_with(field), "{}", refusal.message());
+            assert!(order(json!({"command": "x", field: null})).is_ok());
+        }
     }
 
     #[test]

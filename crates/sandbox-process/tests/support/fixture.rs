@@ -198,6 +198,7 @@ pub fn init(handler: &str, limits: SandboxLimits) -> Init {
         handler: handler.into(),
         contract: "module".into(),
         memory_mb: limits.memory_mib,
+        timeout_ms: 30_000,
         concurrency: 1,
         environment: BTreeMap::new(),
         code_dir: "/var/task".into(),

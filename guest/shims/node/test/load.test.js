@@ -96,6 +96,14 @@ test('scoped code needs no export', async (t) => {
   assert.equal(await firstReply(t, { 'index.mjs': 'export function handler(event) { return event.n; }' }, scoped), 1);
 });
 
+test('the context of scoped code has the members of both runtimes', async (t) => {
+  const source = 'function handler(event, context) { const { requestId, invokedAt, memoryLimitMB, timeoutMs } = context; return [requestId === context.awsRequestId, new Date(invokedAt).toISOString() === invokedAt, memoryLimitMB, timeoutMs, Object.keys(JSON.parse(JSON.stringify(context))).includes("invokedAt")]; }';
+  const settings = { contract: 'scoped', handler: 'handler', memory_mb: 256, timeout_ms: 1500 };
+  assert.deepEqual(await firstReply(t, { 'index.js': source }, settings), [true, true, 256, 1500, true]);
+  const plain = 'exports.handler = (event, context) => "requestId" in context || "timeoutMs" in context;';
+  assert.equal(await firstReply(t, { 'index.js': plain }, { timeout_ms: 1500 }), false);
+});
+
 test('scoped code keeps its line numbers', async (t) => {
   const { main } = await load(t, '\n\nfunction handler() {\n  throw new Error("here");\n}', { settings: { contract: 'scoped' } });
   assert.match((await main.invoke()).json.stack, /index\.js:4:9/);
@@ -112,6 +120,8 @@ test('a syntax error has its file and line', async (t) => {
   assert.deepEqual([inDependency.kind, inDependency.file, inDependency.line], ['syntax', 'lib/x.js', 3]);
   const inModule = await initError(t, { 'index.mjs': 'export const a = 1;\nexport const = 2;' });
   assert.deepEqual([inModule.kind, inModule.file, inModule.line], ['syntax', 'index.mjs', 2]);
+  const parameters = await initError(t, { 'index.js': 'function handler( {' }, { contract: 'scoped' });
+  assert.deepEqual([parameters.file, parameters.line, parameters.message], ['index.js', 1, 'Unexpected end of input']);
   const unfinished = await initError(t, { 'index.js': 'function handler() {\n  if (true) {\n' }, { contract: 'scoped' });
   assert.deepEqual([unfinished.kind, unfinished.file, unfinished.line], ['syntax', 'index.js', 2]);
 });

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json as value};
 
@@ -11,7 +12,7 @@ fn server(runtime: Option<&'static str>) -> Stub {
     Stub::start(move |request| match (request.line.split(' ').next(), runtime) {
         (Some("GET"), None) => problem(404, "function hello not found"),
         (Some("GET"), Some(runtime)) => {
-            json(200, &value!({ "name": "hello", "runtime": runtime }).to_string())
+            json(200, &value!({ "id": "7", "name": "hello", "runtime": runtime }).to_string())
         }
         (Some("POST"), _) => json(201, LOADED),
         _ => json(200, LOADED),
@@ -66,7 +67,7 @@ fn an_existing_function_keeps_what_is_not_given() {
     let (_scratch, path) = source("hello.js");
     let stub = server(Some("nodejs18"));
     piped(&stub, &["deploy", &path]);
-    assert_eq!(sent(&stub), ("PUT /api/v1/functions/hello".to_owned(), value!({"code": "x=1"})));
+    assert_eq!(sent(&stub), ("PUT /api/v1/functions/7".to_owned(), value!({"code": "x=1"})));
     let stub = server(Some("python311"));
     piped(&stub, &["deploy", &path, "--timeout", "9"]);
     let expected = value!({"runtime":"nodejs","handler":"hello.handler","code":"x=1","timeout_sec":9});
@@ -76,13 +77,30 @@ fn an_existing_function_keeps_what_is_not_given() {
 #[test]
 fn a_function_that_somebody_else_created_meanwhile_is_updated() {
     let (_scratch, path) = source("hello.js");
-    let stub = Stub::start(|request| match request.line.split(' ').next() {
+    let is_taken = AtomicBool::new(false);
+    let stub = Stub::start(move |request| match request.line.split(' ').next() {
+        Some("GET") if is_taken.load(Ordering::Relaxed) => json(200, r#"{"id":"7","name":"hello"}"#),
         Some("GET") => problem(404, "no"),
-        Some("POST") => problem(409, "taken"),
+        Some("POST") => {
+            is_taken.store(true, Ordering::Relaxed);
+            problem(409, "taken")
+        }
         _ => json(200, LOADED),
     });
     assert_eq!(piped(&stub, &["deploy", &path]).exit, Exit::Success);
-    assert_eq!(sent(&stub).0, "PUT /api/v1/functions/hello");
+    assert_eq!(sent(&stub).0, "PUT /api/v1/functions/7");
+}
+
+#[test]
+fn another_apis_function_of_the_name_is_left_alone() {
+    let (_scratch, path) = source("hello.js");
+    let stub = Stub::start(|request| match request.line.split(' ').next() {
+        Some("GET") => json(200, r#"{"id":"7","name":"hello","scope":"gofaas/1.0.0","runtime":"python311"}"#),
+        Some("POST") => json(201, LOADED),
+        _ => problem(500, "nothing is to be changed"),
+    });
+    assert_eq!(piped(&stub, &["deploy", &path]).exit, Exit::Success);
+    assert_eq!(sent(&stub).0, "POST /api/v1/functions");
 }
 
 #[test]
