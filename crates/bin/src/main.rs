@@ -5,6 +5,7 @@ mod authenticate;
 mod builds;
 mod dialects;
 mod doctor;
+mod feed;
 mod fronts;
 mod logging;
 mod rollout;

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
+use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{LocalRollout, newest};
 use crate::settings;
@@ -105,16 +106,11 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let store = Storage::open(&config, &data).await?;
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&config, &data).await?;
-    let server = Server::assemble(&config, &data, store, catalogue, driver)?;
+    let mut server = Server::assemble(&config, &data, store, catalogue, driver)?;
     server.load_functions().await?;
+    let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
     let delivery = server.delivery(hooks);
-    // In a store that others use as well, what runs may be theirs; what nobody runs any more is claimed after its lease.
-    if !server.store.is_shared() {
-        let recovered = delivery.recover().await.context("cannot read the asynchronous invocations")?;
-        if recovered > 0 {
-            tracing::info!(recovered, "invocations that an earlier server was running are delivered again");
-        }
-    }
+    recover(&server, &delivery).await?;
     let (stop_delivery, stopped) = watch::channel(false);
     let scheduler = Scheduler::new(server.dispatch.clone(), server.store.schedules.clone());
     let scheduling = tokio::spawn(scheduler.run(stopped.clone()));
@@ -154,25 +150,40 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let _ended = scheduling.await;
     let patience = if drained { DELIVERY_SHUTDOWN } else { Duration::ZERO };
     if tokio::time::timeout(patience, delivering).await.is_err() {
-        match delivery.give_back().await {
-            Ok(given) => {
-                tracing::warn!(
-                    given,
-                    "asynchronous invocations are cut off; the next server runs them again"
-                );
-            }
-            // Everything else is still to be stopped.
-            Err(error) => tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "cannot give asynchronous invocations back; they run again when their leases end"
-            ),
-        }
+        give_back(&delivery).await;
     }
     server.stop().await?;
     if drained && let Some(threads) = Arc::into_inner(threads) {
         threads.end(CONNECTION_SHUTDOWN).await;
     }
     Ok(())
+}
+
+/// Gives back what an earlier server was running. In a store that others use as well what runs may be theirs; what
+/// nobody runs any more is claimed when its lease has ended.
+async fn recover(server: &Server, delivery: &Delivery) -> anyhow::Result<()> {
+    if server.store.is_shared() {
+        return Ok(());
+    }
+    let recovered = delivery.recover().await.context("cannot read the asynchronous invocations")?;
+    if recovered > 0 {
+        tracing::info!(recovered, "invocations that an earlier server was running are delivered again");
+    }
+    Ok(())
+}
+
+/// Gives back what this server is running and cannot wait for.
+async fn give_back(delivery: &Delivery) {
+    match delivery.give_back().await {
+        Ok(given) => {
+            tracing::warn!(given, "asynchronous invocations are cut off; the next server runs them again");
+        }
+        // Everything else is still to be stopped.
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot give asynchronous invocations back; they run again when their leases have ended"
+        ),
+    }
 }
 
 /// The way out for what is told over HTTP.
@@ -249,6 +260,8 @@ struct Server {
     recording: tokio::task::JoinHandle<()>,
     keeping: tokio::task::JoinHandle<()>,
     front: Arc<Front>,
+    /// Until it is started.
+    feed: Option<(Feed, Heard)>,
 }
 
 impl Server {
@@ -288,13 +301,19 @@ impl Server {
             queue: store.queue.clone(),
             schedules: store.schedules.clone(),
         };
+        let heard = store.changes().map(Heard::of);
         let rollout = LocalRollout {
             catalogue: catalogue.clone(),
             worker: worker.clone(),
             dispatch: dispatch.clone(),
             builds: Builds::new(worker.clone(), store.builds.clone()),
+            activating: parking_lot::Mutex::default(),
+            feed: heard.as_ref().map(Heard::tell),
         };
-        let control = Control::new(stores, artifacts, Arc::new(rollout));
+        let rollout = Arc::new(rollout);
+        let (functions, dispatched) = (store.functions.clone(), dispatch.clone());
+        let feed = Feed { functions, dispatch: dispatched, rollout: rollout.clone() };
+        let control = Control::new(stores, artifacts, rollout);
         let control = Arc::new(control.with_default_network(default_network));
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
         let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
@@ -309,7 +328,8 @@ impl Server {
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
-        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front })
+        let feed = heard.map(|heard| (feed, heard));
+        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front, feed })
     }
 
     fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {

@@ -9,7 +9,7 @@ use impuls_store::{
     AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
     VersionStore,
 };
-use impuls_store_postgres::{Config as PostgresConfig, Connection, PostgresStore};
+use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
 
 /// The name of the file in the data folder.
@@ -74,6 +74,14 @@ impl Storage {
         match self.back_end {
             BackEnd::Sqlite(_) => false,
             BackEnd::Postgres(_) => true,
+        }
+    }
+
+    /// What other servers change, if they can.
+    pub(crate) fn changes(&self) -> Option<Changes> {
+        match &self.back_end {
+            BackEnd::Sqlite(_) => None,
+            BackEnd::Postgres(store) => Some(store.changes()),
         }
     }
 

@@ -18,6 +18,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Pg
 use time::OffsetDateTime;
 
 use crate::append::Append;
+use crate::changes::Changes;
 use crate::connection::Connection;
 use crate::error::{PostgresError, code};
 use crate::transaction::{STATEMENT_TIMEOUT, alone, transact};
@@ -83,6 +84,12 @@ impl PostgresStore {
             .after_connect(|connection, _| Box::pin(prepare(connection, STATEMENT_TIMEOUT)))
             .connect_lazy_with(options);
         Ok(Self { pool })
+    }
+
+    /// What happens to functions from now on, through whichever server; on a connection of its own beside the pool's.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes::new((*self.pool.connect_options()).clone())
     }
 
     /// Waits for what was asked for and closes all connections; later calls fail. Repeatable.
@@ -188,7 +195,7 @@ impl FunctionStore for PostgresStore {
     }
 
     async fn delete_function(&self, id: FunctionId) -> Result<bool, StoreError> {
-        alone(&self.pool, "deleting a function", &Delete(id.as_uuid())).await
+        transact(&self.pool, "deleting a function", &Delete(id.as_uuid())).await
     }
 }
 
@@ -218,7 +225,7 @@ impl VersionStore for PostgresStore {
 
     async fn delete_alias(&self, function: FunctionId, name: &AliasName) -> Result<bool, StoreError> {
         let delete = DeleteAlias { function: function.as_uuid(), name: name.as_str() };
-        alone(&self.pool, "deleting an alias", &delete).await
+        transact(&self.pool, "deleting an alias", &delete).await
     }
 }
 

@@ -6,6 +6,7 @@ use impuls_store::rows::{AliasRow, FunctionRow, RevisionRow};
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
+use crate::changes::tell;
 use crate::error::{is_foreign_key_violation, is_unique_violation};
 use crate::row::{keep, uuid};
 use crate::transaction::{Change, Refusal};
@@ -95,7 +96,8 @@ impl Change for Create {
 
     async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
         write_function(connection, INSERT_FUNCTION, &self.function).await?;
-        publish(connection, &self.function, &self.revision).await
+        publish(connection, &self.function, &self.revision).await?;
+        Ok(tell(connection, uuid(&self.function.id)).await?)
     }
 }
 
@@ -120,10 +122,10 @@ impl Change for Deploy {
             return Err(Refusal::Store(StoreError::Conflict));
         }
         write_function(connection, UPDATE_FUNCTION, function).await?;
-        if function.latest == expected.latest {
-            return Ok(());
+        if function.latest != expected.latest {
+            publish(connection, function, revision).await?;
         }
-        publish(connection, function, revision).await
+        Ok(tell(connection, uuid(&function.id)).await?)
     }
 }
 
@@ -195,8 +197,9 @@ impl Change for Delete {
         // Foreign keys take everything else along.
         let done = sqlx::query("DELETE FROM impuls_functions WHERE id = $1")
             .bind(self.0)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
+        tell(connection, self.0).await?;
         Ok(done.rows_affected() > 0)
     }
 }
@@ -234,10 +237,10 @@ impl Change for PutAlias {
         .bind(&alias.name)
         .bind(versions)
         .bind(weights)
-        .execute(connection)
+        .execute(&mut *connection)
         .await
         .map_err(unless_foreign(StoreError::NotFound))?;
-        Ok(())
+        Ok(tell(connection, *function).await?)
     }
 }
 
@@ -249,8 +252,9 @@ impl Change for DeleteAlias<'_> {
         let done = sqlx::query("DELETE FROM impuls_aliases WHERE function = $1 AND name = $2")
             .bind(self.function)
             .bind(self.name)
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
+        tell(connection, self.function).await?;
         Ok(done.rows_affected() > 0)
     }
 }

@@ -155,3 +155,59 @@ async fn tables_are_made_by_whoever_may() {
     let function = server.node(ECHO).await;
     assert_eq!(server.call(&function, &json!(1)).await, json!(1));
 }
+
+/// Soon: the database tells at once.
+const SOON: Duration = Duration::from_secs(20);
+
+async fn says(server: &Server, name: &str, expected: &impuls_e2e::Value) {
+    let said = async || {
+        let reply = server.invoke(name, &json!(null)).await;
+        (reply.status == 200 && reply.json()["body"] == *expected).then_some(())
+    };
+    eventually(&format!("{name} says {expected}"), SOON, said).await;
+}
+
+async fn is_gone(server: &Server, name: &str) {
+    let gone = async || (server.invoke(name, &json!(null)).await.status == 404).then_some(());
+    eventually(&format!("{name} is gone"), SOON, gone).await;
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn servers_of_one_database_hear_of_each_others_changes() {
+    let (mut postgres, url) = database().await;
+    let (here, there) = (Data::new(), Data::new());
+    let first = launch(&here, &url).start().await;
+    // Code is shared as operators would share it.
+    std::fs::create_dir(there.folder()).expect("a data folder");
+    let artifacts = here.folder().join("artifacts");
+    std::os::unix::fs::symlink(artifacts, there.folder().join("artifacts")).expect("a link");
+    let second = launch(&there, &url).start().await;
+    for server in [&first, &second] {
+        server.expect_error("invocation records are lost");
+    }
+    let name = first.node("exports.handler = async () => 1;").await;
+    says(&second, &name, &json!(1)).await;
+    second.update(&name, &json!({"code": "exports.handler = async () => 2;"})).await;
+    says(&first, &name, &json!(2)).await;
+    first.put(&format!("{}/aliases/live", path(&name)), &json!({"version": 1})).await.with_status(200);
+    let live = format!("{}/invoke?qualifier=live", path(&name));
+    let aliased = async || (second.post(&live, &json!(null)).await.status == 200).then_some(());
+    eventually("the alias is known", SOON, aliased).await;
+    let other = first.node("exports.handler = async () => 3;").await;
+    second.remove(&name).await;
+    is_gone(&first, &name).await;
+    says(&second, &other, &json!(3)).await;
+    // What happens while nobody can listen is made good afterwards.
+    let _postgres = tokio::task::spawn_blocking(move || {
+        postgres.kill();
+        postgres.resume();
+        postgres
+    })
+    .await
+    .expect("PostgreSQL starts again");
+    let removed = async || (first.delete(&path(&other)).await.status == 200).then_some(());
+    eventually("functions can be removed again", RECOVERY, removed).await;
+    is_gone(&second, &other).await;
+    drop((first, second));
+}
