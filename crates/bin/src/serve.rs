@@ -288,7 +288,7 @@ impl Server {
         );
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
         let dispatch = Arc::new(Dispatch::new(
-            impuls_dispatch::Config::default(),
+            settings::dispatch(store.is_shared()),
             worker.clone(),
             store.versions.clone(),
             store.queue.clone(),

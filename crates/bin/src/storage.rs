@@ -110,8 +110,9 @@ pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
 pub(crate) fn command(command: &StoreCommand) -> anyhow::Result<String> {
     let StoreCommand::Schema { storage } = command;
     match storage.as_str() {
-        SQLITE => Ok(impuls_store_sqlite::schema_sql()),
-        POSTGRES => Ok(impuls_store_postgres::schema_sql()),
+        // Its other names, as for the server.
+        SQLITE | "file" | "local" => Ok(impuls_store_sqlite::schema_sql()),
+        POSTGRES | "postgresql" => Ok(impuls_store_postgres::schema_sql()),
         other => unknown(other),
     }
 }

@@ -95,7 +95,7 @@ impl Postgres {
             if ready.status().is_ok_and(|status| status.success()) {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            pause();
         }
         panic!(
             "PostgreSQL does not start: {}",
@@ -173,6 +173,14 @@ impl Drop for Postgres {
         // The shell ends by itself, and nobody is left who would want to know how.
         drop(self.watch.wait());
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server says in no other way that it is ready than by answering"
+)]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(100));
 }
 
 /// The folder of PostgreSQL's programs: the newest of Debian's, else where `PATH` has `initdb`.

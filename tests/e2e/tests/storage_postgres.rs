@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use impuls_e2e::functions::{FUNCTIONS, path};
 use impuls_e2e::launch::program;
-use impuls_e2e::{Data, Launch, Server, eventually, json, unique};
+use impuls_e2e::{Data, Launch, Server, eventually, json, unique, within};
 use impuls_testkit::{Postgres, PostgresOptions};
 
 /// How long a server may take to notice that its database is back.
@@ -194,6 +194,14 @@ async fn servers_of_one_database_hear_of_each_others_changes() {
     let live = format!("{}/invoke?qualifier=live", path(&name));
     let aliased = async || (second.post(&live, &json!(null)).await.status == 200).then_some(());
     eventually("the alias is known", SOON, aliased).await;
+    // Whichever of them runs it, both hear of its end.
+    let accepted =
+        first.post(&format!("{}/invocations", path(&name)), &json!(1)).await.with_status(202).json();
+    let waiting = format!("/api/v1/invocations/{}?wait=60s", accepted["id"].as_str().expect("an id"));
+    for server in [&first, &second] {
+        let ended = within("the end is heard of", SOON, server.get(&waiting)).await.with_status(200).json();
+        assert_eq!(ended["status"], "succeeded", "{ended}");
+    }
     let other = first.node("exports.handler = async () => 3;").await;
     second.remove(&name).await;
     is_gone(&first, &name).await;
