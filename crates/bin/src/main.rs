@@ -5,11 +5,13 @@ mod authenticate;
 mod builds;
 mod dialects;
 mod doctor;
+mod feed;
 mod fronts;
 mod logging;
 mod rollout;
 mod serve;
 mod settings;
+mod storage;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -46,6 +48,10 @@ fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
+        Command::Store(command) => {
+            write!(std::io::stdout(), "{}", storage::command(&command)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Spawner => Ok(impuls_sandbox_process::spawner_main()),
         Command::Client(command) => Ok(impuls_cli::run(command, &cli.globals)),
     }

@@ -8,10 +8,13 @@ use impuls_dispatch::{Dispatch, Target};
 use impuls_domain::{Built, Contract, Deadline, FunctionId, FunctionName, Revision, RuntimeName};
 use impuls_runtimes::{Catalogue, RuntimeError};
 use impuls_store::FunctionSnapshot;
+use impuls_store_postgres::Change;
 use impuls_worker::LocalWorker;
+use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
 use crate::builds::Builds;
+use crate::feed::Tell;
 
 /// How long a deploy waits for the new revision to be warm before calls take it anyway.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,6 +25,48 @@ pub(crate) struct LocalRollout {
     pub(crate) worker: Arc<LocalWorker>,
     pub(crate) dispatch: Arc<Dispatch>,
     pub(crate) builds: Arc<Builds>,
+    /// Functions whose new revisions are being warmed; calls still take the old ones.
+    pub(crate) activating: Mutex<Vec<FunctionId>>,
+    /// Where others change functions as well: who looks at them.
+    pub(crate) feed: Option<Tell>,
+}
+
+impl LocalRollout {
+    /// Makes what the store says of a function effective here. Calls may meet a cold revision: the server that deployed it
+    /// has warmed its own.
+    pub(crate) fn follow(&self, snapshot: &FunctionSnapshot) {
+        if self.activating.lock().contains(&snapshot.function.id) {
+            // Looked at again when that is over.
+            return;
+        }
+        let replaced = self.switch(snapshot);
+        let after = Arc::new(newest(snapshot));
+        let warm = replaced.as_ref().map_or(0, |before| self.worker.size(before.revision.id).min(1));
+        self.worker.warm_up(&after, warm.max(after.revision.config.limits.min_warm() as usize));
+        self.retire(snapshot, replaced);
+    }
+
+    /// Takes a function that is gone out of the table, and its sandboxes with it.
+    pub(crate) fn forget(&self, id: FunctionId) {
+        for revision in self.dispatch.remove_function(id) {
+            self.worker.retire(revision);
+        }
+    }
+
+    /// Has calls take what the snapshot says; returns what they took before, if that was another revision.
+    fn switch(&self, snapshot: &FunctionSnapshot) -> Option<Arc<Target>> {
+        let before = self.dispatch.latest(snapshot.function.id);
+        self.dispatch.put_function(snapshot);
+        before.filter(|before| before.revision.id != snapshot.latest.id)
+    }
+
+    fn retire(&self, snapshot: &FunctionSnapshot, replaced: Option<Arc<Target>>) {
+        if let Some(replaced) = replaced
+            && !self.dispatch.is_aliased(snapshot.function.id, replaced.version)
+        {
+            self.worker.retire(replaced.revision.id);
+        }
+    }
 }
 
 /// What calls of a function's newest revision run.
@@ -30,6 +75,31 @@ pub(crate) fn newest(snapshot: &FunctionSnapshot) -> Target {
         function_name: snapshot.function.name.clone(),
         version: snapshot.function.latest_version,
         revision: snapshot.latest.clone(),
+    }
+}
+
+/// Holds off whoever follows the store while a revision is warmed. Dropped, also because nobody waits any more, it has
+/// the function looked at again.
+struct Activating<'r>(&'r LocalRollout, FunctionId);
+
+impl<'r> Activating<'r> {
+    fn of(rollout: &'r LocalRollout, id: FunctionId) -> Self {
+        rollout.activating.lock().push(id);
+        Self(rollout, id)
+    }
+}
+
+impl Drop for Activating<'_> {
+    fn drop(&mut self) {
+        let mut activating = self.0.activating.lock();
+        if let Some(place) = activating.iter().position(|id| *id == self.1) {
+            activating.swap_remove(place);
+        }
+        if let Some(feed) = self.0.feed.clone() {
+            let again = Change::Function(self.1);
+            // It fails when the server ends.
+            tokio::spawn(async move { feed.send(again).await });
+        }
     }
 }
 
@@ -85,22 +155,17 @@ impl Rollout for LocalRollout {
         let replaced = before.filter(|before| before.revision.id != after.revision.id);
         let warm = replaced.as_ref().map_or(0, |before| self.worker.size(before.revision.id).min(1));
         let wanted = warm.max(after.revision.config.limits.min_warm() as usize);
+        let _activating = Activating::of(self, id);
         self.worker.warm_up(&after, wanted);
         if warm > 0 {
             let by = Deadline::at((Instant::now() + WARM_UP_TIMEOUT).into_std());
             self.worker.wait_until_warm(&after, by).await;
         }
-        self.dispatch.put_function(snapshot);
-        if let Some(replaced) = replaced
-            && !self.dispatch.is_aliased(id, replaced.version)
-        {
-            self.worker.retire(replaced.revision.id);
-        }
+        let switched = self.switch(snapshot);
+        self.retire(snapshot, switched.or(replaced));
     }
 
     async fn remove(&self, id: FunctionId) {
-        for revision in self.dispatch.remove_function(id) {
-            self.worker.retire(revision);
-        }
+        self.forget(id);
     }
 }

@@ -17,17 +17,18 @@ use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
 use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::ProcessDriver;
-use impuls_store::{FunctionPage, FunctionStore};
-use impuls_store_sqlite::SqliteStore;
+use impuls_store::FunctionPage;
 use impuls_worker::LocalWorker;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
+use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{LocalRollout, newest};
 use crate::settings;
+use crate::storage::{self, Storage};
 
 /// This very program, also after its file was replaced by a newer one.
 pub(crate) const SPAWNER: &str = "/proc/self/exe";
@@ -60,9 +61,7 @@ pub(crate) fn search_path(toolchains: Option<PathBuf>) -> SearchPath {
 /// Runs the server until it is told to stop.
 pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
     crate::logging::start(config.log_format, &config.log_level)?;
-    if config.storage != "sqlite" {
-        bail!("storage {:?} is not supported yet; the one that is: sqlite", config.storage);
-    }
+    storage::check(&config)?;
     if !["auto", "process"].contains(&config.driver.as_str()) {
         bail!("driver {:?} is not supported yet; those that are: auto, process", config.driver);
     }
@@ -104,18 +103,16 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     listeners.extend(fronts::bind_free(&config.listen_if_free).await);
     let toolchains = config.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
-    let store = SqliteStore::open(&data.join("impuls.db")).await.context("cannot open the metadata store")?;
+    let store = Storage::open(&config, &data).await?;
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&config, &data).await?;
-    let server = Server::assemble(&config, &data, store, catalogue, driver)?;
+    let mut server = Server::assemble(&config, &data, store, catalogue, driver)?;
     server.load_functions().await?;
+    let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
     let delivery = server.delivery(hooks);
-    let recovered = delivery.recover().await.context("cannot read the asynchronous invocations")?;
-    if recovered > 0 {
-        tracing::info!(recovered, "invocations that an earlier server was running are delivered again");
-    }
+    recover(&server, &delivery).await?;
     let (stop_delivery, stopped) = watch::channel(false);
-    let scheduler = Scheduler::new(server.dispatch.clone(), Arc::new(server.store.clone()));
+    let scheduler = Scheduler::new(server.dispatch.clone(), server.store.schedules.clone());
     let scheduling = tokio::spawn(scheduler.run(stopped.clone()));
     let delivering = tokio::spawn(delivery.clone().run(stopped));
     let (close, closing) = watch::channel(false);
@@ -153,14 +150,40 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let _ended = scheduling.await;
     let patience = if drained { DELIVERY_SHUTDOWN } else { Duration::ZERO };
     if tokio::time::timeout(patience, delivering).await.is_err() {
-        let given = delivery.give_back().await.context("cannot give asynchronous invocations back")?;
-        tracing::warn!(given, "asynchronous invocations are cut off; the next server runs them again");
+        give_back(&delivery).await;
     }
     server.stop().await?;
     if drained && let Some(threads) = Arc::into_inner(threads) {
         threads.end(CONNECTION_SHUTDOWN).await;
     }
     Ok(())
+}
+
+/// Gives back what an earlier server was running. In a store that others use as well what runs may be theirs; what
+/// nobody runs any more is claimed when its lease has ended.
+async fn recover(server: &Server, delivery: &Delivery) -> anyhow::Result<()> {
+    if server.store.is_shared() {
+        return Ok(());
+    }
+    let recovered = delivery.recover().await.context("cannot read the asynchronous invocations")?;
+    if recovered > 0 {
+        tracing::info!(recovered, "invocations that an earlier server was running are delivered again");
+    }
+    Ok(())
+}
+
+/// Gives back what this server is running and cannot wait for.
+async fn give_back(delivery: &Delivery) {
+    match delivery.give_back().await {
+        Ok(given) => {
+            tracing::warn!(given, "asynchronous invocations are cut off; the next server runs them again");
+        }
+        // Everything else is still to be stopped.
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot give asynchronous invocations back; they run again when their leases have ended"
+        ),
+    }
 }
 
 /// The way out for what is told over HTTP.
@@ -229,7 +252,7 @@ fn announce(listeners: &[tokio::net::TcpListener], data: &Path) -> anyhow::Resul
 
 /// The assembled server.
 struct Server {
-    store: SqliteStore,
+    store: Storage,
     worker: Arc<LocalWorker>,
     driver: Arc<ProcessDriver>,
     dispatch: Arc<Dispatch>,
@@ -237,17 +260,18 @@ struct Server {
     recording: tokio::task::JoinHandle<()>,
     keeping: tokio::task::JoinHandle<()>,
     front: Arc<Front>,
+    /// Until it is started.
+    feed: Option<(Feed, Heard)>,
 }
 
 impl Server {
     fn assemble(
         config: &ServeConfig,
         data: &Path,
-        store: SqliteStore,
+        store: Storage,
         catalogue: Arc<Catalogue>,
         driver: Arc<ProcessDriver>,
     ) -> anyhow::Result<Self> {
-        let shared = Arc::new(store.clone());
         let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open(&data.join("artifacts"))?);
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
         let default_network = settings::default_network(config, driver.isolation());
@@ -262,28 +286,34 @@ impl Server {
                 background: tokio::runtime::Handle::current(),
             },
         );
-        let recorder = Recorder::new(RecorderConfig::default(), shared.clone());
+        let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
         let dispatch = Arc::new(Dispatch::new(
-            impuls_dispatch::Config::default(),
+            settings::dispatch(store.is_shared()),
             worker.clone(),
-            shared.clone(),
-            shared.clone(),
+            store.versions.clone(),
+            store.queue.clone(),
             recorder.clone(),
         ));
         let stores = Stores {
-            functions: shared.clone(),
-            versions: shared.clone(),
+            functions: store.functions.clone(),
+            versions: store.versions.clone(),
             invocations: recorder.up_to_date(),
-            queue: shared.clone(),
-            schedules: shared.clone(),
+            queue: store.queue.clone(),
+            schedules: store.schedules.clone(),
         };
+        let heard = store.changes().map(Heard::of);
         let rollout = LocalRollout {
             catalogue: catalogue.clone(),
             worker: worker.clone(),
             dispatch: dispatch.clone(),
-            builds: Builds::new(worker.clone(), shared),
+            builds: Builds::new(worker.clone(), store.builds.clone()),
+            activating: parking_lot::Mutex::default(),
+            feed: heard.as_ref().map(Heard::tell),
         };
-        let control = Control::new(stores, artifacts, Arc::new(rollout));
+        let rollout = Arc::new(rollout);
+        let (functions, dispatched) = (store.functions.clone(), dispatch.clone());
+        let feed = Feed { functions, dispatch: dispatched, rollout: rollout.clone() };
+        let control = Control::new(stores, artifacts, rollout);
         let control = Arc::new(control.with_default_network(default_network));
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
         let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
@@ -298,11 +328,12 @@ impl Server {
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
-        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front })
+        let feed = heard.map(|heard| (feed, heard));
+        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front, feed })
     }
 
     fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {
-        let store = Arc::new(self.store.clone());
+        let store = self.store.deliveries.clone();
         Delivery::new(DeliveryConfig::default(), self.dispatch.clone(), store, hooks)
     }
 
@@ -310,7 +341,7 @@ impl Server {
     async fn load_functions(&self) -> anyhow::Result<()> {
         let mut before = None;
         loop {
-            let page = self.store.list_functions(FunctionPage { before, limit: LOAD_PAGE }).await;
+            let page = self.store.functions.list_functions(FunctionPage { before, limit: LOAD_PAGE }).await;
             let page = page.context("cannot read the functions")?;
             let Some(last) = page.last() else { return Ok(()) };
             before = Some(last.function.id);
@@ -331,7 +362,7 @@ impl Server {
         self.driver.shutdown().await;
         self.recorder.stop();
         self.recording.await?;
-        self.store.close().await.context("cannot close the metadata store")
+        self.store.close().await
     }
 }
 

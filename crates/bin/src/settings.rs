@@ -1,5 +1,7 @@
 //! From what the server was told to what its parts are told.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use impuls_cli::{BuildConfig, DefaultNetwork, ServeConfig};
 use impuls_domain::{AllowEntry, Cidr, NetworkPolicy};
@@ -8,6 +10,8 @@ use impuls_worker::BuildSettings;
 
 use crate::fronts;
 
+/// How often a wait for an asynchronous invocation looks whether another server has ended it.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The most entries that builds may be allowed: a list, less what stands for everything public.
 const BUILD_ALLOW_LIMIT: usize = 62;
 
@@ -49,6 +53,12 @@ pub(crate) fn builds(config: &BuildConfig) -> anyhow::Result<BuildSettings> {
         allow,
         ..default
     })
+}
+
+/// Bounds of dispatch. Only where others use the store as well does anybody have to look what they ended.
+pub(crate) fn dispatch(is_shared: bool) -> impuls_dispatch::Config {
+    let look_again = is_shared.then_some(LOOK_AGAIN);
+    impuls_dispatch::Config { look_again, ..impuls_dispatch::Config::default() }
 }
 
 /// Bounds of the worker.

@@ -19,7 +19,7 @@ pub use client::{
 };
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
-pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs};
+pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
 
 /// The server's address when none is given.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -63,6 +63,9 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Say what works on this machine, what does not, and how to repair it.
     Doctor(DoctorArgs),
+    /// Prepare where functions are recorded.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// The process that makes sandboxes; the server starts it.
     #[command(hide = true)]
     Spawner,

@@ -8,6 +8,7 @@ mod file;
 mod variables;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -38,8 +39,8 @@ pub struct ServeConfig {
     pub data_dir: DataDir,
     /// The name of the metadata store. Default `sqlite`.
     pub storage: String,
-    /// How to reach a database server.
-    pub db_conn: Option<String>,
+    /// The database, for storage that needs a server.
+    pub database: DatabaseConfig,
     /// The name of the sandbox driver. Default `auto`, the strongest that works here.
     pub driver: String,
     /// Addresses that other machines can reach are wanted without authentication. Default off.
@@ -70,6 +71,28 @@ pub struct ServeConfig {
     pub without_effect: Vec<&'static str>,
     /// What else whoever started the server should know about the settings; sentences for the log.
     pub notices: Vec<String>,
+}
+
+/// What the server was told of its database server. Does not show the connection, which has a password.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    /// Which database, and how to reach it. As it was written.
+    pub connection: Option<String>,
+    /// The most connections at once; `None` is the store's default.
+    pub pool: Option<u32>,
+    /// Missing or old tables are a reason not to start. Default off.
+    pub no_auto_migrate: bool,
+}
+
+impl fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connection, pool, no_auto_migrate } = self;
+        f.debug_struct("DatabaseConfig")
+            .field("has_connection", &connection.is_some())
+            .field("pool", pool)
+            .field("no_auto_migrate", no_auto_migrate)
+            .finish()
+    }
 }
 
 /// What the server was told of builds.
@@ -156,12 +179,19 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
         None => DataDir::default_for(args.xdg_data_home, args.home),
     };
     let storage = text([args.storage, variables.storage(), file.storage]);
+    let storage =
+        storage.map_or_else(|| DEFAULT_STORAGE.to_owned(), |name| known_storage(name, &mut notices));
+    notices.extend(unused_database(&storage, variables));
     Ok(ServeConfig {
         listen,
         listen_if_free,
         data_dir,
-        storage: storage.map_or_else(|| DEFAULT_STORAGE.to_owned(), |name| known_storage(name, &mut notices)),
-        db_conn: text([args.db_conn, variables.db_conn(), file.db_conn]),
+        storage,
+        database: DatabaseConfig {
+            connection: text([args.db_conn, variables.db_conn(), file.db_conn]),
+            pool: args.db_pool.or(file.db_pool.map(u32::from)),
+            no_auto_migrate: args.no_auto_migrate.or(file.no_auto_migrate).unwrap_or(false),
+        },
         driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
@@ -189,8 +219,20 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
     })
 }
 
+/// A database of an earlier server's that this one does not take by itself: what was recorded there is not here.
+fn unused_database(storage: &str, variables: &Variables) -> Option<String> {
+    let names = variables.database();
+    (storage == DEFAULT_STORAGE && !names.is_empty()).then(|| {
+        let names = names.join(", ");
+        format!("{names}: functions are recorded in an SQLite file all the same; --storage postgres takes that database")
+    })
+}
+
 /// What GoFaas and the first Impuls call storage on one machine without a database server is SQLite here.
 fn known_storage(name: String, notices: &mut Vec<String>) -> String {
+    if name == "postgresql" {
+        return "postgres".to_owned();
+    }
     if !["file", "local"].contains(&name.as_str()) {
         return name;
     }

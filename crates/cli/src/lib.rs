@@ -18,10 +18,11 @@ mod text;
 pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, Command, DefaultNetwork, DeleteArgs,
     DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs, RollbackArgs,
-    ServeArgs, Settings, command, parse_from,
+    ServeArgs, Settings, StoreCommand, command, parse_from,
 };
 pub use config::{
-    BuildConfig, BuildTable, ConfigError, DataDir, FileConfig, ServeConfig, Variables, resolve,
+    BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, ServeConfig, Variables,
+    resolve,
 };
 pub use error::Exit;
 pub use run::run;

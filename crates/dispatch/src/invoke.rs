@@ -34,6 +34,9 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// Bounds of all one-off commands together.
     pub executions: ExecutionConfig,
+    /// How often who waits for an asynchronous invocation looks whether another server has ended it. Default `None`: the store
+    /// is this server's alone.
+    pub look_again: Option<Duration>,
 }
 
 /// A function as a caller names it.
@@ -113,6 +116,7 @@ pub struct Dispatch {
     /// The attempts of asynchronous invocations that this server holds.
     pub(crate) held: Held,
     pub(crate) waiters: Waiters,
+    pub(crate) look_again: Option<Duration>,
     versions: Arc<dyn VersionStore>,
     recorder: Recorder,
     in_flight: AtomicUsize,
@@ -136,6 +140,7 @@ impl Dispatch {
             coming: Arc::default(),
             worker,
             executions: Admission::new(config.executions.into(), None),
+            look_again: config.look_again,
             queue,
             submitted: Notify::new(),
             held: Held::default(),

@@ -165,7 +165,8 @@ impl Dispatch {
             };
             let too_many = DispatchError::Throttled { retry_after: Duration::from_secs(1) };
             // Whether it ended or the time did, the store knows.
-            let _ended = tokio::time::timeout_at(by, waiter.ok_or(too_many)?.woken()).await;
+            let until = self.look_again.map_or(by, |pause| by.min(Instant::now() + pause));
+            let _ended = tokio::time::timeout_at(until, waiter.ok_or(too_many)?.woken()).await;
         }
     }
 

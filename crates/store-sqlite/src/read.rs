@@ -3,35 +3,24 @@
 pub(crate) mod queue;
 
 use impuls_domain::{ArtifactDigest, FunctionId, Invocation, VersionNumber};
-use impuls_store::{FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry};
+use impuls_store::rows::{digest, invocation, saturate, snapshot, version_entry};
+use impuls_store::{
+    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry, function_columns,
+    revision_columns,
+};
 use sqlx::SqlitePool;
 
 use crate::error::query_failed;
-use crate::rows::{digest, invocation, saturate, snapshot, version_entry};
-
-macro_rules! revision_columns {
-    () => {
-        "r.id AS r_id, r.function AS r_function, r.artifact AS r_artifact, r.layout AS r_layout, \
-         r.code_size AS r_code_size, r.built AS r_built, r.build_failure AS r_build_failure, r.runtime AS r_runtime, r.contract AS r_contract, \
-         r.handler AS r_handler, r.command AS r_command, r.description AS r_description, \
-         r.metadata AS r_metadata, r.environment AS r_environment, \
-         r.memory_mib AS r_memory_mib, r.timeout_ms AS r_timeout_ms, r.milli_vcpu AS r_milli_vcpu, \
-         r.concurrency AS r_concurrency, r.max_concurrency AS r_max_concurrency, \
-         r.idle_timeout_sec AS r_idle_timeout_sec, r.min_warm AS r_min_warm, r.driver AS r_driver, \
-         r.network AS r_network, r.created_at AS r_created_at"
-    };
-}
+use crate::row::Row;
 
 /// A function, its newest revision, and its aliases as JSON: `[[name, description, updated_at, [[version,
 /// weight], …]], …]`.
 macro_rules! snapshot {
     ($condition:literal) => {
         concat!(
-            "SELECT f.id AS f_id, f.scope AS f_scope, f.name AS f_name, f.latest AS f_latest, \
-             f.latest_version AS f_latest_version, f.state AS f_state, f.failure_class AS f_failure_class, \
-             f.failure_message AS f_failure_message, f.failure_file AS f_failure_file, \
-             f.failure_line AS f_failure_line, f.created_at AS f_created_at, f.updated_at AS f_updated_at, \
-             f.state_log AS f_state_log, ",
+            "SELECT ",
+            function_columns!(),
+            ", ",
             revision_columns!(),
             ", (SELECT json_group_array(json_array(a.name, a.description, a.updated_at, \
                  json((SELECT json_group_array(json_array(t.version, t.weight) ORDER BY t.position) \
@@ -93,7 +82,7 @@ pub(crate) async fn find_function(
         FunctionKey::NewestNamed(name) => sqlx::query(NEWEST_NAMED).bind(name.as_str()),
     };
     let row = query.fetch_optional(readers).await.map_err(query_failed("looking up a function"))?;
-    row.as_ref().map(snapshot).transpose()
+    row.as_ref().map(|row| snapshot(&Row(row))).transpose()
 }
 
 pub(crate) async fn list_functions(
@@ -104,7 +93,7 @@ pub(crate) async fn list_functions(
         .bind(page.before.map_or(AFTER_ALL_IDS.to_vec(), |id| id.as_uuid().as_bytes().to_vec()))
         .bind(i64::from(page.limit));
     let rows = query.fetch_all(readers).await.map_err(query_failed("listing functions"))?;
-    rows.iter().map(snapshot).collect()
+    rows.iter().map(|row| snapshot(&Row(row))).collect()
 }
 
 pub(crate) async fn count_functions(readers: &SqlitePool) -> Result<u64, StoreError> {
@@ -121,7 +110,7 @@ pub(crate) async fn find_version(
     let query =
         sqlx::query(VERSION).bind(function.as_uuid().as_bytes().to_vec()).bind(saturate(number.get()));
     let row = query.fetch_optional(readers).await.map_err(query_failed("looking up a version"))?;
-    row.as_ref().map(version_entry).transpose()
+    row.as_ref().map(|row| version_entry(&Row(row))).transpose()
 }
 
 pub(crate) async fn list_versions(
@@ -135,7 +124,7 @@ pub(crate) async fn list_versions(
         .bind(before.map_or(i64::MAX, |number| saturate(number.get())))
         .bind(i64::from(limit));
     let rows = query.fetch_all(readers).await.map_err(query_failed("listing versions"))?;
-    rows.iter().map(version_entry).collect()
+    rows.iter().map(|row| version_entry(&Row(row))).collect()
 }
 
 pub(crate) async fn list_invocations(
@@ -152,5 +141,5 @@ pub(crate) async fn list_invocations(
         query = query.bind(status.as_str());
     }
     let rows = query.fetch_all(readers).await.map_err(query_failed("listing invocation records"))?;
-    rows.iter().map(invocation).collect()
+    rows.iter().map(|row| invocation(&Row(row))).collect()
 }

@@ -53,6 +53,13 @@ fn migrations() -> Migrator {
     migrator
 }
 
+/// The statements that make all tables in an empty file; a server makes them itself.
+#[must_use]
+pub fn schema_sql() -> String {
+    let header = "-- The tables of Impuls in SQLite, which a server makes itself in the file impuls.db of its data folder.\n";
+    migrations().iter().fold(header.to_owned(), |text, migration| text + "\n" + migration.sql.as_str())
+}
+
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)

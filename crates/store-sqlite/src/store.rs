@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use impuls_domain::{
     Alias, AliasName, ArtifactDigest, Function, FunctionId, Invocation, Revision, VersionNumber,
 };
+use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, RevisionRow, micros};
 use impuls_store::{
     BuildStore, FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, InvocationPage, InvocationStore,
     StoreError, VersionEntry, VersionStore,
@@ -19,7 +20,6 @@ use time::OffsetDateTime;
 
 use crate::error::SqliteError;
 use crate::read;
-use crate::rows::{AliasRow, FunctionRow, InvocationRow, RevisionRow, micros};
 use crate::schema;
 use crate::writer::{Work, Writer};
 

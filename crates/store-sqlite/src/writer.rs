@@ -16,6 +16,7 @@ mod async_invocations;
 mod schedules;
 
 use impuls_store::StoreError;
+use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +24,6 @@ pub(crate) use self::async_invocations::{AsyncWork, ClaimRow, DeadRow, PruneRow,
 pub(crate) use self::schedules::{ScheduleWork, TickRow};
 
 use crate::error::{SqliteError, query_failed};
-use crate::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
 
 /// Requests that may wait; a caller more waits for room.
 const QUEUE: usize = 256;

@@ -108,6 +108,22 @@ async fn files_belong_to_their_owner_alone() {
 }
 
 #[tokio::test]
+async fn the_schema_that_is_printed_is_that_of_the_file() {
+    let tables = async |path: &Path| -> Vec<(String, String)> {
+        let mut connection: SqliteConnection =
+            SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
+        let query = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'impuls_migrations' \
+                     ORDER BY name";
+        sqlx::query_as(query).fetch_all(&mut connection).await.unwrap()
+    };
+    let ((_made, by_server), (_printed, by_hand)) = (scratch(), scratch());
+    open(&by_server).await.close().await.unwrap();
+    assert!(tables(&by_hand).await.is_empty());
+    tamper(&by_hand, &impuls_store_sqlite::schema_sql()).await;
+    assert_eq!(tables(&by_hand).await, tables(&by_server).await);
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused_by_name() {
     let (_folder, path) = scratch();
     open(&path).await.close().await.unwrap();

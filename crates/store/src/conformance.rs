@@ -5,7 +5,9 @@
 //! impuls_store::function_store_conformance!(open);
 //! ```
 //!
-//! The function given to a macro opens a new, empty store; what it returns lives as long as the case.
+//! The function given to a macro opens a new, empty store; what it returns lives as long as the case. Each case becomes a
+//! test. With the word `run` before the function all cases run where the macro stands, one after the other: for back ends
+//! that are not on every machine, so that one test says what it needs.
 #![expect(clippy::expect_used, reason = "these are tests, which fail by panicking")]
 
 pub mod async_invocation;
@@ -19,8 +21,8 @@ pub mod version;
 /// Runs the suite of `FunctionStore`.
 #[macro_export]
 macro_rules! function_store_conformance {
-    ($open:path) => {
-        $crate::conformance_cases!($open, function:
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, function:
             unknown_function_is_none,
             created_function_is_found_by_id_and_name,
             every_field_survives,
@@ -48,8 +50,8 @@ macro_rules! function_store_conformance {
 /// Runs the suite of `BuildStore`.
 #[macro_export]
 macro_rules! build_store_conformance {
-    ($open:path) => {
-        $crate::conformance_cases!($open, build:
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, build:
             a_build_is_found_by_its_key,
             a_build_replaces_the_one_before,
         );
@@ -59,8 +61,8 @@ macro_rules! build_store_conformance {
 /// Runs the suite of `VersionStore`; the store must also be a `FunctionStore`.
 #[macro_export]
 macro_rules! version_store_conformance {
-    ($open:path) => {
-        $crate::conformance_cases!($open, version:
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, version:
             versions_count_from_one,
             versions_list_newest_first_in_pages,
             unknown_version_is_none,
@@ -80,8 +82,8 @@ macro_rules! version_store_conformance {
 /// Runs the suite of `InvocationStore`; the store must also be a `FunctionStore`.
 #[macro_export]
 macro_rules! invocation_store_conformance {
-    ($open:path) => {
-        $crate::conformance_cases!($open, invocation:
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, invocation:
             unknown_function_has_no_records,
             every_kind_of_record_comes_back_whole,
             full_logs_come_back_whole,
@@ -102,8 +104,8 @@ macro_rules! invocation_store_conformance {
 /// Runs the suite of `AsyncInvocationStore` and `DeliveryStore`; the store must also be a `FunctionStore`.
 #[macro_export]
 macro_rules! async_invocation_store_conformance {
-    ($open:path) => {
-        $crate::conformance_cases!($open, async_invocation:
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, async_invocation:
             accepted_invocations_come_back_whole,
             invocations_of_unknown_functions_are_refused,
             each_invocation_is_claimed_once,
@@ -126,8 +128,8 @@ macro_rules! async_invocation_store_conformance {
 /// Runs the suite of `ScheduleStore`; the store must also be all that the suite of `AsyncInvocationStore` wants.
 #[macro_export]
 macro_rules! schedule_store_conformance {
-    ($open:path) => {
-        $crate::conformance_cases!($open, schedule:
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, schedule:
             schedules_come_back_whole_by_name,
             a_name_stands_for_the_last_schedule,
             schedules_are_bounded,
@@ -142,6 +144,12 @@ macro_rules! schedule_store_conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_cases {
+    (run $open:path, $suite:ident: $($case:ident),+ $(,)?) => {$(
+        {
+            let opened = $open().await;
+            $crate::conformance::$suite::$case(opened.as_ref()).await;
+        }
+    )+};
     ($open:path, $suite:ident: $($case:ident),+ $(,)?) => {$(
         #[tokio::test]
         async fn $case() {

@@ -1,6 +1,6 @@
 //! The seam to metadata storage: functions with their revisions, versions and aliases, and the records of
 //! invocations. Back ends live in crates of their own (`store-sqlite`, …) and prove themselves with the suites in
-//! `conformance` (feature `conformance`).
+//! `conformance` (feature `conformance`). What those that keep rows have in common is in `rows` (feature `rows`).
 
 pub mod async_invocation;
 pub mod build;
@@ -11,6 +11,8 @@ pub mod schedule;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "rows")]
+pub mod rows;
 
 pub use async_invocation::{
     AsyncInvocationPage, AsyncInvocationStore, Claim, DeadLetters, DeliveryStore, Pruning, PutBack,

@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 20] = [
+const NEEDS: [Need; 21] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -52,6 +52,11 @@ const NEEDS: [Need; 20] = [
     Need { package: "curl", purpose: "curl, for the documents' commands", is_met: || tools::has("curl") },
     Need { package: "openssl", purpose: "openssl, for a server with TLS", is_met: || tools::has("openssl") },
     Need { package: "golang-go", purpose: "Go 1.19 or later, for Go functions", is_met: || tools::has("go") },
+    Need {
+        package: "postgresql",
+        purpose: "PostgreSQL, for servers that share a database",
+        is_met: tools::has_postgres,
+    },
     Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
     Need {
         package: "wrk",

@@ -68,6 +68,12 @@ pub fn has_pip() -> bool {
     process::output_of("/usr/bin/python3", &["-m", "pip", "--version"]).is_some()
 }
 
+/// Whether a PostgreSQL server can be started: Debian's, which is not in `PATH`, or another's.
+pub fn has_postgres() -> bool {
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+    debian.map(|version| version.path().join("bin/initdb")).any(|program| program.exists()) || has("initdb")
+}
+
 /// One Node.js of every supported major version, oldest first.
 pub fn nodes() -> Vec<Interpreter> {
     one_of_each(all_nodes(), OLDEST_NODE, |version| (version.0, 0))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 use super::parsers::{duration, key_value, listen_address, path, switch};
@@ -47,12 +47,21 @@ pub struct ServeArgs {
     /// A configuration file (TOML). Environment variables and flags override it.
     #[arg(long, value_name = "FILE", env = "IMPULS_CONFIG", value_parser = path())]
     pub config: Option<PathBuf>,
-    /// Where functions are recorded [default: sqlite].
+    /// Where functions are recorded: sqlite or postgres [default: sqlite].
     #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE")]
     pub storage: Option<String>,
-    /// How to reach a database server, for storage that needs one.
+    /// Which database, for storage postgres: postgres://user:password@host:port/database?sslmode=require, or
+    /// host=… user=… password=… dbname=…. Other users of the machine see flags, but not variables.
     #[arg(long, value_name = "STRING", env = "IMPULS_DB_CONN", hide_env_values = true)]
     pub db_conn: Option<String>,
+    /// The most connections to the database at once [default: 10].
+    #[arg(long, value_name = "N", env = "IMPULS_DB_POOL", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub db_pool: Option<u32>,
+    /// Refuse to start on a database whose tables are missing or old, rather than to make them; `impuls store schema`
+    /// prints how to.
+    #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_auto_migrate: Option<bool>,
     /// How functions are isolated [default: auto, the strongest that works here].
     #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]
     pub driver: Option<String>,
@@ -125,6 +134,17 @@ pub struct ServeArgs {
     /// The user's home folder.
     #[arg(long, env = "HOME", hide = true, value_parser = path())]
     pub home: Option<PathBuf>,
+}
+
+/// The subcommands on where functions are recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StoreCommand {
+    /// Print the SQL that makes all tables, for a user who may.
+    Schema {
+        /// For which storage: sqlite or postgres.
+        #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE", default_value = "sqlite")]
+        storage: String,
+    },
 }
 
 /// What `doctor` takes, besides `--json`.

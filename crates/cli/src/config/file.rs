@@ -27,6 +27,10 @@ pub struct FileConfig {
     pub storage: Option<String>,
     /// How to reach a database server.
     pub db_conn: Option<String>,
+    /// The most connections to a database server at once.
+    pub db_pool: Option<NonZeroU32>,
+    /// Whether to refuse a database whose tables are missing or old.
+    pub no_auto_migrate: Option<bool>,
     /// The name of the sandbox driver.
     pub driver: Option<String>,
     /// Whether addresses that other machines can reach are allowed without authentication.

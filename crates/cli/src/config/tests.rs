@@ -197,13 +197,41 @@ fn storage_of_one_machine_is_sqlite_whatever_it_was_called() {
         assert_eq!(config.notices.len(), usize::from(name != "sqlite"));
     }
     let config = told(&[("STORAGE_TYPE", "postgres"), ("DB_CONN", "x")], ServeArgs::default()).unwrap();
-    assert_eq!((config.storage.as_str(), config.db_conn.as_deref()), ("postgres", Some("x")));
+    assert_eq!((config.storage.as_str(), config.database.connection.as_deref()), ("postgres", Some("x")));
+    assert!(config.notices.is_empty());
+}
+
+#[test]
+fn a_database_is_known_by_the_names_of_every_earlier_server() {
+    let connection = |set: &[(&str, &str)]| {
+        let args = ServeArgs { storage: Some("postgresql".into()), ..ServeArgs::default() };
+        let config = told(set, args).unwrap();
+        assert_eq!(config.storage, "postgres");
+        config.database.connection.unwrap()
+    };
+    assert_eq!(connection(&[("DATABASE_URL", "postgres://a"), ("DB_HOST", "b")]), "postgres://a");
+    assert_eq!(connection(&[("DB_DSN", "postgres://a"), ("DB_CONN", "host=b")]), "host=b");
+    assert_eq!(
+        connection(&[("DB_HOST", "db"), ("DB_PASSWORD", r"it's \")]),
+        r"host='db' port='5432' user='postgres' password='it\'s \\' dbname='faas' sslmode='disable'"
+    );
+    let args = ServeArgs { db_conn: Some("flag".into()), ..ServeArgs::default() };
+    let config = told(&[("DB_HOST", "db")], args).unwrap();
+    assert_eq!(config.database.connection.as_deref(), Some("flag"));
+}
+
+#[test]
+fn a_database_that_is_not_asked_for_is_named_and_not_shown() {
+    let config = told(&[("DB_PASSWORD", "hunter2"), ("DB_HOST", "db")], ServeArgs::default()).unwrap();
+    assert_eq!(config.storage, "sqlite");
+    assert!(config.notices.len() == 1 && config.notices[0].starts_with("DB_HOST, DB_PASSWORD: "));
+    assert!(!format!("{config:?}").contains("hunter2"));
 }
 
 #[test]
 fn variables_without_effect_are_named_but_never_their_values() {
     let set = [
-        ("DB_PASSWORD", "secret"),
+        ("REDIS_PASSWORD", "secret"),
         ("REDIS_ADDR", "localhost:6379"),
         ("WORKER_USE_CONTAINER", "true"),
         ("MANAGER_BRIDGE", "fcbr0"),
@@ -214,7 +242,7 @@ fn variables_without_effect_are_named_but_never_their_values() {
         ("JWT_SECRET", ""),
     ];
     let notices = told(&set, ServeArgs::default()).unwrap().notices;
-    let names = "DB_PASSWORD, FAAS_API_KEY, MANAGER_BRIDGE, REDIS_ADDR, WORKER_USE_CONTAINER;";
+    let names = "FAAS_API_KEY, MANAGER_BRIDGE, REDIS_ADDR, REDIS_PASSWORD, WORKER_USE_CONTAINER;";
     assert!(
         notices.len() == 1 && notices[0].contains(names) && !notices[0].contains("secret"),
         "{notices:?}"

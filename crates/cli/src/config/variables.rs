@@ -13,16 +13,8 @@ use super::ConfigError;
 use crate::args::listen_address;
 
 /// What has no counterpart here; a `*` stands for anything.
-const WITHOUT_EFFECT: [&str; 25] = [
+const WITHOUT_EFFECT: [&str; 17] = [
     "CORS_*",
-    "DATABASE_URL",
-    "DB_DSN",
-    "DB_HOST",
-    "DB_NAME",
-    "DB_PASSWORD",
-    "DB_PORT",
-    "DB_SSLMODE",
-    "DB_USER",
     "FAAS_*",
     "FC_*",
     "IMPULS_DB_*",
@@ -41,14 +33,26 @@ const WITHOUT_EFFECT: [&str; 25] = [
     "WORKER_WORK_DIR",
 ];
 /// Those of the families above that do have an effect, here or in clients.
-const WITH_EFFECT: [&str; 7] = [
+const WITH_EFFECT: [&str; 8] = [
     "FAAS_API_HOST",
     "FAAS_API_PORT",
     "FAAS_BASE_URL",
     "FAAS_DISABLE_PREWARM",
     "FAAS_WARM_POOL_SIZE",
     "IMPULS_DB_CONN",
+    "IMPULS_DB_POOL",
     "MANAGER_BIND",
+];
+/// A whole connection, in the order in which they count: the first Impuls', NQRust's, that of GoFaas' migrations.
+const CONNECTIONS: [&str; 3] = ["DB_CONN", "DATABASE_URL", "DB_DSN"];
+/// The parts of a connection as GoFaas has them: the variable, the word of libpq, and what GoFaas took without it.
+const PARTS: [(&str, &str, &str); 6] = [
+    ("DB_HOST", "host", "localhost"),
+    ("DB_PORT", "port", "5432"),
+    ("DB_USER", "user", "postgres"),
+    ("DB_PASSWORD", "password", "postgres"),
+    ("DB_NAME", "dbname", "faas"),
+    ("DB_SSLMODE", "sslmode", "disable"),
 ];
 
 /// The variables of an environment that were given some value.
@@ -130,7 +134,21 @@ impl Variables {
 
     /// How to reach a database server.
     pub(super) fn db_conn(&self) -> Option<String> {
-        self.get("DB_CONN").map(str::to_owned)
+        if let Some(whole) = CONNECTIONS.iter().find_map(|name| self.get(name)) {
+            return Some(whole.to_owned());
+        }
+        PARTS.iter().find_map(|(name, ..)| self.get(name))?;
+        let quote = |text: &str| text.replace('\\', r"\\").replace('\'', r"\'");
+        let part = |(name, word, default): &(&str, &str, &str)| {
+            format!("{word}='{}'", quote(self.get(name).unwrap_or(default)))
+        };
+        Some(PARTS.iter().map(part).collect::<Vec<_>>().join(" "))
+    }
+
+    /// The names of those that say how to reach a database server.
+    pub(super) fn database(&self) -> Vec<&'static str> {
+        let parts = PARTS.iter().map(|(name, ..)| *name);
+        CONNECTIONS.into_iter().chain(parts).filter(|name| self.get(name).is_some()).collect()
     }
 
     /// What the server's own log has.

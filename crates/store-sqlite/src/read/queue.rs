@@ -3,18 +3,22 @@
 use std::collections::HashSet;
 
 use impuls_domain::{AsyncInvocation, AsyncSettings, FunctionId, InvocationId, Schedule};
+use impuls_store::rows::{Key, async_invocation, micros, schedule, settings};
 use impuls_store::{AsyncInvocationPage, StoreError};
 use sqlx::{Row as _, SqlitePool};
 use time::OffsetDateTime;
 
 use crate::error::query_failed;
-use crate::rows::{Key, async_invocation, micros, schedule, settings};
+use crate::row::Row;
 
 /// What one claim took.
 pub(crate) async fn claimed(readers: &SqlitePool, claim: Key) -> Result<Vec<AsyncInvocation>, StoreError> {
     let query = "SELECT * FROM async_invocations WHERE claim = ?1 AND status = 'running' ORDER BY id";
     let rows = sqlx::query(query).bind(claim.to_vec()).fetch_all(readers).await;
-    rows.map_err(query_failed("reading claimed invocations"))?.iter().map(async_invocation).collect()
+    rows.map_err(query_failed("reading claimed invocations"))?
+        .iter()
+        .map(|row| async_invocation(&Row(row)))
+        .collect()
 }
 
 /// Those of these attempts that are not running any more.
@@ -43,7 +47,7 @@ pub(crate) async fn find_async_invocation(
     let row = query.bind(id.as_uuid().as_bytes().to_vec()).fetch_optional(readers).await;
     row.map_err(query_failed("looking up an asynchronous invocation"))?
         .as_ref()
-        .map(async_invocation)
+        .map(|row| async_invocation(&Row(row)))
         .transpose()
 }
 
@@ -55,7 +59,10 @@ pub(crate) async fn find_by_key(
     let query = sqlx::query("SELECT * FROM async_invocations WHERE function = ?1 AND idempotency_key = ?2");
     let query = query.bind(function.as_uuid().as_bytes().to_vec()).bind(key);
     let row = query.fetch_optional(readers).await;
-    row.map_err(query_failed("looking up an idempotency key"))?.as_ref().map(async_invocation).transpose()
+    row.map_err(query_failed("looking up an idempotency key"))?
+        .as_ref()
+        .map(|row| async_invocation(&Row(row)))
+        .transpose()
 }
 
 const PAGE: &str = "(?2 IS NULL OR status = ?2) AND (?3 IS NULL OR created_at >= ?3) \
@@ -77,7 +84,7 @@ pub(crate) async fn list_async_invocations(
         .bind(i64::from(page.limit))
         .bind(i64::from(page.offset));
     let rows = query.fetch_all(readers).await.map_err(query_failed("listing asynchronous invocations"))?;
-    rows.iter().map(async_invocation).collect()
+    rows.iter().map(|row| async_invocation(&Row(row))).collect()
 }
 
 pub(crate) async fn find_async_settings(
@@ -86,7 +93,7 @@ pub(crate) async fn find_async_settings(
 ) -> Result<Option<AsyncSettings>, StoreError> {
     let query = sqlx::query("SELECT * FROM async_settings WHERE function = ?1");
     let row = query.bind(function.as_uuid().as_bytes().to_vec()).fetch_optional(readers).await;
-    row.map_err(query_failed("looking up settings"))?.as_ref().map(settings).transpose()
+    row.map_err(query_failed("looking up settings"))?.as_ref().map(|row| settings(&Row(row))).transpose()
 }
 
 pub(crate) async fn list_schedules(
@@ -95,7 +102,7 @@ pub(crate) async fn list_schedules(
 ) -> Result<Vec<Schedule>, StoreError> {
     let query = sqlx::query("SELECT * FROM schedules WHERE function = ?1 ORDER BY name");
     let rows = query.bind(function.as_uuid().as_bytes().to_vec()).fetch_all(readers).await;
-    rows.map_err(query_failed("listing schedules"))?.iter().map(schedule).collect()
+    rows.map_err(query_failed("listing schedules"))?.iter().map(|row| schedule(&Row(row))).collect()
 }
 
 pub(crate) async fn due_schedules(
@@ -105,5 +112,5 @@ pub(crate) async fn due_schedules(
 ) -> Result<Vec<Schedule>, StoreError> {
     let query = sqlx::query("SELECT * FROM schedules WHERE next_tick <= ?1 ORDER BY next_tick, id LIMIT ?2");
     let rows = query.bind(micros(now)).bind(limit).fetch_all(readers).await;
-    rows.map_err(query_failed("looking for due schedules"))?.iter().map(schedule).collect()
+    rows.map_err(query_failed("looking for due schedules"))?.iter().map(|row| schedule(&Row(row))).collect()
 }

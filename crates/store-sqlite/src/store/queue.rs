@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use impuls_domain::{
     AsyncInvocation, AsyncSettings, Completion, FunctionId, InvocationId, Schedule, ScheduleId,
 };
+use impuls_store::rows::{AsyncRow, CompletionRow, Key, ScheduleRow, SettingsRow, micros};
 use impuls_store::{
     AsyncInvocationPage, AsyncInvocationStore, Claim, DeadLetters, DeliveryStore, Pruning, PutBack,
     ScheduleStore, StoreError, Tick,
@@ -12,7 +13,6 @@ use time::OffsetDateTime;
 
 use super::SqliteStore;
 use crate::read::queue as read;
-use crate::rows::{AsyncRow, CompletionRow, Key, ScheduleRow, SettingsRow, micros};
 use crate::writer::{AsyncWork, ClaimRow, DeadRow, PruneRow, PutBackRow, ScheduleWork, TickRow, Work};
 
 /// How often an invocation is offered that gives way to another which is removed before it can be read.

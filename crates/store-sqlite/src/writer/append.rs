@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::LazyLock;
 
+use impuls_store::rows::{InvocationRow, Key};
 use sqlx::SqliteConnection;
 
 use super::Refusal;
-use crate::rows::{InvocationRow, Key};
 
 type Query = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 

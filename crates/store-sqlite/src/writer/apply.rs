@@ -1,12 +1,12 @@
 //! Each kind of change as statements within the writer's transaction.
 
 use impuls_store::StoreError;
+use impuls_store::rows::{AliasRow, FunctionRow, Key, RevisionRow};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{Refusal, Work, append, async_invocations, schedules};
 use crate::error::{is_foreign_key_violation, is_unique_violation};
-use crate::rows::{AliasRow, FunctionRow, Key, RevisionRow};
 
 /// Makes one change; says how much there was to change.
 pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Result<u64, Refusal> {

@@ -2,11 +2,11 @@
 
 use impuls_domain::{Failure, Tally};
 use impuls_store::StoreError;
+use impuls_store::rows::{AsyncRow, CompletionRow, Key, SettingsRow};
 use sqlx::SqliteConnection;
 
 use super::Refusal;
 use crate::error::is_foreign_key_violation;
-use crate::rows::{AsyncRow, CompletionRow, Key, SettingsRow};
 
 /// Which attempt of which invocation.
 pub(crate) type Attempt = (Key, u32);

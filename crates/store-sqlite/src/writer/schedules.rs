@@ -2,11 +2,11 @@
 
 use impuls_domain::schedule::SCHEDULES_PER_FUNCTION;
 use impuls_store::StoreError;
+use impuls_store::rows::{AsyncRow, Key, ScheduleRow};
 use sqlx::SqliteConnection;
 
 use super::{Refusal, async_invocations};
 use crate::error::is_foreign_key_violation;
-use crate::rows::{AsyncRow, Key, ScheduleRow};
 
 /// A tick that is due.
 #[derive(Debug)]

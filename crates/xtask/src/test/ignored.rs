@@ -46,6 +46,7 @@ impl Machine {
         note("kvm", Path::new("/dev/kvm").exists());
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
+        note("postgres", tools::has_postgres());
         for program in
             ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
         {

@@ -5,32 +5,34 @@ use std::time::Duration;
 use impuls_domain::{
     ErrorType, Exchange, Failure, FunctionId, Invocation, InvocationId, InvocationStatus, RevisionId, Usage,
 };
-use impuls_store::StoreError;
-use sqlx::sqlite::SqliteRow;
 
 use super::function::version;
-use super::{Fields, Key, damaged, exchange, logs, micros, saturate};
+use super::{Columns, Fields, Key, damaged, exchange, logs, micros, saturate};
+use crate::error::StoreError;
 
 /// A row of `invocations`.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct InvocationRow {
-    pub(crate) id: Key,
-    pub(crate) function: Key,
-    pub(crate) revision: Key,
-    pub(crate) version: i64,
-    pub(crate) status: &'static str,
-    pub(crate) failure: Option<Failure>,
-    pub(crate) duration_ns: i64,
-    pub(crate) init_duration_ns: i64,
-    pub(crate) memory_mib: i64,
-    pub(crate) started_at: i64,
-    pub(crate) log_dropped: i64,
-    pub(crate) logs: Option<Vec<u8>>,
-    pub(crate) exchange: Option<Vec<u8>>,
+pub struct InvocationRow {
+    pub id: Key,
+    pub function: Key,
+    pub revision: Key,
+    pub version: i64,
+    pub status: &'static str,
+    pub failure: Option<Failure>,
+    pub duration_ns: i64,
+    pub init_duration_ns: i64,
+    pub memory_mib: i64,
+    pub started_at: i64,
+    pub log_dropped: i64,
+    pub logs: Option<Vec<u8>>,
+    pub exchange: Option<Vec<u8>>,
 }
 
 impl InvocationRow {
-    pub(crate) fn from_domain(invocation: &Invocation) -> Self {
+    /// The row of a record.
+    #[must_use]
+    pub fn from_domain(invocation: &Invocation) -> Self {
         let usage = &invocation.usage;
         Self {
             id: *invocation.id.as_uuid().as_bytes(),
@@ -51,9 +53,9 @@ impl InvocationRow {
 }
 
 /// A record, from a row of `invocations`.
-pub(crate) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
+pub fn invocation(row: &dyn Columns) -> Result<Invocation, StoreError> {
     let fields = Fields(row);
-    let lines = fields.plain::<Option<&[u8]>>("logs")?.unwrap_or_default();
+    let lines = fields.optional_bytes("logs")?.unwrap_or_default();
     let logs = logs::decode(lines, fields.number("log_dropped")?);
     Ok(Invocation {
         id: InvocationId::from_uuid(fields.uuid("id")?),
@@ -75,19 +77,19 @@ pub(crate) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
 }
 
 fn exchange_of(fields: &Fields<'_>) -> Result<Option<Box<Exchange>>, StoreError> {
-    let Some(bytes) = fields.plain::<Option<&[u8]>>("exchange")? else { return Ok(None) };
+    let Some(bytes) = fields.optional_bytes("exchange")? else { return Ok(None) };
     let exchange = exchange::decode(bytes).ok_or_else(|| damaged("exchange", "it cannot be decoded"))?;
     Ok(Some(Box::new(exchange)))
 }
 
 pub(super) fn failure(fields: &Fields<'_>) -> Result<Option<Failure>, StoreError> {
-    if fields.plain::<Option<&str>>("error_type")?.is_none() {
+    if fields.optional_text("error_type")?.is_none() {
         return Ok(None);
     }
     Ok(Some(Failure {
         error_type: fields.one_of("error_type", ErrorType::parse)?,
-        class: fields.text("error_class")?,
-        message: fields.text("error_message")?,
-        stack: fields.plain("error_stack")?,
+        class: fields.string("error_class")?,
+        message: fields.string("error_message")?,
+        stack: fields.optional_string("error_stack")?,
     }))
 }

@@ -5,37 +5,39 @@ use std::time::Duration;
 use impuls_domain::{
     AsyncInvocation, AsyncStatus, Completion, Failure, FunctionId, InvocationId, Tally, Usage,
 };
-use impuls_store::StoreError;
-use sqlx::sqlite::SqliteRow;
 
 use super::invocation::failure;
 use super::settings::{SettingsRow, settings};
-use super::{Fields, Key, damaged, instant, logs, micros, saturate};
+use super::{Columns, Fields, Key, damaged, logs, micros, saturate};
+use crate::error::StoreError;
 
 /// A row of `async_invocations` as it is accepted.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct AsyncRow {
-    pub(crate) id: Key,
-    pub(crate) function: Key,
-    pub(crate) qualifier: String,
-    pub(crate) status: &'static str,
-    pub(crate) attempt: u32,
-    pub(crate) due: i64,
-    pub(crate) timeout_ms: Option<i64>,
-    pub(crate) settings: SettingsRow,
-    pub(crate) hook: Option<String>,
-    pub(crate) key: Option<String>,
-    pub(crate) origin: Option<Key>,
-    pub(crate) chain: u32,
-    pub(crate) tally: Tally,
-    pub(crate) created_at: i64,
-    pub(crate) ready_at: i64,
-    pub(crate) context: Vec<u8>,
-    pub(crate) event: Vec<u8>,
+pub struct AsyncRow {
+    pub id: Key,
+    pub function: Key,
+    pub qualifier: String,
+    pub status: &'static str,
+    pub attempt: u32,
+    pub due: i64,
+    pub timeout_ms: Option<i64>,
+    pub settings: SettingsRow,
+    pub hook: Option<String>,
+    pub key: Option<String>,
+    pub origin: Option<Key>,
+    pub chain: u32,
+    pub tally: Tally,
+    pub created_at: i64,
+    pub ready_at: i64,
+    pub context: Vec<u8>,
+    pub event: Vec<u8>,
 }
 
 impl AsyncRow {
-    pub(crate) fn from_domain(invocation: &AsyncInvocation) -> Self {
+    /// The row of an invocation that is accepted.
+    #[must_use]
+    pub fn from_domain(invocation: &AsyncInvocation) -> Self {
         Self {
             id: *invocation.id.as_uuid().as_bytes(),
             function: *invocation.function.as_uuid().as_bytes(),
@@ -59,20 +61,23 @@ impl AsyncRow {
 }
 
 /// How an invocation ended, as columns.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct CompletionRow {
-    pub(crate) status: &'static str,
-    pub(crate) completed_at: i64,
-    pub(crate) failure: Option<Failure>,
-    pub(crate) usage: [i64; 3],
-    pub(crate) measured: Option<String>,
-    pub(crate) log_dropped: i64,
-    pub(crate) logs: Option<Vec<u8>>,
-    pub(crate) result: Option<Vec<u8>>,
+pub struct CompletionRow {
+    pub status: &'static str,
+    pub completed_at: i64,
+    pub failure: Option<Failure>,
+    pub usage: [i64; 3],
+    pub measured: Option<String>,
+    pub log_dropped: i64,
+    pub logs: Option<Vec<u8>>,
+    pub result: Option<Vec<u8>>,
 }
 
 impl CompletionRow {
-    pub(crate) fn from_domain(completion: &Completion) -> Self {
+    /// The columns of an end.
+    #[must_use]
+    pub fn from_domain(completion: &Completion) -> Self {
         let usage = &completion.usage;
         Self {
             status: completion.status.as_str(),
@@ -93,42 +98,35 @@ impl CompletionRow {
 }
 
 /// An invocation, from a row of `async_invocations`.
-pub(crate) fn async_invocation(row: &SqliteRow) -> Result<AsyncInvocation, StoreError> {
+pub fn async_invocation(row: &dyn Columns) -> Result<AsyncInvocation, StoreError> {
     let fields = Fields(row);
     let status = fields.one_of("status", AsyncStatus::parse)?;
     let created_at = fields.instant("created_at")?;
-    let due: Option<i64> = fields.plain("due")?;
-    let optional = |column: &str| -> Result<_, StoreError> {
-        let micros: Option<i64> = fields.plain(column)?;
-        micros.map(instant).transpose().map_err(|error| damaged(column, error))
-    };
-    let hook: Option<&str> = fields.plain("hook")?;
-    let origin: Option<&[u8]> = fields.plain("origin")?;
+    let due = fields.optional_instant("due")?;
+    let hook = fields.optional_text("hook")?;
+    let origin = fields.optional_bytes("origin")?;
     let origin = origin.map(uuid::Uuid::from_slice).transpose().map_err(|error| damaged("origin", error))?;
     let settings = settings(row)?;
     Ok(AsyncInvocation {
         id: InvocationId::from_uuid(fields.uuid("id")?),
         function: FunctionId::from_uuid(fields.uuid("function")?),
         qualifier: fields.parse("qualifier")?,
-        hook: hook.map(str::parse).transpose().map_err(|error| damaged("hook", error))?,
-        event: fields.plain("event")?,
-        context: fields.plain("context")?,
+        hook: hook.map(|hook| hook.parse()).transpose().map_err(|error| damaged("hook", error))?,
+        event: fields.bytes("event")?.to_vec(),
+        context: fields.bytes("context")?.to_vec(),
         timeout: fields.optional_number("timeout_ms")?.map(Duration::from_millis),
         policy: settings.policy,
         destinations: settings.destinations,
-        key: fields.plain("idempotency_key")?,
+        key: fields.optional_string("idempotency_key")?,
         origin: origin.map(InvocationId::from_uuid),
         chain: fields.number("chain")?,
         status,
         attempt: fields.number("attempt")?,
         tally: tally(&fields)?,
-        not_before: match due {
-            Some(due) => instant(due).map_err(|error| damaged("due", error))?,
-            None => created_at,
-        },
+        not_before: due.unwrap_or(created_at),
         created_at,
         ready_at: fields.instant("ready_at")?,
-        started_at: optional("started_at")?,
+        started_at: fields.optional_instant("started_at")?,
         last_failure: if status.is_final() { None } else { failure(&fields)? },
         completion: if status.is_final() { Some(completion(&fields, status)?) } else { None },
     })
@@ -144,11 +142,11 @@ fn tally(fields: &Fields<'_>) -> Result<Tally, StoreError> {
 }
 
 fn completion(fields: &Fields<'_>, status: AsyncStatus) -> Result<Completion, StoreError> {
-    let lines = fields.plain::<Option<&[u8]>>("logs")?.unwrap_or_default();
+    let lines = fields.optional_bytes("logs")?.unwrap_or_default();
     let logs = logs::decode(lines, fields.number("log_dropped")?);
     let result = match failure(fields)? {
         Some(failure) => Err(failure),
-        None => Ok(fields.plain("result")?),
+        None => Ok(fields.bytes("result")?.to_vec()),
     };
     Ok(Completion {
         status,
@@ -158,8 +156,8 @@ fn completion(fields: &Fields<'_>, status: AsyncStatus) -> Result<Completion, St
             duration: Duration::from_nanos(fields.number("duration_ns")?),
             init_duration: Duration::from_nanos(fields.number("init_duration_ns")?),
             memory_mib: fields.number("memory_mib")?,
-            measured: match fields.plain::<Option<&str>>("measured")? {
-                Some(text) => Some(serde_json::from_str(text).map_err(|error| damaged("measured", error))?),
+            measured: match fields.optional_text("measured")? {
+                Some(text) => Some(serde_json::from_str(&text).map_err(|error| damaged("measured", error))?),
                 None => None,
             },
         },

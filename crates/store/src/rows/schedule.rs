@@ -3,31 +3,33 @@
 use std::time::Duration;
 
 use impuls_domain::{Cadence, CronRule, FunctionId, Interval, Schedule, ScheduleId};
-use impuls_store::StoreError;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Fields, Key, damaged, instant, micros, saturate};
+use super::{Columns, Fields, Key, damaged, micros, saturate};
+use crate::error::StoreError;
 
 /// A row of `schedules`.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct ScheduleRow {
-    pub(crate) id: Key,
-    pub(crate) function: Key,
-    pub(crate) name: String,
-    pub(crate) qualifier: String,
-    pub(crate) interval_ms: Option<i64>,
+pub struct ScheduleRow {
+    pub id: Key,
+    pub function: Key,
+    pub name: String,
+    pub qualifier: String,
+    pub interval_ms: Option<i64>,
     /// Expression and time zone.
-    pub(crate) cron: Option<(String, String)>,
-    pub(crate) event: Option<Vec<u8>>,
-    pub(crate) enabled: bool,
-    pub(crate) next_tick: Option<i64>,
-    pub(crate) last_tick: Option<i64>,
-    pub(crate) created_at: i64,
-    pub(crate) updated_at: i64,
+    pub cron: Option<(String, String)>,
+    pub event: Option<Vec<u8>>,
+    pub enabled: bool,
+    pub next_tick: Option<i64>,
+    pub last_tick: Option<i64>,
+    pub created_at: i64,
+    pub updated_at: i64,
 }
 
 impl ScheduleRow {
-    pub(crate) fn from_domain(schedule: &Schedule) -> Self {
+    /// The row of what is stored.
+    #[must_use]
+    pub fn from_domain(schedule: &Schedule) -> Self {
         let (interval_ms, cron) = match &schedule.cadence {
             Cadence::Every(interval) => (Some(saturate(interval.length().as_millis())), None),
             Cadence::Cron(rule) => (None, Some((rule.expression().to_owned(), rule.time_zone().to_owned()))),
@@ -50,15 +52,11 @@ impl ScheduleRow {
 }
 
 /// A schedule, from a row of `schedules`.
-pub(crate) fn schedule(row: &SqliteRow) -> Result<Schedule, StoreError> {
+pub fn schedule(row: &dyn Columns) -> Result<Schedule, StoreError> {
     let fields = Fields(row);
-    let optional = |column: &str| -> Result<_, StoreError> {
-        let micros: Option<i64> = fields.plain(column)?;
-        micros.map(instant).transpose().map_err(|error| damaged(column, error))
-    };
     let cadence = match fields.optional_number("interval_ms")? {
         Some(interval) => Interval::new(Duration::from_millis(interval)).map(Cadence::Every),
-        None => CronRule::new(fields.plain("expression")?, fields.plain("time_zone")?).map(Cadence::Cron),
+        None => CronRule::new(&fields.text("expression")?, &fields.text("time_zone")?).map(Cadence::Cron),
     };
     let cadence = cadence.map_err(|error| damaged("expression", error))?;
     Ok(Schedule {
@@ -67,10 +65,10 @@ pub(crate) fn schedule(row: &SqliteRow) -> Result<Schedule, StoreError> {
         name: fields.parse("name")?,
         qualifier: fields.parse("qualifier")?,
         cadence,
-        event: fields.plain("event")?,
-        enabled: fields.plain("enabled")?,
-        next_tick: optional("next_tick")?,
-        last_tick: optional("last_tick")?,
+        event: fields.optional_bytes("event")?.map(<[u8]>::to_vec),
+        enabled: fields.integer("enabled")? != 0,
+        next_tick: fields.optional_instant("next_tick")?,
+        last_tick: fields.optional_instant("last_tick")?,
         created_at: fields.instant("created_at")?,
         updated_at: fields.instant("updated_at")?,
     })

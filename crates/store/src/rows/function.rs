@@ -1,38 +1,42 @@
 //! Functions and aliases.
 
+use std::borrow::Cow;
+
 use impuls_domain::{
     Alias, AliasTarget, DeployStep, Function, FunctionId, FunctionState, LoadFailure, RevisionId, Scope,
     StateLog, VersionNumber,
 };
-use impuls_store::{FunctionSnapshot, StoreError};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::revision::revision;
-use super::{Fields, Key, damaged, instant, micros, saturate};
+use super::{Columns, Fields, Key, damaged, instant, micros, saturate};
+use crate::error::StoreError;
+use crate::function::FunctionSnapshot;
 
 const ACTIVE: &str = "active";
 const ERROR: &str = "error";
 const ERROR_BUT_SERVING: &str = "error-serving";
 
 /// A row of `functions`.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct FunctionRow {
-    pub(crate) id: Key,
-    pub(crate) scope: String,
-    pub(crate) name: String,
-    pub(crate) latest: Key,
-    pub(crate) latest_version: i64,
-    pub(crate) state: &'static str,
-    pub(crate) failure: Option<LoadFailure>,
+pub struct FunctionRow {
+    pub id: Key,
+    pub scope: String,
+    pub name: String,
+    pub latest: Key,
+    pub latest_version: i64,
+    pub state: &'static str,
+    pub failure: Option<LoadFailure>,
     /// Steps and instants as JSON.
-    pub(crate) state_log: String,
-    pub(crate) created_at: i64,
-    pub(crate) updated_at: i64,
+    pub state_log: String,
+    pub created_at: i64,
+    pub updated_at: i64,
 }
 
 impl FunctionRow {
-    pub(crate) fn from_domain(function: &Function) -> Self {
+    /// The row of a function.
+    #[must_use]
+    pub fn from_domain(function: &Function) -> Self {
         let (state, failure) = match &function.state {
             FunctionState::Active => (ACTIVE, None),
             FunctionState::Error { failure, serving } => {
@@ -55,16 +59,19 @@ impl FunctionRow {
 }
 
 /// A row of `aliases` with its `alias_targets`: version and weight, in order.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct AliasRow {
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) updated_at: i64,
-    pub(crate) targets: Vec<(i64, i64)>,
+pub struct AliasRow {
+    pub name: String,
+    pub description: String,
+    pub updated_at: i64,
+    pub targets: Vec<(i64, i64)>,
 }
 
 impl AliasRow {
-    pub(crate) fn from_domain(alias: &Alias) -> Self {
+    /// The rows of an alias.
+    #[must_use]
+    pub fn from_domain(alias: &Alias) -> Self {
         let targets = alias.targets().iter();
         Self {
             name: alias.name().as_str().to_owned(),
@@ -75,12 +82,13 @@ impl AliasRow {
     }
 }
 
-/// A function with its newest revision and its aliases, from a row of `read::SNAPSHOT`.
-pub(crate) fn snapshot(row: &SqliteRow) -> Result<FunctionSnapshot, StoreError> {
+/// A function with its newest revision and its aliases, from a row with the columns of `function_columns!`,
+/// `revision_columns!` and the aliases as JSON: `[[name, description, updated_at, [[version, weight], …]], …]`.
+pub fn snapshot(row: &dyn Columns) -> Result<FunctionSnapshot, StoreError> {
     let fields = Fields(row);
     let function = Function {
         id: FunctionId::from_uuid(fields.uuid("f_id")?),
-        scope: Scope::new(fields.text("f_scope")?),
+        scope: Scope::new(fields.string("f_scope")?),
         name: fields.parse("f_name")?,
         latest: RevisionId::from_uuid(fields.uuid("f_latest")?),
         latest_version: version(&fields, "f_latest_version")?,
@@ -89,7 +97,7 @@ pub(crate) fn snapshot(row: &SqliteRow) -> Result<FunctionSnapshot, StoreError> 
         created_at: fields.instant("f_created_at")?,
         updated_at: fields.instant("f_updated_at")?,
     };
-    if fields.plain::<Option<&[u8]>>("r_id")?.is_none() {
+    if fields.optional_bytes("r_id")?.is_none() {
         return Err(damaged("f_latest", format_args!("function {} has no such revision", function.id)));
     }
     Ok(FunctionSnapshot { function, latest: revision(row)?, aliases: aliases(row)? })
@@ -100,13 +108,13 @@ pub(super) fn version(fields: &Fields<'_>, column: &str) -> Result<VersionNumber
 }
 
 fn state(fields: &Fields<'_>) -> Result<FunctionState, StoreError> {
-    match fields.plain("f_state")? {
+    match fields.text("f_state")?.as_ref() {
         ACTIVE => Ok(FunctionState::Active),
         state @ (ERROR | ERROR_BUT_SERVING) => {
             let failure = LoadFailure {
-                class: fields.text("f_failure_class")?,
-                message: fields.text("f_failure_message")?,
-                file: fields.plain("f_failure_file")?,
+                class: fields.string("f_failure_class")?,
+                message: fields.string("f_failure_message")?,
+                file: fields.optional_string("f_failure_file")?,
                 line: fields.optional_number("f_failure_line")?,
             };
             Ok(FunctionState::Error { failure, serving: state == ERROR_BUT_SERVING })
@@ -124,7 +132,7 @@ fn encode_log(log: &StateLog) -> String {
 fn state_log(fields: &Fields<'_>) -> Result<StateLog, StoreError> {
     let wrong = |error: &dyn std::fmt::Display| damaged("f_state_log", error);
     let steps: Vec<(String, i64)> =
-        serde_json::from_str(fields.plain("f_state_log")?).map_err(|error| wrong(&error))?;
+        serde_json::from_str(&fields.text("f_state_log")?).map_err(|error| wrong(&error))?;
     let mut log = StateLog::default();
     for (step, at) in steps {
         let known = DeployStep::parse(&step).ok_or_else(|| wrong(&format_args!("{step:?} is not known")))?;
@@ -136,13 +144,18 @@ fn state_log(fields: &Fields<'_>) -> Result<StateLog, StoreError> {
 /// Name, description, time of change, and version and weight of each target.
 type AliasJson = (String, String, i64, Vec<(u64, u32)>);
 
-fn aliases(row: &SqliteRow) -> Result<Vec<Alias>, StoreError> {
-    let text: &str = row.try_get("aliases").map_err(|error| damaged("aliases", error))?;
-    let all: Vec<AliasJson> = serde_json::from_str(text).map_err(|error| damaged("aliases", error))?;
-    all.into_iter().map(alias).collect()
+fn aliases(row: &dyn Columns) -> Result<Vec<Alias>, StoreError> {
+    // Made by the database out of columns, so what is restored are the texts in it.
+    let text = row.text("aliases")?.unwrap_or(Cow::Borrowed("[]"));
+    let all: Vec<AliasJson> = serde_json::from_str(&text).map_err(|error| damaged("aliases", error))?;
+    all.into_iter().map(|stored| alias(row, stored)).collect()
 }
 
-fn alias((name, description, updated_at, targets): AliasJson) -> Result<Alias, StoreError> {
+fn alias(
+    row: &dyn Columns,
+    (name, description, updated_at, targets): AliasJson,
+) -> Result<Alias, StoreError> {
+    let description = row.restore(Cow::Owned(description)).into_owned();
     let target = |(version, weight)| {
         let version =
             VersionNumber::new(version).ok_or_else(|| damaged("version", "versions count from 1"))?;

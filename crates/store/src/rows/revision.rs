@@ -6,34 +6,35 @@ use impuls_domain::{
     ArtifactDigest, Built, CodeLayout, CommandLine, Contract, DriverChoice, Environment, FunctionId, Limits,
     LoadFailure, Metadata, Revision, RevisionConfig, RevisionId,
 };
-use impuls_store::{StoreError, VersionEntry};
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
 
 use super::function::version;
-use super::{Fields, Key, damaged, micros, saturate};
+use super::{Columns, Fields, Key, damaged, micros, saturate};
+use crate::error::StoreError;
+use crate::function::VersionEntry;
 
 /// A row of `revisions`.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct RevisionRow {
-    pub(crate) id: Key,
-    pub(crate) function: Key,
-    pub(crate) artifact: [u8; 32],
-    pub(crate) layout: &'static str,
-    pub(crate) code_size: i64,
-    pub(crate) runtime: String,
-    pub(crate) contract: &'static str,
-    pub(crate) handler: String,
-    pub(crate) command: String,
-    pub(crate) description: String,
-    pub(crate) metadata: String,
-    pub(crate) environment: String,
-    pub(crate) limits: Limits,
-    pub(crate) driver: &'static str,
-    pub(crate) network: String,
-    pub(crate) built: Option<[u8; 32]>,
-    pub(crate) build_failure: Option<String>,
-    pub(crate) created_at: i64,
+pub struct RevisionRow {
+    pub id: Key,
+    pub function: Key,
+    pub artifact: [u8; 32],
+    pub layout: &'static str,
+    pub code_size: i64,
+    pub runtime: String,
+    pub contract: &'static str,
+    pub handler: String,
+    pub command: String,
+    pub description: String,
+    pub metadata: String,
+    pub environment: String,
+    pub limits: Limits,
+    pub driver: &'static str,
+    pub network: String,
+    pub built: Option<[u8; 32]>,
+    pub build_failure: Option<String>,
+    pub created_at: i64,
 }
 
 /// Why a build failed, as stored.
@@ -46,7 +47,8 @@ struct FailureJson {
 }
 
 impl RevisionRow {
-    pub(crate) fn from_domain(revision: &Revision) -> Result<Self, StoreError> {
+    /// The row of a revision.
+    pub fn from_domain(revision: &Revision) -> Result<Self, StoreError> {
         let config = &revision.config;
         let encoding = |error| StoreError::Backend { action: "encoding a revision", source: Box::new(error) };
         let environment = serde_json::to_string(config.environment.variables()).map_err(encoding)?;
@@ -85,12 +87,12 @@ impl RevisionRow {
 }
 
 /// A revision, from a row that has the columns of `revision_columns!`.
-pub(super) fn revision(row: &SqliteRow) -> Result<Revision, StoreError> {
+pub(super) fn revision(row: &dyn Columns) -> Result<Revision, StoreError> {
     let fields = Fields(row);
     Ok(Revision {
         id: RevisionId::from_uuid(fields.uuid("r_id")?),
         function: FunctionId::from_uuid(fields.uuid("r_function")?),
-        artifact: digest(fields.plain("r_artifact")?, "r_artifact")?,
+        artifact: digest(fields.bytes("r_artifact")?, "r_artifact")?,
         layout: fields.one_of("r_layout", CodeLayout::parse)?,
         code_size: fields.number("r_code_size")?,
         built: built(&fields)?,
@@ -99,7 +101,7 @@ pub(super) fn revision(row: &SqliteRow) -> Result<Revision, StoreError> {
             contract: fields.one_of("r_contract", Contract::parse)?,
             handler: fields.parse("r_handler")?,
             command: command(&fields)?,
-            description: fields.text("r_description")?,
+            description: fields.string("r_description")?,
             metadata: metadata(&fields)?,
             environment: environment(&fields)?,
             limits: limits(&fields)?,
@@ -110,8 +112,8 @@ pub(super) fn revision(row: &SqliteRow) -> Result<Revision, StoreError> {
     })
 }
 
-/// A version with its revision, from a row of `read::VERSION`.
-pub(crate) fn version_entry(row: &SqliteRow) -> Result<VersionEntry, StoreError> {
+/// A version with its revision, from a row with the columns of `revision_columns!`, `v_number` and `v_published_at`.
+pub fn version_entry(row: &dyn Columns) -> Result<VersionEntry, StoreError> {
     let fields = Fields(row);
     Ok(VersionEntry {
         number: version(&fields, "v_number")?,
@@ -121,18 +123,18 @@ pub(crate) fn version_entry(row: &SqliteRow) -> Result<VersionEntry, StoreError>
 }
 
 /// A digest from its bytes.
-pub(crate) fn digest(bytes: &[u8], column: &str) -> Result<ArtifactDigest, StoreError> {
+pub fn digest(bytes: &[u8], column: &str) -> Result<ArtifactDigest, StoreError> {
     bytes.try_into().map(ArtifactDigest::from_bytes).map_err(|error| damaged(column, error))
 }
 
 fn built(fields: &Fields<'_>) -> Result<Built, StoreError> {
-    if let Some(bytes) = fields.plain("r_built")? {
+    if let Some(bytes) = fields.optional_bytes("r_built")? {
         return digest(bytes, "r_built").map(Built::Archive);
     }
     let column = "r_build_failure";
-    let Some(failure) = fields.plain::<Option<&str>>(column)? else { return Ok(Built::AsIs) };
+    let Some(failure) = fields.optional_text(column)? else { return Ok(Built::AsIs) };
     let FailureJson { class, message, file, line } =
-        serde_json::from_str(failure).map_err(|error| damaged(column, error))?;
+        serde_json::from_str(&failure).map_err(|error| damaged(column, error))?;
     Ok(Built::Failed(LoadFailure { class, message, file, line }))
 }
 
@@ -140,19 +142,19 @@ fn environment(fields: &Fields<'_>) -> Result<Environment, StoreError> {
     let column = "r_environment";
     let variables: BTreeMap<String, String> =
         // Without the cause: it may quote a value, and values are secrets.
-        serde_json::from_str(fields.plain(column)?).map_err(|_| damaged(column, "it is no JSON object of strings"))?;
+        serde_json::from_str(&fields.text(column)?).map_err(|_| damaged(column, "it is no JSON object of strings"))?;
     Environment::new(variables).map_err(|error| damaged(column, error))
 }
 
 fn metadata(fields: &Fields<'_>) -> Result<Metadata, StoreError> {
     let column = "r_metadata";
-    let labels = serde_json::from_str(fields.plain(column)?).map_err(|error| damaged(column, error))?;
+    let labels = serde_json::from_str(&fields.text(column)?).map_err(|error| damaged(column, error))?;
     Metadata::new(labels).map_err(|error| damaged(column, error))
 }
 
 fn command(fields: &Fields<'_>) -> Result<CommandLine, StoreError> {
     let column = "r_command";
-    let words = serde_json::from_str(fields.plain(column)?).map_err(|error| damaged(column, error))?;
+    let words = serde_json::from_str(&fields.text(column)?).map_err(|error| damaged(column, error))?;
     CommandLine::new(words).map_err(|error| damaged(column, error))
 }
 

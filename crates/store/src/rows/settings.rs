@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use impuls_domain::{AsyncSettings, Destination, Destinations, FunctionId, RetryChange, RetryPolicy};
-use impuls_store::StoreError;
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
 
-use super::{Fields, damaged, saturate};
+use super::{Columns, Fields, damaged, saturate};
+use crate::error::StoreError;
 
 #[derive(Serialize, Deserialize)]
 struct Policy {
@@ -32,14 +31,17 @@ struct Places {
 }
 
 /// A policy and destinations as columns.
+#[expect(missing_docs, reason = "fields are the columns of their names")]
 #[derive(Debug)]
-pub(crate) struct SettingsRow {
-    pub(crate) policy: String,
-    pub(crate) destinations: Option<String>,
+pub struct SettingsRow {
+    pub policy: String,
+    pub destinations: Option<String>,
 }
 
 impl SettingsRow {
-    pub(crate) fn from_domain(policy: &RetryPolicy, destinations: &Destinations) -> Self {
+    /// The row of what is stored.
+    #[must_use]
+    pub fn from_domain(policy: &RetryPolicy, destinations: &Destinations) -> Self {
         let ms = |span: Duration| saturate(span.as_millis()).unsigned_abs();
         let policy = Policy {
             max_retries: policy.max_retries(),
@@ -65,12 +67,12 @@ impl SettingsRow {
 }
 
 /// The policy and the destinations in a row.
-pub(crate) fn settings(row: &SqliteRow) -> Result<AsyncSettings, StoreError> {
+pub fn settings(row: &dyn Columns) -> Result<AsyncSettings, StoreError> {
     let fields = Fields(row);
-    let destinations: Option<&str> = fields.plain("destinations")?;
+    let destinations = fields.optional_text("destinations")?;
     Ok(AsyncSettings {
-        policy: policy(fields.plain("policy")?)?,
-        destinations: destinations.map_or_else(|| Ok(Destinations::default()), places)?,
+        policy: policy(&fields.text("policy")?)?,
+        destinations: destinations.map_or_else(|| Ok(Destinations::default()), |text| places(&text))?,
     })
 }
 

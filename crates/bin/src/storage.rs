@@ -1,0 +1,139 @@
+//! The metadata store that the settings choose. Everybody else knows the seams alone.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use impuls_cli::{DatabaseConfig, ServeConfig, StoreCommand};
+use impuls_store::{
+    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
+    VersionStore,
+};
+use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
+use impuls_store_sqlite::SqliteStore;
+
+/// The name of the file in the data folder.
+const SQLITE_FILE: &str = "impuls.db";
+const SQLITE: &str = "sqlite";
+const POSTGRES: &str = "postgres";
+
+/// One back end by each of its seams.
+#[derive(Clone)]
+pub(crate) struct Storage {
+    pub(crate) functions: Arc<dyn FunctionStore>,
+    pub(crate) versions: Arc<dyn VersionStore>,
+    pub(crate) invocations: Arc<dyn InvocationStore>,
+    pub(crate) builds: Arc<dyn BuildStore>,
+    pub(crate) queue: Arc<dyn AsyncInvocationStore>,
+    pub(crate) deliveries: Arc<dyn DeliveryStore>,
+    pub(crate) schedules: Arc<dyn ScheduleStore>,
+    back_end: BackEnd,
+}
+
+#[derive(Clone)]
+enum BackEnd {
+    Sqlite(SqliteStore),
+    Postgres(PostgresStore),
+}
+
+impl Storage {
+    /// Opens the store that is configured; what it cannot be opened for says what to do.
+    pub(crate) async fn open(config: &ServeConfig, data: &Path) -> anyhow::Result<Self> {
+        let back_end = match config.storage.as_str() {
+            POSTGRES => BackEnd::Postgres(open_postgres(&config.database).await?),
+            _ => {
+                let store = SqliteStore::open(&data.join(SQLITE_FILE)).await;
+                BackEnd::Sqlite(store.context("cannot open the metadata store")?)
+            }
+        };
+        Ok(match &back_end {
+            BackEnd::Sqlite(store) => Self::of(Arc::new(store.clone()), back_end),
+            BackEnd::Postgres(store) => Self::of(Arc::new(store.clone()), back_end),
+        })
+    }
+
+    fn of<S>(store: Arc<S>, back_end: BackEnd) -> Self
+    where
+        S: FunctionStore + VersionStore + InvocationStore + BuildStore,
+        S: AsyncInvocationStore + DeliveryStore + ScheduleStore,
+    {
+        Self {
+            functions: store.clone(),
+            versions: store.clone(),
+            invocations: store.clone(),
+            builds: store.clone(),
+            queue: store.clone(),
+            deliveries: store.clone(),
+            schedules: store,
+            back_end,
+        }
+    }
+
+    /// Whether other servers may use the store at the same time, so that what runs may be theirs.
+    pub(crate) const fn is_shared(&self) -> bool {
+        match self.back_end {
+            BackEnd::Sqlite(_) => false,
+            BackEnd::Postgres(_) => true,
+        }
+    }
+
+    /// What other servers change, if they can.
+    pub(crate) fn changes(&self) -> Option<Changes> {
+        match &self.back_end {
+            BackEnd::Sqlite(_) => None,
+            BackEnd::Postgres(store) => Some(store.changes()),
+        }
+    }
+
+    /// Finishes what was asked for and closes the store.
+    pub(crate) async fn close(&self) -> anyhow::Result<()> {
+        match &self.back_end {
+            BackEnd::Sqlite(store) => store.close().await.context("cannot close the metadata store"),
+            BackEnd::Postgres(store) => {
+                store.close().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Refuses a storage that there is not, or that cannot be reached with what was said; before anything is started.
+pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
+    match config.storage.as_str() {
+        SQLITE => Ok(()),
+        POSTGRES => connection(&config.database).map(drop),
+        other => unknown(other),
+    }
+}
+
+/// `impuls store …`: the text to print.
+pub(crate) fn command(command: &StoreCommand) -> anyhow::Result<String> {
+    let StoreCommand::Schema { storage } = command;
+    match storage.as_str() {
+        // Its other names, as for the server.
+        SQLITE | "file" | "local" => Ok(impuls_store_sqlite::schema_sql()),
+        POSTGRES | "postgresql" => Ok(impuls_store_postgres::schema_sql()),
+        other => unknown(other),
+    }
+}
+
+fn unknown<T>(storage: &str) -> anyhow::Result<T> {
+    bail!("storage {storage:?} is not supported; those that are: {SQLITE}, {POSTGRES}")
+}
+
+fn connection(database: &DatabaseConfig) -> anyhow::Result<Connection> {
+    let text = database.connection.as_ref().context(
+        "storage postgres needs a database: give --db-conn postgres://user:password@host/database, or IMPULS_DB_CONN",
+    )?;
+    text.parse().context("--db-conn, or the variable that stands for it, is not valid")
+}
+
+async fn open_postgres(database: &DatabaseConfig) -> anyhow::Result<PostgresStore> {
+    let defaults = PostgresConfig::new(connection(database)?);
+    let config = PostgresConfig {
+        pool_size: database.pool.unwrap_or(defaults.pool_size),
+        migrate: !database.no_auto_migrate,
+        ..defaults
+    };
+    PostgresStore::open(config).await.context("cannot open the metadata store")
+}

@@ -1,0 +1,96 @@
+//! What other servers change, heard from the database: every change of a function says so (`NOTIFY`) in its own commit.
+
+use std::time::Duration;
+
+use impuls_domain::FunctionId;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// Where functions' changes are told; the message is the function's id.
+const CHANNEL: &str = "impuls_functions";
+/// How long nothing is heard before somebody looks whether the connection still lives.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long the database may take to answer then, and to let the listener in.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is waited before the next attempt to listen.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Something that may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This function, with its versions and aliases; it may be new or gone.
+    Function(FunctionId),
+    /// Anything: changes may have been missed while nobody listened.
+    Anything,
+}
+
+/// The changes of functions by whichever server of the database, this one included.
+#[derive(Debug)]
+pub struct Changes {
+    /// Of one connection, which is the listener's alone.
+    pool: PgPool,
+    listener: Option<PgListener>,
+}
+
+impl Changes {
+    pub(crate) fn new(options: PgConnectOptions) -> Self {
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).idle_timeout(None);
+        Self { pool: pool.max_lifetime(None).connect_lazy_with(options), listener: None }
+    }
+
+    /// Waits for the next change. The first is [`Change::Anything`], as is every first one after the connection was lost:
+    /// who reads everything then has missed nothing. While the database is away, it waits. May be dropped half-way; then
+    /// nothing is lost that a later [`Change::Anything`] does not make good.
+    pub async fn next(&mut self) -> Change {
+        loop {
+            let Some(listener) = &mut self.listener else {
+                match listen(&self.pool).await {
+                    Ok(listener) => {
+                        self.listener = Some(listener);
+                        return Change::Anything;
+                    }
+                    Err(error) => {
+                        tracing::debug!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot listen for changes"
+                        );
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                }
+            };
+            match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+                Ok(Ok(Some(told))) => {
+                    let id = told.payload().parse::<Uuid>().map(FunctionId::from_uuid);
+                    return id.map_or(Change::Anything, Change::Function);
+                }
+                Err(_silence) if is_alive(listener).await => {}
+                Ok(Ok(None) | Err(_)) | Err(_) => self.listener = None,
+            }
+        }
+    }
+}
+
+async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+    let listening = tokio::time::timeout(PATIENCE, async {
+        let mut listener = PgListener::connect_with(pool).await?;
+        // What is missed meanwhile has to be known, so whoever listens again says so.
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    });
+    listening.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// A machine that has vanished says nothing, and neither does its connection.
+async fn is_alive(listener: &mut PgListener) -> bool {
+    let answer = tokio::time::timeout(PATIENCE, sqlx::query("SELECT 1").execute(listener));
+    matches!(answer.await, Ok(Ok(_)))
+}
+
+/// Says, as part of the transaction, that a function has changed.
+pub(crate) async fn tell(connection: &mut PgConnection, function: Uuid) -> Result<(), sqlx::Error> {
+    let query = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(function.to_string());
+    query.execute(connection).await.map(drop)
+}

@@ -1,0 +1,144 @@
+//! What workers change of asynchronous invocations.
+//!
+//! A claim passes over rows that another server is claiming in the same moment (`SKIP LOCKED`), so servers do not wait
+//! for each other, and no row is claimed twice.
+
+use async_trait::async_trait;
+use impuls_domain::AsyncInvocation;
+use impuls_store::PutBack;
+use impuls_store::rows::{AsyncRow, CompletionRow, async_invocation, micros};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{END_ATTEMPT, Enqueue, end};
+use crate::row::{Row, keep, uuid};
+use crate::transaction::{Change, Refusal};
+
+/// Invocations that are taken.
+pub(crate) struct ClaimDue {
+    pub(crate) now: i64,
+    pub(crate) lease: i64,
+    pub(crate) limit: u32,
+}
+
+/// Leases that hold longer; what comes of it are the ids of those that do.
+pub(crate) struct Renew {
+    pub(crate) ids: Vec<Uuid>,
+    pub(crate) attempts: Vec<i64>,
+    pub(crate) lease: i64,
+}
+
+/// The end of an attempt, with what tells it.
+pub(crate) struct Complete {
+    pub(crate) id: Uuid,
+    pub(crate) attempt: u32,
+    pub(crate) end: CompletionRow,
+    pub(crate) follow_up: Option<AsyncRow>,
+}
+
+/// An attempt that did not end its invocation.
+pub(crate) struct Again<'p> {
+    pub(crate) id: Uuid,
+    pub(crate) attempt: u32,
+    pub(crate) put_back: &'p PutBack,
+}
+
+#[async_trait]
+impl Change for ClaimDue {
+    type Made = Vec<AsyncInvocation>;
+
+    async fn make(&self, connection: &mut PgConnection) -> Result<Vec<AsyncInvocation>, Refusal> {
+        let rows = sqlx::query(
+            "WITH ready AS (SELECT id FROM impuls_async_invocations WHERE due <= $1 ORDER BY due, id LIMIT $3 \
+             FOR UPDATE SKIP LOCKED) \
+             UPDATE impuls_async_invocations a SET attempt = a.attempt + 1, \
+             deaths = a.deaths + CASE a.status WHEN 'running' THEN 1 ELSE 0 END, \
+             status = 'running', started_at = $1, due = $2 FROM ready WHERE a.id = ready.id RETURNING a.*",
+        )
+        .bind(self.now)
+        .bind(self.lease)
+        .bind(i64::from(self.limit))
+        .fetch_all(connection)
+        .await?;
+        let claimed: Result<Vec<_>, _> = rows.iter().map(|row| async_invocation(&Row(row))).collect();
+        let mut claimed = claimed?;
+        claimed.sort_by_key(|invocation| invocation.id);
+        Ok(claimed)
+    }
+}
+
+#[async_trait]
+impl Change for Renew {
+    type Made = Vec<Uuid>;
+
+    async fn make(&self, connection: &mut PgConnection) -> Result<Vec<Uuid>, Refusal> {
+        let renewed = sqlx::query_scalar(
+            "UPDATE impuls_async_invocations a SET due = $3 FROM unnest($1::uuid[], $2::bigint[]) AS held (id, attempt) \
+             WHERE a.id = held.id AND a.attempt = held.attempt AND a.status = 'running' RETURNING a.id",
+        )
+        .bind(&self.ids)
+        .bind(&self.attempts)
+        .bind(self.lease)
+        .fetch_all(connection)
+        .await?;
+        Ok(renewed)
+    }
+}
+
+#[async_trait]
+impl Change for Complete {
+    type Made = bool;
+
+    async fn make(&self, connection: &mut PgConnection) -> Result<bool, Refusal> {
+        let query = end(END_ATTEMPT, self.id, &self.end).bind(i64::from(self.attempt));
+        if query.execute(&mut *connection).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        if let Some(follow_up) = &self.follow_up {
+            // Held, so that it does not go before what tells the end is there.
+            let function: Option<Uuid> =
+                sqlx::query_scalar("SELECT id FROM impuls_functions WHERE id = $1 FOR KEY SHARE")
+                    .bind(uuid(&follow_up.function))
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            if function.is_some() {
+                Enqueue(follow_up).make(connection).await?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Change for Again<'_> {
+    type Made = bool;
+
+    async fn make(&self, connection: &mut PgConnection) -> Result<bool, Refusal> {
+        let PutBack { not_before, tally, failure } = self.put_back;
+        let failure = failure.as_ref();
+        let done = sqlx::query(
+            "UPDATE impuls_async_invocations SET status = 'queued', due = $3, failures = $4, throttled = $5, \
+             broken = $6, deaths = $7, \
+             error_type = CASE WHEN $8 THEN $9 ELSE error_type END, \
+             error_class = CASE WHEN $8 THEN $10 ELSE error_class END, \
+             error_message = CASE WHEN $8 THEN $11 ELSE error_message END, \
+             error_stack = CASE WHEN $8 THEN $12 ELSE error_stack END \
+             WHERE id = $1 AND attempt = $2 AND status = 'running'",
+        )
+        .bind(self.id)
+        .bind(i64::from(self.attempt))
+        .bind(micros(*not_before))
+        .bind(i64::from(tally.failures))
+        .bind(i64::from(tally.throttled))
+        .bind(i64::from(tally.broken))
+        .bind(i64::from(tally.deaths))
+        .bind(failure.is_some())
+        .bind(failure.map(|failure| failure.error_type.as_str()))
+        .bind(failure.map(|failure| keep(&failure.class)))
+        .bind(failure.map(|failure| keep(&failure.message)))
+        .bind(failure.and_then(|failure| failure.stack.as_deref().map(keep)))
+        .execute(connection)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}

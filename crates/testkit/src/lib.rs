@@ -1,0 +1,6 @@
+//! Servers that tests start for themselves, and that end with them. For development dependencies alone.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends by panicking")]
+
+pub mod postgres;
+
+pub use postgres::{Postgres, PostgresOptions};
