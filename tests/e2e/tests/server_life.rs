@@ -280,7 +280,8 @@ async fn the_variables_of_the_earlier_servers_start_one() {
     assert!(data.folder().join("impuls.db").is_file());
     let log = server.log();
     assert!(log.contains("SERVER_ADDR names no host"), "{log}");
-    assert!(log.contains("DB_PASSWORD, FAAS_API_KEY") && !log.contains("hidden"), "{log}");
+    assert!(log.contains("have no effect: FAAS_API_KEY;") && !log.contains("hidden"), "{log}");
+    assert!(log.contains("DB_PASSWORD: functions are recorded in an SQLite file"), "{log}");
     server.get("/health").await.with_status(200);
     let refused = Launch::bare(&Data::new(), program()).argument("serve").variable("MANAGER_BIND", "nowhere");
     let refused = refused.refused().await;
