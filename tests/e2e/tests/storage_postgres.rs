@@ -1,5 +1,11 @@
 //! Functions in a PostgreSQL database: servers that start, stop and lose it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that does not find what it expects panics"
+)]
+
 use std::time::Duration;
 
 use impuls_e2e::functions::{FUNCTIONS, path};
