@@ -1,6 +1,10 @@
 //! Functions in a PostgreSQL database: servers that start, stop and lose it.
 
-#![expect(clippy::expect_used, reason = "helpers of tests, which end by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that does not find what it expects panics"
+)]
 
 use std::time::Duration;
 
@@ -164,7 +168,7 @@ const SOON: Duration = Duration::from_secs(20);
 async fn says(server: &Server, name: &str, expected: &impuls_e2e::Value) {
     let said = async || {
         let reply = server.invoke(name, &json!(null)).await;
-        (reply.status == 200 && reply.json().get("body") == Some(expected)).then_some(())
+        (reply.status == 200 && reply.json()["body"] == *expected).then_some(())
     };
     eventually(&format!("{name} says {expected}"), SOON, said).await;
 }
