@@ -40,8 +40,8 @@ pub(crate) async fn stream_container(
     if !caller.may_execute() {
         return Err(DispatchError::Denied.into());
     }
-    let upgrade = upgrade.map_err(|refusal| Refusal::invalid("websocket", refusal.body_text()))?;
     let (watcher, seat) = watch(&state, &id)?;
+    let upgrade = upgrade.map_err(|refusal| Refusal::invalid("websocket", refusal.body_text()))?;
     Ok(upgrade.max_message_size(COMMAND_LIMIT).on_upgrade(move |socket| serve(socket, watcher, seat)))
 }
 
