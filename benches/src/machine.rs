@@ -31,6 +31,9 @@ pub(crate) struct Observation {
     pub(crate) when: String,
     /// Processor time that processes other than ours used, in cores.
     pub(crate) foreign_cores: f64,
+    /// Processor time that our own processes used, in cores. At rest it is what a server still does in the background,
+    /// Go's standard library for instance, which it compiles once.
+    pub(crate) own_cores: f64,
     /// Part of the machine's time that the hypervisor took away.
     pub(crate) steal: f64,
     /// How long a fixed piece of work took, as a multiple of the fastest time; only seen at rest.
@@ -46,6 +49,8 @@ impl Observation {
     pub(crate) fn complaint(&self) -> Option<String> {
         let complaint = if self.foreign_cores > MOST_FOREIGN {
             format!("other programs used {:.2} cores ({MOST_FOREIGN} are tolerated)", self.foreign_cores)
+        } else if self.slowdown.is_some() && self.own_cores > MOST_FOREIGN {
+            format!("the servers are still at work with {:.2} cores ({MOST_FOREIGN} are tolerated)", self.own_cores)
         } else if self.steal > MOST_STEAL {
             format!(
                 "the hypervisor took {:.0} % of the time ({:.0} % are tolerated)",
@@ -82,11 +87,12 @@ impl Watch {
     pub(crate) fn end(self, when: &str) -> anyhow::Result<Observation> {
         let (times, ours) = (Times::now()?, proc::tree_seconds(std::process::id())?);
         let seconds = self.started.elapsed().as_secs_f64();
-        let busy = times.busy - self.times.busy;
+        let (busy, ours) = (times.busy - self.times.busy, ours - self.ours);
         let total = (times.total - self.times.total).max(1.0 / TICKS);
         Ok(Observation {
             when: when.to_owned(),
-            foreign_cores: ((busy - (ours - self.ours)) / seconds).max(0.0),
+            foreign_cores: ((busy - ours) / seconds).max(0.0),
+            own_cores: (ours / seconds).max(0.0),
             steal: (times.steal - self.times.steal) / total,
             slowdown: None,
             load_average: first_words("/proc/loadavg", 3),
@@ -95,8 +101,7 @@ impl Watch {
     }
 }
 
-/// Waits until the machine is quiet; the last of so many looks if it does not get so. A build that has just ended
-/// settles within a few.
+/// Waits until the machine is quiet, our own servers too; the last of so many looks if it does not get so.
 pub(crate) fn settle(when: &str, looks: u32) -> anyhow::Result<Observation> {
     let mut look = 1;
     loop {
@@ -209,6 +214,7 @@ mod tests {
         Observation {
             when: "before round 1".to_owned(),
             foreign_cores,
+            own_cores: 0.0,
             steal,
             slowdown: Some(slowdown),
             load_average: String::new(),
@@ -222,6 +228,13 @@ mod tests {
         for busy in [observation(0.3, 0.0, 1.0), observation(0.0, 0.1, 1.0), observation(0.0, 0.0, 1.5)] {
             assert!(busy.complaint().is_some(), "{busy:?}");
         }
+    }
+
+    #[test]
+    fn own_work_is_complained_about_at_rest_alone() {
+        let at_work = |slowdown| Observation { own_cores: 1.0, slowdown, ..observation(0.0, 0.0, 1.0) };
+        assert!(at_work(Some(1.0)).complaint().is_some());
+        assert_eq!(at_work(None).complaint(), None);
     }
 
     #[test]

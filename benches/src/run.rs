@@ -100,8 +100,9 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "bench: {line}");
 }
 
-/// How often the machine is looked at before it counts as busy.
-const PATIENCE: u32 = 20;
+/// How often the machine is looked at before it counts as busy; a look takes a second. Go's standard library, which a
+/// server compiles in the background, takes 40 s on two cores.
+const PATIENCE: u32 = 120;
 
 /// What was seen of the machine, and what to make of it.
 struct Judge {
