@@ -204,6 +204,17 @@ impl Dispatch {
         self.table.by_id(id).map(|entry| entry.latest().function_name.clone())
     }
 
+    /// Waits until asynchronous invocations were accepted here, or could be delivered again; for who delivers them
+    /// elsewhere.
+    pub async fn next_submitted(&self) {
+        self.submitted.notified().await;
+    }
+
+    /// Has delivery look at the store at once.
+    pub fn look_for_submitted(&self) {
+        self.submitted.notify_one();
+    }
+
     /// Refuses new calls from now on, and has those who wait for an end look once more.
     pub fn close(&self) {
         self.stopping.store(true, Ordering::SeqCst);
@@ -325,17 +336,28 @@ impl Dispatch {
             asked: admitted.asked,
             done: false,
         };
-        let Admitted { event, context, duplex, deadline, now, measure, .. } = admitted;
-        let request =
-            RunRequest { id, target, event, context, admitted: now, deadline, deadline_unix_ms, measure };
+        let Admitted { event, context, duplex, deadline, timeout, now, measure, .. } = admitted;
+        let request = RunRequest {
+            id,
+            target,
+            event,
+            context,
+            admitted: now,
+            deadline,
+            timeout,
+            deadline_unix_ms,
+            max_concurrency: entry.latest().revision.config.limits.max_concurrency(),
+            measure,
+        };
         match self.worker.run(request, duplex).await {
             Ok(outcome) => {
                 record.ended(&outcome);
                 Ok(Invoked { id, version, outcome })
             }
             Err(error) => {
-                // A call whose caller broke off had begun; it is recorded as cancelled.
-                record.done = !matches!(error, RunError::InputBroken(_));
+                // A call whose caller broke off had begun, and one whose worker was lost may have; they are recorded
+                // as cancelled.
+                record.done = !matches!(error, RunError::InputBroken(_) | RunError::WorkerLost(_));
                 Err(refusal(error))
             }
         }
@@ -411,6 +433,11 @@ pub(crate) fn refusal(error: RunError) -> DispatchError {
             DispatchError::NoNetwork
         }
         RunError::InputBroken(broken) => DispatchError::InputBroken(broken),
+        RunError::WorkerLost(worker) => {
+            tracing::warn!(%worker, "a worker was lost while it ran a call");
+            DispatchError::WorkerLost
+        }
+        RunError::NoWorker(why) => DispatchError::NoWorker(why),
         RunError::Sandbox(error) => DispatchError::Sandbox(error),
         RunError::Code(error) => DispatchError::Code(error),
     }
