@@ -3,6 +3,7 @@
 
 mod authenticate;
 mod builds;
+mod cluster;
 mod dialects;
 mod doctor;
 mod feed;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
 fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Controller(args) => cluster::controller(args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Worker(args) => cluster::worker(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
         Command::Store(command) => {
             write!(std::io::stdout(), "{}", storage::command(&command)?)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use impuls_cli::{DatabaseConfig, ServeConfig, StoreCommand};
 use impuls_store::{
-    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
+    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore, ScheduleStore,
     VersionStore,
 };
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
@@ -74,6 +74,14 @@ impl Storage {
         match self.back_end {
             BackEnd::Sqlite(_) => false,
             BackEnd::Postgres(_) => true,
+        }
+    }
+
+    /// Where nodes say that they are there, if several can use the store.
+    pub(crate) fn nodes(&self) -> Option<Arc<dyn NodeStore>> {
+        match &self.back_end {
+            BackEnd::Sqlite(_) => None,
+            BackEnd::Postgres(store) => Some(Arc::new(store.clone())),
         }
     }
 

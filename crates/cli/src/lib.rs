@@ -2,6 +2,7 @@
 //!
 //! [`parse_from`] turns arguments and environment into a [`Cli`]. [`run`] performs a [`ClientCommand`]; `serve`,
 //! `doctor` and the sandbox spawner are only parsed here and performed by the binary, which alone knows the server.
+//! `controller` and `worker` as well.
 //! [`ServeConfig`] is what `serve` was told, by file, environment and flags together.
 //!
 //! Everything for people to read goes to standard error, results go to standard output. [`Exit`] has the exit codes.
@@ -16,13 +17,14 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, Command, DefaultNetwork, DeleteArgs,
+    AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, ClusterArgs, Command, ControllerArgs,
+    DefaultNetwork, DeleteArgs,
     DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs, RollbackArgs,
-    ServeArgs, Settings, StoreCommand, command, parse_from,
+    ServeArgs, Settings, StoreCommand, WorkerArgs, command, parse_from,
 };
 pub use config::{
-    BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, ServeConfig, Variables,
-    resolve,
+    BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig, DataDir, DatabaseConfig, FileConfig, ServeConfig, Variables,
+    WorkerConfig, resolve, resolve_controller, resolve_worker,
 };
 pub use error::Exit;
 pub use run::run;

@@ -24,6 +24,9 @@ pub struct About {
     /// The memory of its machine, in MiB; 0 if it does not know.
     #[serde(default)]
     pub memory_mib: u64,
+    /// Whether its sandboxes can have a network.
+    #[serde(default)]
+    pub network: bool,
     /// The runtimes that it has.
     #[serde(default)]
     pub runtimes: Vec<Announced>,

@@ -42,13 +42,16 @@ type Connection = http2::SendRequest<Sending>;
 type Place = Arc<tokio::sync::Mutex<Option<Connection>>>;
 
 /// Why a worker has not answered.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Missed {
     /// Nothing has begun, and it takes nothing now: it cannot be reached, or it stops.
+    #[error("it cannot be reached: {0}")]
     Gone(String),
     /// Nothing has begun, and it has no room.
+    #[error("it has no room")]
     Full,
     /// It may have begun.
+    #[error("it was lost: {0}")]
     Lost(String),
 }
 

@@ -216,11 +216,6 @@ impl Failed {
         Self { kind: kind.to_owned(), message, retry_after_ms }
     }
 
-    /// Something else than a call that cannot be done.
-    pub(crate) fn because(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self { kind: "code".to_owned(), message: chain(error), retry_after_ms: 0 }
-    }
-
     /// The error, and whether the call has certainly not begun and may fare better elsewhere.
     pub(crate) fn error(self) -> (RunError, bool) {
         let sandbox = |error| (RunError::Sandbox(error), true);

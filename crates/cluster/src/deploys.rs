@@ -1,6 +1,5 @@
 //! What a controller needs of workers at a deploy: they have the sandboxes in which code is built and loaded.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use impuls_dispatch::{OnOutput, RunError};
@@ -11,7 +10,7 @@ use tokio::time::Instant;
 use crate::convert::{CodeHead, Failed, WireBuilt, WireChecked, chain};
 use crate::protocol::{Frames, ProtocolError, Sending, json, kind, path};
 use crate::remote::exchange::text;
-use crate::remote::{RemoteWorkers, Unanswered, Wanted, key};
+use crate::remote::{RemoteWorkers, Wanted, key};
 use crate::ring;
 use crate::row::WireRevision;
 
@@ -87,7 +86,7 @@ impl RemoteWorkers {
                 Err(missed) => {
                     let has_begun = matches!(missed, crate::client::Missed::Lost(_));
                     if has_begun || tried.len() + 1 >= TRIES {
-                        return Err(failed(Unanswered::Missed(missed).to_string()));
+                        return Err(failed(missed.to_string()));
                     }
                     tried.push(peer.clone());
                     continue;

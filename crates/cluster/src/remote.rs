@@ -229,6 +229,14 @@ impl RemoteWorkers {
         }
     }
 
+    /// Whether this process is the home of a function.
+    #[must_use]
+    pub fn is_home(&self, function: FunctionId, runtime: &str) -> bool {
+        let wanted = Wanted { key: key(function), runtime, stays: true };
+        let home = self.choose(&wanted, &[]);
+        home.is_some_and(|home| self.own.as_ref().is_some_and(|own| own.id == home.id()))
+    }
+
     /// The list of workers.
     #[must_use]
     pub const fn members(&self) -> &Arc<Members> {
@@ -250,21 +258,14 @@ pub(crate) fn which(target: &Target) -> Which {
 }
 
 /// Why a worker has not said what it was asked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Unanswered {
+    #[error(transparent)]
     Missed(Missed),
+    #[error(transparent)]
     Broken(ProtocolError),
+    #[error("it takes too long")]
     Late,
-}
-
-impl std::fmt::Display for Unanswered {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Missed(missed) => write!(f, "{missed:?}"),
-            Self::Broken(error) => write!(f, "{error}"),
-            Self::Late => f.write_str("it takes too long"),
-        }
-    }
 }
 
 #[async_trait]

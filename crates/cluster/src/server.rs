@@ -4,6 +4,7 @@ mod answers;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -12,7 +13,6 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use impuls_dispatch::{OnOutput, RunError, Target, Worker};
 use impuls_domain::{Built, FunctionId, FunctionName, LoadFailure, Revision, RevisionId, VersionNumber};
-use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -93,9 +93,10 @@ impl Server {
         builder.keep_alive_interval(PING.0).keep_alive_timeout(PING.1);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
+        let close = async { drop(closing.wait_for(|closing| *closing).await) };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            _ = closing.wait_for(|closing| *closing) => {
+            () = close => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
