@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use impuls_cli::{DatabaseConfig, ServeConfig, StoreCommand};
 use impuls_store::{
-    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore, ScheduleStore,
-    VersionStore,
+    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore,
+    ScheduleStore, VersionStore,
 };
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;

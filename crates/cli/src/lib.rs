@@ -18,13 +18,12 @@ mod text;
 
 pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, ClusterArgs, Command, ControllerArgs,
-    DefaultNetwork, DeleteArgs,
-    DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs, RollbackArgs,
-    ServeArgs, Settings, StoreCommand, WorkerArgs, command, parse_from,
+    DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs,
+    LogFormat, LogsArgs, RollbackArgs, ServeArgs, Settings, StoreCommand, WorkerArgs, command, parse_from,
 };
 pub use config::{
-    BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig, DataDir, DatabaseConfig, FileConfig, ServeConfig, Variables,
-    WorkerConfig, resolve, resolve_controller, resolve_worker,
+    BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig, DataDir, DatabaseConfig,
+    FileConfig, ServeConfig, Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
 };
 pub use error::Exit;
 pub use run::run;

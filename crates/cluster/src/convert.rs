@@ -5,9 +5,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use impuls_dispatch::{
-    CommandPool, Executed, LiveSandbox, Refusals, RunError, SandboxUsage, Traffic,
-};
+use impuls_dispatch::{CommandPool, Executed, LiveSandbox, Refusals, RunError, SandboxUsage, Traffic};
 use impuls_domain::{
     ArtifactDigest, Built, ErrorType, Failure, FunctionId, FunctionName, InvocationId, LoadFailure, LogLevel,
     Logs, Measured, Outcome, RevisionId, SandboxId, Usage, VersionNumber,
@@ -46,7 +44,9 @@ pub(crate) struct RunHead {
     /// Whether it may stream.
     #[serde(default)]
     pub(crate) streams: bool,
-    /// Whether a body follows.
+    /// How many frames with the context and the event follow.
+    pub(crate) frames: usize,
+    /// Whether a body follows them.
     #[serde(default)]
     pub(crate) has_input: bool,
 }
@@ -62,6 +62,9 @@ pub(crate) struct ExecuteHead {
     pub(crate) memory_mib: u32,
     pub(crate) milli_vcpu: u32,
     pub(crate) remaining_us: u64,
+    /// Whether its standard input follows.
+    #[serde(default)]
+    pub(crate) has_stdin: bool,
     /// Whether to send what it writes meanwhile.
     #[serde(default)]
     pub(crate) streams: bool,
@@ -120,14 +123,8 @@ struct WireFailure {
     stack: Option<String>,
 }
 
-const LEVELS: [LogLevel; 6] = [
-    LogLevel::Stdout,
-    LogLevel::Stderr,
-    LogLevel::Debug,
-    LogLevel::Info,
-    LogLevel::Warn,
-    LogLevel::Error,
-];
+const LEVELS: [LogLevel; 6] =
+    [LogLevel::Stdout, LogLevel::Stderr, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
 
 fn level(wanted: LogLevel) -> u8 {
     let place = LEVELS.iter().position(|level| *level == wanted);

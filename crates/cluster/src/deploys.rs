@@ -54,7 +54,8 @@ impl RemoteWorkers {
         log: &OnOutput,
     ) -> Result<Built, Unreached> {
         let key = ring::hash(revision.artifact.as_bytes());
-        let built: WireBuilt = self.deploy(path::BUILD, (key, BUILD_TIMEOUT), (function, revision), log).await?;
+        let built: WireBuilt =
+            self.deploy(path::BUILD, (key, BUILD_TIMEOUT), (function, revision), log).await?;
         Ok(built.into())
     }
 

@@ -13,8 +13,8 @@ pub mod protocol;
 pub mod remote;
 pub mod ring;
 mod row;
-mod serving;
 pub mod server;
+mod serving;
 pub mod token;
 
 pub use about::About;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use impuls_dispatch::{
-    CommandPool, Duplex, ExecuteRequest, Executed, LiveSandbox, Refusals, RunError, RunRequest, Target, Worker,
+    CommandPool, Duplex, ExecuteRequest, Executed, LiveSandbox, Refusals, RunError, RunRequest, Target,
+    Worker,
 };
 use impuls_domain::{Deadline, FunctionId, Outcome};
 use impuls_sandbox::SandboxError;
@@ -198,7 +199,9 @@ impl RemoteWorkers {
             let head = head.clone();
             asking.spawn(async move {
                 let answer = Self::ask::<T>(&peer, path, &head, ANSWER_TIMEOUT).await;
-                answer.inspect_err(|error| tracing::debug!(worker = %peer.id(), %error, path, "no answer")).ok()
+                answer
+                    .inspect_err(|error| tracing::debug!(worker = %peer.id(), %error, path, "no answer"))
+                    .ok()
             });
         }
         let mut answers = Vec::new();
@@ -210,7 +213,8 @@ impl RemoteWorkers {
 
     /// Has some worker look for asynchronous invocations that are due; it would look by itself a little later.
     pub async fn wake(&self) {
-        let wanted = Wanted { key: ring::hash(uuid::Uuid::now_v7().as_bytes()), runtime: COMMAND, stays: true };
+        let wanted =
+            Wanted { key: ring::hash(uuid::Uuid::now_v7().as_bytes()), runtime: COMMAND, stays: true };
         let Some(peer) = self.choose(&wanted, &[]) else { return };
         if let Err(error) = Self::ask::<Count>(&peer, path::WAKE, &Count::default(), ANSWER_TIMEOUT).await {
             tracing::debug!(worker = %peer.id(), %error, "a worker was not woken");
@@ -250,11 +254,7 @@ pub(crate) fn key(function: FunctionId) -> u64 {
 }
 
 pub(crate) fn which(target: &Target) -> Which {
-    Which {
-        function: target.revision.function,
-        version: target.version.get(),
-        revision: target.revision.id,
-    }
+    Which { function: target.revision.function, version: target.version.get(), revision: target.revision.id }
 }
 
 /// Why a worker has not said what it was asked.
@@ -270,11 +270,7 @@ pub(crate) enum Unanswered {
 
 #[async_trait]
 impl Worker for RemoteWorkers {
-    async fn run(
-        &self,
-        request: RunRequest,
-        mut duplex: Option<Duplex>,
-    ) -> Result<Outcome<Bytes>, RunError> {
+    async fn run(&self, request: RunRequest, mut duplex: Option<Duplex>) -> Result<Outcome<Bytes>, RunError> {
         let revision = &request.target.revision;
         let stays = request.max_concurrency.is_some();
         let runtime = revision.config.runtime.clone();
@@ -317,6 +313,7 @@ impl Worker for RemoteWorkers {
                 memory_mib: request.limits.memory_mib(),
                 milli_vcpu: request.limits.milli_vcpu(),
                 remaining_us: micros(request.deadline.remaining(now)),
+                has_stdin: !request.stdin.is_empty(),
                 streams: request.on_output.is_some(),
             };
             let until = Instant::from(request.deadline.instant()) + GRACE;

@@ -126,7 +126,8 @@ mod tests {
             },
             created_at: time_of(1_700_000_000_000_000),
         };
-        let failure = LoadFailure { class: "E".to_owned(), message: "m".to_owned(), file: None, line: Some(3) };
+        let failure =
+            LoadFailure { class: "E".to_owned(), message: "m".to_owned(), file: None, line: Some(3) };
         for built in
             [Built::AsIs, Built::Archive(ArtifactDigest::from_bytes([9; 32])), Built::Failed(failure)]
         {

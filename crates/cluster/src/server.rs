@@ -102,7 +102,10 @@ impl Server {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a connection of the cluster ended early");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a connection of the cluster ended early"
+            );
         }
     }
 
@@ -125,7 +128,8 @@ impl Server {
                 return Some((StatusCode::UNAUTHORIZED, refused::TOKEN));
             }
         }
-        let version = request.headers().get(VERSION_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let version =
+            request.headers().get(VERSION_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         // A newer one that cannot do without what this one lacks raises its own `OLDEST`.
         if !version.is_some_and(|version: u32| (OLDEST..=VERSION + 1).contains(&version)) {
             return Some((StatusCode::UPGRADE_REQUIRED, refused::VERSION));
@@ -163,7 +167,10 @@ impl Server {
         match answered {
             Ok(body) => Response::new(body),
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a request of the cluster is not valid");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a request of the cluster is not valid"
+                );
                 refuse(StatusCode::BAD_REQUEST, "request")
             }
         }

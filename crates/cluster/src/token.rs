@@ -13,10 +13,14 @@ pub struct Token(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It could be guessed.
-    #[error("the cluster token has {0} characters; at least 16 are wanted, such as those of `openssl rand -hex 32`")]
+    #[error(
+        "the cluster token has {0} characters; at least 16 are wanted, such as those of `openssl rand -hex 32`"
+    )]
     Short(usize),
     /// It does not fit into a header.
-    #[error("the cluster token has characters that are not visible ASCII; take those of `openssl rand -hex 32`")]
+    #[error(
+        "the cluster token has characters that are not visible ASCII; take those of `openssl rand -hex 32`"
+    )]
     Character,
 }
 
@@ -63,7 +67,8 @@ mod tests {
     fn only_the_whole_token_is_the_token() {
         let token = Token::new("0123456789abcdef").unwrap();
         assert!(token.is_shown_by(token.header().as_bytes()));
-        for wrong in ["", "Bearer ", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "0123456789abcdef"] {
+        for wrong in ["", "Bearer ", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "0123456789abcdef"]
+        {
             assert!(!token.is_shown_by(wrong.as_bytes()), "{wrong}");
         }
         assert_eq!(format!("{token:?}"), "Token");

@@ -63,7 +63,10 @@ impl Control {
 
     /// The same, where it depends on the workers that are there.
     #[must_use]
-    pub fn with_default_network_by(self, network: impl Fn() -> NetworkPolicy + Send + Sync + 'static) -> Self {
+    pub fn with_default_network_by(
+        self,
+        network: impl Fn() -> NetworkPolicy + Send + Sync + 'static,
+    ) -> Self {
         Self { default_network: Box::new(network), ..self }
     }
 

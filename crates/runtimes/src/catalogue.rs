@@ -232,7 +232,8 @@ impl Catalogue {
     }
 
     fn known(&self) -> Vec<String> {
-        let names = |entry: &Entry| entry.installed.iter().map(|installed| installed.name.to_string()).collect();
+        let names =
+            |entry: &Entry| entry.installed.iter().map(|installed| installed.name.to_string()).collect();
         known_names(self.entries.iter().map(|entry| (&*entry.language, names(entry))))
     }
 

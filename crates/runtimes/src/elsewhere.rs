@@ -70,10 +70,8 @@ impl Elsewhere {
     /// What these machines have together. A language that this program does not know is left out.
     #[must_use]
     pub fn new(announced: impl IntoIterator<Item = Announced>) -> Self {
-        let mut entries: Vec<Entry> = languages()
-            .into_iter()
-            .map(|language| Entry { language, announced: Vec::new() })
-            .collect();
+        let mut entries: Vec<Entry> =
+            languages().into_iter().map(|language| Entry { language, announced: Vec::new() }).collect();
         for announced in announced {
             let own = |entry: &&mut Entry| key(&*entry.language) == announced.language;
             if let Some(entry) = entries.iter_mut().find(own) {
@@ -170,7 +168,8 @@ mod tests {
         assert_eq!(resolve("nodejs20").unwrap().as_str(), "nodejs20");
         assert!(matches!(resolve("python312"), Err(RuntimeError::NotInstalled { .. })));
         assert!(matches!(resolve("quantum1"), Err(RuntimeError::Unknown { .. })));
-        let names: Vec<_> = elsewhere.announced().map(|(a, aliases)| (&*a.name, !aliases.is_empty())).collect();
+        let names: Vec<_> =
+            elsewhere.announced().map(|(a, aliases)| (&*a.name, !aliases.is_empty())).collect();
         assert_eq!(names, [("nodejs20", false), ("nodejs22", true)]);
     }
 

@@ -100,7 +100,8 @@ impl Controller {
         store: Storage,
         token: Option<Token>,
     ) -> anyhow::Result<Self> {
-        let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open_shared(&data.join("artifacts"))?);
+        let artifacts: Arc<dyn ArtifactStore> =
+            Arc::new(LocalArtifacts::open_shared(&data.join("artifacts"))?);
         let remote = RemoteWorkers::new(Members::new(nodes(&store)?, token), None);
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
         let dispatch = Arc::new(Dispatch::new(
@@ -112,8 +113,7 @@ impl Controller {
         ));
         let heard = store.changes().map(Heard::of);
         let feed = heard.as_ref().map(Heard::tell);
-        let rollout =
-            Arc::new(RemoteRollout { remote: remote.clone(), dispatch: dispatch.clone(), feed });
+        let rollout = Arc::new(RemoteRollout { remote: remote.clone(), dispatch: dispatch.clone(), feed });
         let control = Control::new(stores(&store, &recorder), artifacts, rollout.clone());
         let workers = remote.clone();
         let control = match config.default_network {

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use impuls_cluster::Host;
 use impuls_control::{BuildLog, Rollout as _};
 use impuls_dispatch::{Dispatch, OnOutput, OutputStream, RunError, Target, Worker};
-use impuls_domain::{
-    Built, FunctionId, FunctionName, LoadFailure, Revision, RevisionId, VersionNumber,
-};
+use impuls_domain::{Built, FunctionId, FunctionName, LoadFailure, Revision, RevisionId, VersionNumber};
 use impuls_store::{FunctionKey, FunctionStore, VersionStore};
 use impuls_worker::LocalWorker;
 use parking_lot::Mutex;

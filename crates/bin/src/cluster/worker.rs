@@ -145,9 +145,9 @@ impl Identity {
             ),
             None => bound.to_string(),
         };
-        let has_port = address.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-        });
+        let has_port = address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
         if !has_port || address.parse::<http::uri::Authority>().is_err() {
             bail!("--advertise {address:?}: a host and a port are wanted, such as worker1.internal:7070");
         }
@@ -254,8 +254,7 @@ impl Worker {
         });
         // Nobody has asked yet, so it is not there yet.
         let _set = host.late.set(Late { dispatch: dispatch.clone(), rollout: rollout.clone() });
-        let announcer =
-            Announcer::new(nodes, id, about(address, &catalogue, &driver), load.clone());
+        let announcer = Announcer::new(nodes, id, about(address, &catalogue, &driver), load.clone());
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let kept = move || {

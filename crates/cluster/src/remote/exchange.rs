@@ -58,6 +58,7 @@ pub(super) async fn run(
 }
 
 fn begin(request: &RunRequest, streams: bool, has_input: bool) -> Sending {
+    let parts = [(kind::CONTEXT, &request.context), (kind::EVENT, &request.event)];
     let head = RunHead {
         id: request.id,
         which: which(&request.target),
@@ -67,14 +68,13 @@ fn begin(request: &RunRequest, streams: bool, has_input: bool) -> Sending {
         measure: request.measure,
         max_concurrency: request.max_concurrency,
         streams,
+        frames: parts.iter().filter(|(_, payload)| !payload.is_empty()).count(),
         has_input,
     };
     let mut frames = vec![json(kind::HEAD, &head)];
-    for (kind, payload) in [(kind::CONTEXT, &request.context), (kind::EVENT, &request.event)] {
-        if !payload.is_empty() {
-            frames.push(self::head(kind, payload.len()));
-            frames.push(payload.clone());
-        }
+    for (kind, payload) in parts.into_iter().filter(|(_, payload)| !payload.is_empty()) {
+        frames.push(self::head(kind, payload.len()));
+        frames.push(payload.clone());
     }
     Sending::whole(joined(frames))
 }

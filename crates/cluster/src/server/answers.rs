@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use impuls_dispatch::{
-    Duplex, ExecuteRequest, Executed, Input, InputBroken, OnOutput, OutputStream, RunError, RunRequest, Target,
+    Duplex, ExecuteRequest, Executed, Input, InputBroken, OnOutput, OutputStream, RunError, RunRequest,
+    Target,
 };
 use impuls_domain::{Deadline, Environment, Limits, Outcome, Revision, VersionNumber};
 use serde::Serialize;
@@ -68,10 +69,11 @@ impl Asked {
         self.frames.expect(kind::HEAD, "head").await
     }
 
-    /// What comes after the head: the context and the event. With a body that follows, nothing else does.
-    async fn rest(&mut self) -> Result<(Bytes, Bytes), ProtocolError> {
+    /// What comes in so many frames after the head: the context and the event.
+    async fn rest(&mut self, frames: usize) -> Result<(Bytes, Bytes), ProtocolError> {
         let (mut context, mut event) = (Bytes::new(), Bytes::new());
-        while let Some((kind, payload)) = self.frames.next().await? {
+        for _ in 0..frames {
+            let (kind, payload) = self.frames.next().await?.ok_or(ProtocolError::Short)?;
             match kind {
                 kind::CONTEXT => context = payload,
                 kind::EVENT => event = payload,
@@ -90,7 +92,7 @@ impl Asked {
         let head: RunHead = self.head().await?;
         let admitted = Instant::now().into_std();
         let deadline = after(head.remaining_us);
-        let (context, event) = if head.has_input { Default::default() } else { self.rest().await? };
+        let (context, event) = self.rest(head.frames).await?;
         let target = match self.target(head.which).await? {
             Ok(target) => target,
             Err(error) => return Ok(failed(&error)),
@@ -122,7 +124,7 @@ impl Asked {
 
     pub(super) async fn execute(mut self) -> Answered {
         let head: ExecuteHead = self.head().await?;
-        let (_, stdin) = self.rest().await?;
+        let (_, stdin) = self.rest(usize::from(head.has_stdin)).await?;
         let Some(limits) = Limits::default()
             .with_memory_mib(head.memory_mib)
             .and_then(|limits| limits.with_milli_vcpu(head.milli_vcpu))
