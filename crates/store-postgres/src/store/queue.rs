@@ -97,7 +97,8 @@ impl AsyncInvocationStore for PostgresStore {
 impl DeliveryStore for PostgresStore {
     async fn claim(&self, claim: Claim) -> Result<Vec<AsyncInvocation>, StoreError> {
         let Claim { now, lease_until, limit, share, rooms, only } = claim;
-        let full = rooms.iter().filter(|(_, room)| *room == 0).map(|(function, _)| function.as_uuid()).collect();
+        let full =
+            rooms.iter().filter(|(_, room)| *room == 0).map(|(function, _)| function.as_uuid()).collect();
         let (functions, rooms) =
             rooms.iter().map(|(function, room)| (function.as_uuid(), i64::from(*room))).unzip();
         let only = only.map(|ids| ids.iter().map(|id| id.as_uuid()).collect());

@@ -112,8 +112,10 @@ impl DeliveryStore for SqliteStore {
     async fn claim(&self, claim: Claim) -> Result<Vec<AsyncInvocation>, StoreError> {
         let token = *uuid::Uuid::now_v7().as_bytes();
         let (now, lease) = (micros(claim.now), micros(claim.lease_until));
-        let rooms: Vec<_> = claim.rooms.iter().map(|(function, room)| (hex(function.as_uuid()), room)).collect();
-        let only = |ids: &Vec<InvocationId>| json!(ids.iter().map(|id| hex(id.as_uuid())).collect::<Vec<_>>());
+        let rooms: Vec<_> =
+            claim.rooms.iter().map(|(function, room)| (hex(function.as_uuid()), room)).collect();
+        let only =
+            |ids: &Vec<InvocationId>| json!(ids.iter().map(|id| hex(id.as_uuid())).collect::<Vec<_>>());
         let row = ClaimRow {
             now,
             lease,
