@@ -47,6 +47,7 @@ impl Machine {
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
         note("postgres", tools::has_postgres());
+        note("redis", tools::has("redis-server") && tools::has("redis-cli"));
         for program in
             ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
         {
