@@ -10,18 +10,21 @@ use impuls_testkit::{Postgres, PostgresOptions, SomeDatabase};
 /// It ends with the process.
 static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start(PostgresOptions::default()));
 
-struct Scratch(PostgresStore, SomeDatabase);
+struct Scratch {
+    store: PostgresStore,
+    _database: SomeDatabase,
+}
 
 impl AsRef<PostgresStore> for Scratch {
     fn as_ref(&self) -> &PostgresStore {
-        &self.0
+        &self.store
     }
 }
 
 async fn open() -> Scratch {
     let database = tokio::task::spawn_blocking(|| SomeDatabase::new(|| &SERVER)).await.unwrap();
     let store = PostgresStore::open(Config::new(database.url().parse().unwrap())).await.unwrap();
-    Scratch(store, database)
+    Scratch { store, _database: database }
 }
 
 #[tokio::test]

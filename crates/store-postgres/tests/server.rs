@@ -119,12 +119,12 @@ async fn several_servers_never_claim_the_same_invocation() {
     let claim = Claim { now, lease_until, limit: 7, share: 1_000, rooms: Vec::new(), only: None };
     let claiming: Vec<_> = (0..4)
         .map(|_| {
-            let url = server.url(&database);
+            let (url, claim) = (server.url(&database), claim.clone());
             tokio::spawn(async move {
                 let store = PostgresStore::open(config(&url)).await.unwrap();
                 let mut mine = Vec::new();
                 loop {
-                    let claimed = store.claim(claim).await.unwrap();
+                    let claimed = store.claim(claim.clone()).await.unwrap();
                     if claimed.is_empty() {
                         return mine;
                     }
