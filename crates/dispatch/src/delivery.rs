@@ -53,7 +53,7 @@ pub struct DeliveryConfig {
     pub in_flight: usize,
     /// Of these, at most so many of one function, however long they take. Default 96.
     pub share: usize,
-    /// How long a claim holds without a heartbeat. Default 30 s.
+    /// How long a claim holds without a heartbeat. Default 20 s: what a dead server was running goes on within 30 s.
     pub lease: Duration,
     /// How often the store is looked at for what has become due by itself. Default 1 s.
     pub interval: Duration,
@@ -81,7 +81,7 @@ impl Default for DeliveryConfig {
         Self {
             in_flight: 128,
             share: 96,
-            lease: Duration::from_secs(30),
+            lease: Duration::from_secs(20),
             interval: Duration::from_secs(1),
             pruning: Duration::from_secs(60),
             finished: Retention { age: DAY * 7, count: 10_000 },
@@ -194,6 +194,10 @@ impl Delivery {
     /// Claims whatever may be claimed until there is no room or nothing left.
     async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>, sweep: &mut Sweep) {
         while sweep.may_begin() && self.has_room(running) {
+            if sweep.has_failed() {
+                // The leases of what still runs here may have ended meanwhile; they are not to be taken from ourselves.
+                self.renew().await;
+            }
             match self.claim(self.config.in_flight - running.len(), None).await {
                 Ok(claimed) => {
                     sweep.claimed(claimed.len());

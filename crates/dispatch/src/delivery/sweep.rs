@@ -30,6 +30,11 @@ impl Sweep {
         self.is_due && self.failed_until.is_none_or(|until| until <= Instant::now())
     }
 
+    /// Whether the store refused the last time.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failed_until.is_some()
+    }
+
     /// So many were found; there may be more unless it was none.
     pub(super) fn claimed(&mut self, count: usize) {
         self.is_due = count > 0;

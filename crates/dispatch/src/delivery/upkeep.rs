@@ -38,7 +38,7 @@ impl Delivery {
         }
     }
 
-    async fn renew(&self) {
+    pub(super) async fn renew(&self) {
         let held = self.dispatch.held.numbers();
         match self.store.renew(&held, now() + self.config.lease).await {
             // Among them is what ended while it was asked; its task may be stopped before it wakes anybody.
