@@ -21,7 +21,9 @@ pub trait Queue: FunctionStore + AsyncInvocationStore + DeliveryStore {}
 
 impl<S: FunctionStore + AsyncInvocationStore + DeliveryStore> Queue for S {}
 
-pub(super) fn queued(function: FunctionId) -> AsyncInvocation {
+/// An invocation that is accepted, with nothing special about it.
+#[must_use]
+pub fn queued(function: FunctionId) -> AsyncInvocation {
     AsyncInvocation {
         id: InvocationId::new(),
         function,
