@@ -7,6 +7,7 @@
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a test that does not find what it expects panics; a seed that nobody sees repeats nothing"
 )]

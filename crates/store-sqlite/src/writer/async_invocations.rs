@@ -1,5 +1,7 @@
 //! Changes of asynchronous invocations.
 
+use std::sync::LazyLock;
+
 use impuls_domain::{Failure, Tally};
 use impuls_store::StoreError;
 use impuls_store::rows::{AsyncRow, CompletionRow, Key, SettingsRow};
@@ -82,37 +84,43 @@ pub(super) async fn apply(connection: &mut SqliteConnection, work: &AsyncWork) -
     }
 }
 
+/// The head of a statement that accepts invocations, which rows follow.
+pub(super) const INSERT: &str = "INSERT INTO async_invocations (id, function, qualifier, status, attempt, due, timeout_ms, \
+     policy, destinations, hook, idempotency_key, origin, chain, failures, throttled, broken, deaths, created_at, ready_at, \
+     context, event) VALUES";
+/// One row of it.
+pub(super) const NEW_ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// Binds one row of [`NEW_ROW`].
+pub(super) fn bind_new<'q>(query: Query<'q>, row: &'q AsyncRow) -> Query<'q> {
+    query
+        .bind(row.id.to_vec())
+        .bind(row.function.to_vec())
+        .bind(&row.qualifier)
+        .bind(row.status)
+        .bind(row.attempt)
+        .bind(row.due)
+        .bind(row.timeout_ms)
+        .bind(&row.settings.policy)
+        .bind(row.settings.destinations.as_ref())
+        .bind(row.hook.as_ref())
+        .bind(row.key.as_ref())
+        .bind(row.origin.map(|origin| origin.to_vec()))
+        .bind(row.chain)
+        .bind(row.tally.failures)
+        .bind(row.tally.throttled)
+        .bind(row.tally.broken)
+        .bind(row.tally.deaths)
+        .bind(row.created_at)
+        .bind(row.ready_at)
+        .bind(&row.context)
+        .bind(&row.event)
+}
+
 pub(super) async fn enqueue(connection: &mut SqliteConnection, row: &AsyncRow) -> Result<u64, Refusal> {
-    let added = sqlx::query(
-        "INSERT INTO async_invocations (id, function, qualifier, status, attempt, due, timeout_ms, policy, destinations, \
-         hook, idempotency_key, origin, chain, failures, throttled, broken, deaths, created_at, ready_at, context, event) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    )
-    .bind(row.id.to_vec())
-    .bind(row.function.to_vec())
-    .bind(&row.qualifier)
-    .bind(row.status)
-    .bind(row.attempt)
-    .bind(row.due)
-    .bind(row.timeout_ms)
-    .bind(&row.settings.policy)
-    .bind(row.settings.destinations.as_ref())
-    .bind(row.hook.as_ref())
-    .bind(row.key.as_ref())
-    .bind(row.origin.map(|origin| origin.to_vec()))
-    .bind(row.chain)
-    .bind(row.tally.failures)
-    .bind(row.tally.throttled)
-    .bind(row.tally.broken)
-    .bind(row.tally.deaths)
-    .bind(row.created_at)
-    .bind(row.ready_at)
-    .bind(&row.context)
-    .bind(&row.event)
-    .execute(connection)
-    .await
-    .map_err(unless_function_is_missing)?;
-    Ok(added.rows_affected())
+    static ONE: LazyLock<String> = LazyLock::new(|| format!("{INSERT} {NEW_ROW} ON CONFLICT DO NOTHING"));
+    let added = bind_new(sqlx::query(ONE.as_str()), row).execute(connection).await;
+    Ok(added.map_err(unless_function_is_missing)?.rows_affected())
 }
 
 fn unless_function_is_missing(error: sqlx::Error) -> Refusal {
@@ -171,13 +179,18 @@ const END: &str = "UPDATE async_invocations SET status = ?, due = NULL, complete
      error_class = ?, error_message = ?, error_stack = ?, duration_ns = ?, init_duration_ns = ?, memory_mib = ?, \
      measured = ?, log_dropped = ?, logs = ?, result = ?";
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
 /// The statement that ends an invocation, with everything bound but the condition.
 fn end<'q>(statement: &'q str, row: &'q CompletionRow) -> Query<'q> {
+    bind_end(sqlx::query(sqlx::AssertSqlSafe(statement)), row)
+}
+
+/// Binds the columns of an end, in the order of [`END`].
+pub(super) fn bind_end<'q>(query: Query<'q>, row: &'q CompletionRow) -> Query<'q> {
     let failure = row.failure.as_ref();
     let [duration, init_duration, memory] = row.usage;
-    sqlx::query(sqlx::AssertSqlSafe(statement))
+    query
         .bind(row.status)
         .bind(row.completed_at)
         .bind(failure.map(|failure| failure.error_type.as_str()))
