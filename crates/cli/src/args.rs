@@ -7,6 +7,7 @@ mod client;
 mod parsers;
 mod queued;
 mod serve;
+mod store;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub use client::{
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
+pub use store::ApplyArgs;
 
 /// The server's address when none is given.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
