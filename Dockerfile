@@ -18,7 +18,7 @@ RUN apt-get update \
 COPY --from=build /usr/local/bin/impuls /usr/local/bin/impuls
 RUN ln -s impuls /usr/local/bin/impuls-server \
   && useradd --uid 10001 --user-group --home-dir /var/lib/impuls --no-create-home --shell /usr/sbin/nologin impuls \
-  && install -d -o 10001 -g 10001 -m 0700 /var/lib/impuls
+  && install -d -o 10001 -g 10001 -m 0700 /var/lib/impuls /var/lib/impuls/artifacts
 USER 10001:10001
 ENV HOME=/var/lib/impuls IMPULS_DATA_DIR=/var/lib/impuls
 VOLUME /var/lib/impuls

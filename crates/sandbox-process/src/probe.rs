@@ -197,7 +197,7 @@ const fn advice(name: LayerName) -> (&'static str, &'static str) {
         }
         LayerName::ProcMask => (
             "no sandbox can be made without a /proc of its own",
-            "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined)",
+            "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined; Kubernetes: procMount: Unmasked)",
         ),
         LayerName::OwnUid => (
             "all sandboxes run as the server's user: one that breaks out can signal the server and read its files",

@@ -22,6 +22,7 @@ pub(crate) enum Identity {
 }
 
 /// The steps that machines and containers forbid.
+const GROUPS: &str = "drop supplementary groups";
 const USER: &str = "make user namespace";
 const MOUNTS: &str = "make mount namespace";
 
@@ -33,9 +34,9 @@ pub(super) fn remedy(failure: &Failure) -> &'static str {
              kernel.apparmor_restrict_unprivileged_userns to 0. In a container, its seccomp profile forbids it: take \
              deploy/kubernetes/seccomp.json, see docs/deployment.md"
         }
-        MOUNTS if geteuid().is_root() => {
-            "; root without CAP_SYS_ADMIN, as in a container, can make no sandbox: run the server as an ordinary user, \
-             see docs/deployment.md"
+        GROUPS | MOUNTS if geteuid().is_root() => {
+            "; root without CAP_SETGID and CAP_SYS_ADMIN, as in a container, can make no sandbox: run the server as an \
+             ordinary user, see docs/deployment.md"
         }
         _ => "",
     }
@@ -47,7 +48,7 @@ pub(super) fn acquire() -> Result<Identity, Failure> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     if uid == 0 {
         // Groups of root must not reach sandboxes.
-        rustix::thread::set_thread_groups(&[]).step("drop supplementary groups")?;
+        rustix::thread::set_thread_groups(&[]).step(GROUPS)?;
         own_mounts()?;
         return Ok(Identity::Root);
     }

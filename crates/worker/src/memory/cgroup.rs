@@ -52,9 +52,8 @@ fn left(mount: &Path, path: &Path, files: &Files) -> Option<u64> {
 }
 
 fn left_in(group: &Path, files: &Files) -> Option<u64> {
-    let number = |file: &str| -> Option<u64> {
-        std::fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()
-    };
+    let number =
+        |file: &str| -> Option<u64> { std::fs::read_to_string(group.join(file)).ok()?.trim().parse().ok() };
     // Without a limit version 2 has the word `max` there, and version 1 a number near the largest.
     let limit = number(files.limit).filter(|&limit| limit < u64::MAX / 4)?;
     let stat = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
