@@ -50,7 +50,10 @@ impl Observation {
         let complaint = if self.foreign_cores > MOST_FOREIGN {
             format!("other programs used {:.2} cores ({MOST_FOREIGN} are tolerated)", self.foreign_cores)
         } else if self.slowdown.is_some() && self.own_cores > MOST_FOREIGN {
-            format!("the servers are still at work with {:.2} cores ({MOST_FOREIGN} are tolerated)", self.own_cores)
+            format!(
+                "the servers are still at work with {:.2} cores ({MOST_FOREIGN} are tolerated)",
+                self.own_cores
+            )
         } else if self.steal > MOST_STEAL {
             format!(
                 "the hypervisor took {:.0} % of the time ({:.0} % are tolerated)",

@@ -9,6 +9,7 @@ mod doctor;
 mod feed;
 mod fronts;
 mod logging;
+mod offers;
 mod rollout;
 mod serve;
 mod settings;

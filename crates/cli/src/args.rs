@@ -6,6 +6,7 @@
 mod client;
 mod parsers;
 mod queued;
+mod redis;
 mod serve;
 mod store;
 
@@ -20,6 +21,7 @@ pub use client::{
 };
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
+pub use redis::RedisArgs;
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
 pub use store::ApplyArgs;
 

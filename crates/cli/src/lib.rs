@@ -21,8 +21,8 @@ pub use args::{
     RollbackArgs, ServeArgs, Settings, StoreCommand, command, parse_from,
 };
 pub use config::{
-    BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, ServeConfig, Variables,
-    resolve,
+    BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, RedisConfig, ServeConfig,
+    Variables, resolve,
 };
 pub use error::Exit;
 pub use run::run;

@@ -144,6 +144,8 @@ struct KeyParts<'a> {
     files: &'a BTreeMap<String, String>,
     steps: &'a [Vec<String>],
     environment: &'a BTreeMap<String, String>,
+    /// The operator's variables: another index may have another package of the same name and version.
+    settings: &'a BTreeMap<String, String>,
     output: &'a str,
     /// Digests of the source or of its parts, with their names.
     inputs: Vec<(String, String)>,
@@ -185,7 +187,9 @@ impl LocalWorker {
             }
             _ => (vec![(files.join("\0"), revision.artifact.to_string())], layout),
         };
-        Ok(Planned::Build(Box::new(BuildPlan::new(build, inputs, Some((revision.artifact, layout))))))
+        let mut plan = BuildPlan::new(build, inputs, &self.builder.settings.environment);
+        plan.source = Some((revision.artifact, layout));
+        Ok(Planned::Build(Box::new(plan)))
     }
 
     /// Makes a build, with what its seed came to. [`Built::Failed`] is the source's fault; `Err` is not. Output goes to
@@ -259,14 +263,11 @@ impl LocalWorker {
 }
 
 impl BuildPlan {
-    fn new(
-        build: Build,
-        inputs: Vec<(String, String)>,
-        source: Option<(ArtifactDigest, FolderLayout)>,
-    ) -> Self {
+    /// A plan without a source.
+    fn new(build: Build, inputs: Vec<(String, String)>, settings: &BTreeMap<String, String>) -> Self {
         let seed = build.seed.as_ref().map(|seed| {
             let inputs = vec![("name".to_owned(), seed.name.clone())];
-            Box::new(Self::new((*seed.build).clone(), inputs, None))
+            Box::new(Self::new((*seed.build).clone(), inputs, settings))
         });
         let parts = KeyParts {
             recipe: &build.recipe,
@@ -274,18 +275,20 @@ impl BuildPlan {
             files: &build.files,
             steps: &build.steps,
             environment: &build.environment,
+            settings,
             output: &build.output,
             inputs,
             seed: seed.as_ref().map(|seed| seed.key.to_string()),
         };
         // A structure of texts.
         let key = digest_of(&serde_json::to_vec(&parts).unwrap_or_default());
-        Self { key, seed, build, source }
+        Self { key, seed, build, source: None }
     }
 
     fn order<'a>(&'a self, settings: &'a BuildSettings, has_seed: bool) -> Order<'a> {
         let without = self.build.seed.iter().filter(|_| !has_seed).flat_map(|seed| &seed.without);
-        let variables = settings.environment.iter().chain(&self.build.environment).chain(without);
+        // The operator's come last and so replace those of the language.
+        let variables = self.build.environment.iter().chain(without).chain(&settings.environment);
         Order {
             files: &self.build.files,
             steps: &self.build.steps,
@@ -438,3 +441,6 @@ fn code(error: ArtifactError) -> RunError {
 fn protocol(text: String) -> RunError {
     RunError::Sandbox(SandboxError::Protocol(text))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,11 @@ pub(crate) struct ClaimRow {
     pub(crate) now: i64,
     pub(crate) lease: i64,
     pub(crate) limit: u32,
+    pub(crate) share: u32,
+    /// A JSON array of pairs: a function in hexadecimal digits, and how many of it.
+    pub(crate) rooms: String,
+    /// A JSON array of ids in hexadecimal digits.
+    pub(crate) only: Option<String>,
     pub(crate) token: Key,
 }
 
@@ -114,18 +119,38 @@ fn unless_function_is_missing(error: sqlx::Error) -> Refusal {
     if is_foreign_key_violation(&error) { Refusal::Store(StoreError::NotFound) } else { error.into() }
 }
 
+/// The statement that claims, out of these candidates. They are cut before they are ranked, so that a claim costs as much as it
+/// takes, however many wait.
+macro_rules! claim {
+    ($candidates:literal) => {
+        concat!(
+            "WITH rooms (function, room) AS (SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?6)) \
+             UPDATE async_invocations SET attempt = attempt + 1, deaths = deaths + (status = 'running'), \
+             status = 'running', started_at = ?1, due = ?2, claim = ?3 WHERE id IN (SELECT id FROM \
+             (SELECT id, function, row_number() OVER (PARTITION BY function ORDER BY due, id) AS place FROM \
+             (SELECT id, function, due FROM async_invocations WHERE due <= ?1 AND ",
+            $candidates,
+            " AND function NOT IN (SELECT function FROM rooms WHERE room = 0) ORDER BY due, id LIMIT ?4)) AS oldest \
+             LEFT JOIN rooms ON rooms.function = oldest.function WHERE place <= coalesce(room, ?5))"
+        )
+    };
+}
+
+const CLAIM_ANY: &str = claim!("?7 IS NULL");
+const CLAIM_ONLY: &str = claim!("id IN (SELECT unhex(value) FROM json_each(?7))");
+
 async fn claim(connection: &mut SqliteConnection, row: &ClaimRow) -> Result<u64, Refusal> {
-    let claimed = sqlx::query(
-        "UPDATE async_invocations SET attempt = attempt + 1, deaths = deaths + (status = 'running'), \
-         status = 'running', started_at = ?1, due = ?2, claim = ?3 \
-         WHERE id IN (SELECT id FROM async_invocations WHERE due <= ?1 ORDER BY due, id LIMIT ?4)",
-    )
-    .bind(row.now)
-    .bind(row.lease)
-    .bind(row.token.to_vec())
-    .bind(row.limit)
-    .execute(connection)
-    .await?;
+    let statement = if row.only.is_some() { CLAIM_ONLY } else { CLAIM_ANY };
+    let claimed = sqlx::query(statement)
+        .bind(row.now)
+        .bind(row.lease)
+        .bind(row.token.to_vec())
+        .bind(row.limit)
+        .bind(row.share)
+        .bind(&row.rooms)
+        .bind(row.only.as_ref())
+        .execute(connection)
+        .await?;
     Ok(claimed.rows_affected())
 }
 

@@ -51,6 +51,7 @@ impl Machine {
         note("pip", tools::has_pip());
         note("postgres", tools::has_postgres());
         note("runc", Path::new("/usr/sbin/runc").exists());
+        note("redis", tools::has("redis-server") && tools::has("redis-cli"));
         for program in
             ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
         {
