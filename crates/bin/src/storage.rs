@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use impuls_cli::{DatabaseConfig, ServeConfig, StoreCommand};
+use impuls_cli::{DatabaseConfig, ServeConfig};
 use impuls_queue::InvocationQueue;
 use impuls_store::{
     AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
@@ -18,7 +18,7 @@ use crate::offers;
 /// The name of the file in the data folder.
 const SQLITE_FILE: &str = "impuls.db";
 const SQLITE: &str = "sqlite";
-const POSTGRES: &str = "postgres";
+pub(crate) const POSTGRES: &str = "postgres";
 
 /// One back end by each of its seams.
 #[derive(Clone)]
@@ -114,10 +114,9 @@ pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
     }
 }
 
-/// `impuls store …`: the text to print.
-pub(crate) fn command(command: &StoreCommand) -> anyhow::Result<String> {
-    let StoreCommand::Schema { storage } = command;
-    match storage.as_str() {
+/// `impuls store schema`: the text to print.
+pub(crate) fn schema(storage: &str) -> anyhow::Result<String> {
+    match storage {
         // Its other names, as for the server.
         SQLITE | "file" | "local" => Ok(impuls_store_sqlite::schema_sql()),
         POSTGRES | "postgresql" => Ok(impuls_store_postgres::schema_sql()),

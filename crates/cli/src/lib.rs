@@ -16,9 +16,9 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, Command, DefaultNetwork, DeleteArgs,
-    DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs, RollbackArgs,
-    ServeArgs, Settings, StoreCommand, command, parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, Cli, ClientCommand, Command, DefaultNetwork,
+    DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs,
+    RollbackArgs, ServeArgs, Settings, StoreCommand, command, parse_from,
 };
 pub use config::{
     BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, RedisConfig, ServeConfig,

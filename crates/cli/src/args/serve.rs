@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::RedisArgs;
 use super::parsers::{duration, key_value, listen_address, path, switch};
+use super::store::ApplyArgs;
 
 /// How the server writes its own log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -149,6 +150,8 @@ pub enum StoreCommand {
         #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE", default_value = "sqlite")]
         storage: String,
     },
+    /// Make all tables in a database, or bring them up to date, as a server does when it starts.
+    Apply(ApplyArgs),
 }
 
 /// What `doctor` takes, besides `--json`.
