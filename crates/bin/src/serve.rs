@@ -12,7 +12,7 @@ use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
 use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
 use impuls_cli::ServeConfig;
 use impuls_control::{Control, Stores};
-use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig, Scheduler};
+use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig, Scheduler, Worker};
 use impuls_domain::{Cidr, Contract};
 use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
@@ -292,13 +292,7 @@ impl Server {
             },
         );
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
-        let dispatch = Arc::new(Dispatch::new(
-            settings::dispatch(store.is_shared()),
-            worker.clone(),
-            store.versions.clone(),
-            store.queue.clone(),
-            recorder.clone(),
-        ));
+        let dispatch = dispatch(&store, worker.clone(), &recorder);
         let stores = stores(&store, &recorder);
         let heard = store.changes().map(Heard::of);
         let rollout = LocalRollout {
@@ -361,6 +355,17 @@ impl Server {
         self.recording.await?;
         self.store.close().await
     }
+}
+
+/// The one way to run a function, by this worker.
+pub(crate) fn dispatch(store: &Storage, worker: Arc<dyn Worker>, recorder: &Recorder) -> Arc<Dispatch> {
+    let config = settings::dispatch(store.is_shared());
+    let (versions, queue) = (store.versions.clone(), store.queue.clone());
+    let dispatch = Dispatch::new(config, worker, versions, queue, recorder.clone());
+    Arc::new(match &store.offers {
+        Some(offers) => dispatch.with_queue(offers.clone()),
+        None => dispatch,
+    })
 }
 
 /// What the use cases stand on.

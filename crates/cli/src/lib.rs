@@ -17,13 +17,15 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, ClusterArgs, Command, ControllerArgs,
-    DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs,
-    LogFormat, LogsArgs, RollbackArgs, ServeArgs, Settings, StoreCommand, WorkerArgs, command, parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, Cli, ClientCommand, ClusterArgs, Command,
+    ControllerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs,
+    ListArgs, LogFormat, LogsArgs, RollbackArgs, ServeArgs, Settings, StoreCommand, WorkerArgs, command,
+    parse_from,
 };
 pub use config::{
     BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig, DataDir, DatabaseConfig,
-    FileConfig, ServeConfig, Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
+    FileConfig, RedisConfig, ServeConfig, Variables, WorkerConfig, resolve, resolve_controller,
+    resolve_worker,
 };
 pub use error::Exit;
 pub use run::run;

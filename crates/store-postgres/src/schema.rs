@@ -27,6 +27,7 @@ fn migrations() -> Migrator {
             include_str!("../migrations/0002_async_invocations_and_schedules.sql"),
         ),
         simple(3, "nodes", include_str!("../migrations/0003_nodes.sql")),
+        simple(4, "due by function", include_str!("../migrations/0004_due_by_function.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator

@@ -18,8 +18,7 @@ use super::rollout::{RemoteRollout, default_network, runtime_infos};
 use super::{load_functions, nodes, token};
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
-use crate::serve::{CONNECTION_SHUTDOWN, Stop, announce, data_dir, front, stores};
-use crate::settings;
+use crate::serve::{CONNECTION_SHUTDOWN, Stop, announce, data_dir, dispatch, front, stores};
 use crate::storage::Storage;
 
 pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
@@ -42,13 +41,16 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let (stop_scheduling, stopped) = watch::channel(false);
     let scheduler = Scheduler::new(controller.dispatch.clone(), controller.store.schedules.clone());
     let scheduling = tokio::spawn(scheduler.run(stopped));
-    let (dispatch, remote) = (controller.dispatch.clone(), controller.remote.clone());
-    tasks.spawn(async move {
-        loop {
-            dispatch.next_submitted().await;
-            remote.wake().await;
-        }
-    });
+    if controller.store.offers.is_none() {
+        // Without Redis nobody else hears what is accepted here.
+        let (dispatch, remote) = (controller.dispatch.clone(), controller.remote.clone());
+        tasks.spawn(async move {
+            loop {
+                dispatch.next_submitted().await;
+                remote.wake().await;
+            }
+        });
+    }
     let (close, closing) = watch::channel(false);
     let threads = Arc::new(Fronts::start(&controller.front, &closing)?);
     announce(&fronts::addresses(&listeners)?, &data)?;
@@ -104,13 +106,7 @@ impl Controller {
             Arc::new(LocalArtifacts::open_shared(&data.join("artifacts"))?);
         let remote = RemoteWorkers::new(Members::new(nodes(&store)?, token), None);
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
-        let dispatch = Arc::new(Dispatch::new(
-            settings::dispatch(store.is_shared()),
-            remote.clone(),
-            store.versions.clone(),
-            store.queue.clone(),
-            recorder.clone(),
-        ));
+        let dispatch = dispatch(&store, remote.clone(), &recorder);
         let heard = store.changes().map(Heard::of);
         let feed = heard.as_ref().map(Heard::tell);
         let rollout = Arc::new(RemoteRollout { remote: remote.clone(), dispatch: dispatch.clone(), feed });

@@ -24,8 +24,8 @@ use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{Keeps, LocalRollout};
 use crate::serve::{
-    CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, PREWARMED, SANDBOX_SHUTDOWN, Stop, announce, data_dir, give_back,
-    hooks, lock, search_path, start_driver,
+    CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, PREWARMED, SANDBOX_SHUTDOWN, Stop, announce, data_dir, dispatch,
+    give_back, hooks, lock, search_path, start_driver,
 };
 use crate::settings;
 use crate::storage::Storage;
@@ -231,13 +231,7 @@ impl Worker {
         let members = Members::new(nodes.clone(), token);
         let remote = RemoteWorkers::new(members, Some(Own::new(id.clone(), &server)));
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
-        let dispatch = Arc::new(Dispatch::new(
-            settings::dispatch(store.is_shared()),
-            remote.clone(),
-            store.versions.clone(),
-            store.queue.clone(),
-            recorder.clone(),
-        ));
+        let dispatch = dispatch(&store, remote.clone(), &recorder);
         let heard = store.changes().map(Heard::of);
         let ring = remote.clone();
         let keeps: Keeps = Arc::new(move |target| {

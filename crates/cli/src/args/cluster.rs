@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::parsers::{duration, listen_address, path, switch};
+use super::redis::RedisArgs;
 use super::serve::{DefaultNetwork, LogFormat, ServeArgs};
 
 /// What all nodes of a cluster take.
@@ -76,6 +77,9 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_auto_migrate: Option<bool>,
+    /// A Redis server.
+    #[command(flatten)]
+    pub redis: RedisArgs,
     /// Allow addresses that other machines can reach although nobody has to show a token.
     #[arg(long, value_name = "BOOL", env = "IMPULS_INSECURE_NO_AUTH", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -116,6 +120,7 @@ impl ControllerArgs {
             db_conn: self.db_conn,
             db_pool: self.db_pool,
             no_auto_migrate: self.no_auto_migrate,
+            redis: self.redis,
             insecure_no_auth: self.insecure_no_auth,
             shutdown_timeout: self.shutdown_timeout,
             default_network: self.default_network,

@@ -37,6 +37,10 @@ pub struct FileConfig {
     pub advertise: Option<String>,
     /// The name of a worker.
     pub worker_id: Option<String>,
+    /// A Redis server.
+    pub redis: Option<String>,
+    /// The certificates of the authorities that it may be from.
+    pub redis_ca: Option<PathBuf>,
     /// The name of the sandbox driver.
     pub driver: Option<String>,
     /// Whether addresses that other machines can reach are allowed without authentication.
