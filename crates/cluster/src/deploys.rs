@@ -96,7 +96,7 @@ impl RemoteWorkers {
             let mut frames = Frames::new(response.into_body());
             let answer = tokio::time::timeout(within, answer(&mut frames, log)).await;
             let answer = answer.map_err(|_| failed("it takes too long".to_owned()))?;
-            return answer.map_err(|why| failed(why));
+            return answer.map_err(failed);
         }
     }
 }

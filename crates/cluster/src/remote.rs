@@ -195,8 +195,8 @@ impl RemoteWorkers {
         head: impl Serialize + Clone + Send + Sync + 'static,
     ) -> Vec<T> {
         let mut asking = JoinSet::new();
-        for peer in self.members.peers().iter().filter(|peer| !peer.is_avoided()).cloned() {
-            let head = head.clone();
+        for peer in self.members.peers().iter().filter(|peer| !peer.is_avoided()) {
+            let (peer, head) = (Arc::clone(peer), head.clone());
             asking.spawn(async move {
                 let answer = Self::ask::<T>(&peer, path, &head, ANSWER_TIMEOUT).await;
                 answer
