@@ -5,6 +5,7 @@ mod authenticate;
 mod builds;
 mod dialects;
 mod doctor;
+mod edits;
 mod feed;
 mod fronts;
 mod logging;

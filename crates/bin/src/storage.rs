@@ -1,21 +1,26 @@
 //! The metadata store that the settings choose. Everybody else knows the seams alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use impuls_artifacts::ArtifactStore;
 use impuls_cli::{DatabaseConfig, ServeConfig, StoreCommand};
 use impuls_store::{
     AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
     VersionStore,
 };
+use impuls_store_file::FileStore;
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
 
 /// The name of the file in the data folder.
-const SQLITE_FILE: &str = "impuls.db";
-const SQLITE: &str = "sqlite";
-const POSTGRES: &str = "postgres";
+pub(crate) const SQLITE_FILE: &str = "impuls.db";
+/// The name of the tree's folder in the data folder.
+pub(crate) const TREE: &str = "functions";
+pub(crate) const SQLITE: &str = "sqlite";
+pub(crate) const FILE: &str = "file";
+pub(crate) const POSTGRES: &str = "postgres";
 
 /// One back end by each of its seams.
 #[derive(Clone)]
@@ -28,6 +33,8 @@ pub(crate) struct Storage {
     pub(crate) deliveries: Arc<dyn DeliveryStore>,
     pub(crate) schedules: Arc<dyn ScheduleStore>,
     back_end: BackEnd,
+    /// Where the functions are shown as files as well.
+    tree: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -46,10 +53,22 @@ impl Storage {
                 BackEnd::Sqlite(store.context("cannot open the metadata store")?)
             }
         };
-        Ok(match &back_end {
+        let storage = match &back_end {
             BackEnd::Sqlite(store) => Self::of(Arc::new(store.clone()), back_end),
             BackEnd::Postgres(store) => Self::of(Arc::new(store.clone()), back_end),
-        })
+        };
+        Ok(Self { tree: tree(config, data)?, ..storage })
+    }
+
+    /// The same, with the functions shown as files if that is wanted; what is shown of their code is in `artifacts`.
+    pub(crate) fn with_tree(
+        self,
+        artifacts: Arc<dyn ArtifactStore>,
+    ) -> anyhow::Result<(Self, Option<FileStore>)> {
+        let Some(folder) = &self.tree else { return Ok((self, None)) };
+        let tree = FileStore::open(self.functions.clone(), artifacts, folder);
+        let tree = tree.context("cannot open the folder of functions")?;
+        Ok((Self { functions: Arc::new(tree.clone()), ..self }, Some(tree)))
     }
 
     fn of<S>(store: Arc<S>, back_end: BackEnd) -> Self
@@ -66,6 +85,7 @@ impl Storage {
             deliveries: store.clone(),
             schedules: store,
             back_end,
+            tree: None,
         }
     }
 
@@ -100,7 +120,7 @@ impl Storage {
 /// Refuses a storage that there is not, or that cannot be reached with what was said; before anything is started.
 pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
     match config.storage.as_str() {
-        SQLITE => Ok(()),
+        SQLITE | FILE => Ok(()),
         POSTGRES => connection(&config.database).map(drop),
         other => unknown(other),
     }
@@ -111,14 +131,36 @@ pub(crate) fn command(command: &StoreCommand) -> anyhow::Result<String> {
     let StoreCommand::Schema { storage } = command;
     match storage.as_str() {
         // Its other names, as for the server.
-        SQLITE | "file" | "local" => Ok(impuls_store_sqlite::schema_sql()),
+        SQLITE | FILE | "local" => Ok(impuls_store_sqlite::schema_sql()),
         POSTGRES | "postgresql" => Ok(impuls_store_postgres::schema_sql()),
         other => unknown(other),
     }
 }
 
+/// Where functions are shown as files, if they are: because somebody says so, or because they are there and nobody says
+/// otherwise.
+fn tree(config: &ServeConfig, data: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let folder = data.join(TREE);
+    if config.storage == FILE {
+        return Ok(Some(folder));
+    }
+    if config.storage != SQLITE || !FileStore::is_at(&folder) {
+        return Ok(None);
+    }
+    if config.storage_is_default {
+        tracing::info!(folder = %folder.display(), "there are functions as files, so this server has storage file");
+        return Ok(Some(folder));
+    }
+    FileStore::mark_stale(&folder).context("cannot write to the folder of functions")?;
+    tracing::warn!(
+        folder = %folder.display(),
+        "storage sqlite: the functions that are there as files are not kept up to date; a server with storage file writes them anew"
+    );
+    Ok(None)
+}
+
 fn unknown<T>(storage: &str) -> anyhow::Result<T> {
-    bail!("storage {storage:?} is not supported; those that are: {SQLITE}, {POSTGRES}")
+    bail!("storage {storage:?} is not supported; those that are: {SQLITE}, {FILE}, {POSTGRES}")
 }
 
 fn connection(database: &DatabaseConfig) -> anyhow::Result<Connection> {
