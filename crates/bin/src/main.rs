@@ -9,10 +9,12 @@ mod edits;
 mod feed;
 mod fronts;
 mod logging;
+mod place;
 mod rollout;
 mod serve;
 mod settings;
 mod storage;
+mod transfer;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -53,6 +55,9 @@ fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
             write!(std::io::stdout(), "{}", storage::command(&command)?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Migrate(args) => transfer::migrate(*args).map(|()| ExitCode::SUCCESS),
+        Command::Backup(args) => transfer::backup(*args).map(|()| ExitCode::SUCCESS),
+        Command::Restore(args) => transfer::restore(*args).map(|()| ExitCode::SUCCESS),
         Command::Spawner => Ok(impuls_sandbox_process::spawner_main()),
         Command::Client(command) => Ok(impuls_cli::run(command, &cli.globals)),
     }

@@ -212,7 +212,7 @@ fn data_dir(config: &ServeConfig) -> anyhow::Result<PathBuf> {
 }
 
 /// Two servers on one data folder would damage each other.
-fn lock(data: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;

@@ -14,6 +14,8 @@ use impuls_store_file::FileStore;
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
 
+use crate::place::refuse_half;
+
 /// The name of the file in the data folder.
 pub(crate) const SQLITE_FILE: &str = "impuls.db";
 /// The name of the tree's folder in the data folder.
@@ -53,6 +55,10 @@ impl Storage {
                 BackEnd::Sqlite(store.context("cannot open the metadata store")?)
             }
         };
+        match &back_end {
+            BackEnd::Sqlite(store) => refuse_half(store).await?,
+            BackEnd::Postgres(store) => refuse_half(store).await?,
+        }
         let storage = match &back_end {
             BackEnd::Sqlite(store) => Self::of(Arc::new(store.clone()), back_end),
             BackEnd::Postgres(store) => Self::of(Arc::new(store.clone()), back_end),
@@ -163,7 +169,7 @@ fn unknown<T>(storage: &str) -> anyhow::Result<T> {
     bail!("storage {storage:?} is not supported; those that are: {SQLITE}, {FILE}, {POSTGRES}")
 }
 
-fn connection(database: &DatabaseConfig) -> anyhow::Result<Connection> {
+pub(crate) fn connection(database: &DatabaseConfig) -> anyhow::Result<Connection> {
     let text = database.connection.as_ref().context(
         "storage postgres needs a database: give --db-conn postgres://user:password@host/database, or IMPULS_DB_CONN",
     )?;

@@ -7,6 +7,7 @@ mod client;
 mod parsers;
 mod queued;
 mod serve;
+mod transfer;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub use client::{
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
+pub use transfer::{BackupArgs, MigrateArgs, RestoreArgs, StoreArgs};
 
 /// The server's address when none is given.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -66,6 +68,12 @@ pub enum Command {
     /// Prepare where functions are recorded.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Move everything from one store to another: functions with all versions, calls, schedules, code.
+    Migrate(Box<MigrateArgs>),
+    /// Write everything to one file, also while the server runs.
+    Backup(Box<BackupArgs>),
+    /// Fill an empty store from a backup.
+    Restore(Box<RestoreArgs>),
     /// The process that makes sandboxes; the server starts it.
     #[command(hide = true)]
     Spawner,

@@ -53,6 +53,7 @@ fn row(folder: &str) -> Option<Row> {
         "outgoing" => only(&["domain", "dispatch"], NO_SQL),
         // Shows what another store has, and code is part of it.
         "store-file" => only(&["domain", "store", "artifacts"], NO_HTTP),
+        "transfer" => only(&["domain", "store", "artifacts"], NO_EDGE),
         "metering" => only(&["domain", "store"], NO_EDGE),
         "api" => only(&["domain", "control", "dispatch"], NO_SQL),
         "client" => only(&[], NO_SQL),
