@@ -95,7 +95,7 @@ async fn make_rich(server: &Server) -> String {
     let of = path(&name);
     server.put(&format!("{of}/aliases/live"), &json!({"version": 1})).await.with_status(200);
     server.put(&format!("{of}/async"), &json!({"max_retries": 1})).await.with_status(200);
-    let schedule = json!({"name": "yearly", "expression": "0 0 1 1 *", "event": {"a": 1}});
+    let schedule = json!({"name": "yearly", "cron": "0 0 1 1 *", "event": {"a": 1}});
     server.post(&format!("{of}/schedules"), &schedule).await.with_status(201);
     let accepted = server
         .post(&format!("{of}/invocations?qualifier=live"), &json!({"b": 2}))
