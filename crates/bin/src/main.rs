@@ -8,6 +8,7 @@ mod doctor;
 mod edits;
 mod feed;
 mod fronts;
+mod import;
 mod logging;
 mod place;
 mod rollout;
@@ -58,6 +59,7 @@ fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => transfer::migrate(*args).map(|()| ExitCode::SUCCESS),
         Command::Backup(args) => transfer::backup(*args).map(|()| ExitCode::SUCCESS),
         Command::Restore(args) => transfer::restore(*args).map(|()| ExitCode::SUCCESS),
+        Command::Import(args) => import::import(&args, &cli.globals.server),
         Command::Spawner => Ok(impuls_sandbox_process::spawner_main()),
         Command::Client(command) => Ok(impuls_cli::run(command, &cli.globals)),
     }

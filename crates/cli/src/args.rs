@@ -4,6 +4,7 @@
 //! else.
 
 mod client;
+mod import;
 mod parsers;
 mod queued;
 mod serve;
@@ -18,6 +19,7 @@ pub use client::{
     AliasCommand, AliasSpec, AliasSpecError, DeleteArgs, DeployArgs, FunctionArgs, InvokeArgs, ListArgs,
     LogsArgs, RollbackArgs, Settings,
 };
+pub use import::ImportArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
@@ -70,6 +72,8 @@ pub enum Command {
     Store(StoreCommand),
     /// Move everything from one store to another: functions with all versions, calls, schedules, code.
     Migrate(Box<MigrateArgs>),
+    /// Take the functions of an earlier server (the first Impuls, GoFaas) into a running one.
+    Import(ImportArgs),
     /// Write everything to one file, also while the server runs.
     Backup(Box<BackupArgs>),
     /// Fill an empty store from a backup.

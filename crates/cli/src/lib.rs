@@ -17,8 +17,8 @@ mod text;
 
 pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, BackupArgs, Cli, ClientCommand, Command, DefaultNetwork,
-    DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs,
-    MigrateArgs, RestoreArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, command,
+    DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, ImportArgs, InvokeArgs, ListArgs, LogFormat,
+    LogsArgs, MigrateArgs, RestoreArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, command,
     parse_from,
 };
 pub use config::{
