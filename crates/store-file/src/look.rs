@@ -106,16 +106,20 @@ impl FileStore {
     /// Writes files that could not be written before.
     pub async fn look(&self, now: OffsetDateTime) -> Result<Vec<Finding>, FileError> {
         let shared = &self.0;
-        let mut turn = shared.turn.lock().await;
-        let turn = &mut *turn;
-        shared.read(turn).await?;
-        let mut findings = shared.catch_up(turn).await;
-        let tree = shared.tree.clone();
-        let stems = blocking(move || tree.stems().map_err(FileError::io(&tree.cards()))).await?;
-        for stem in &stems {
-            findings.extend(shared.look_at(turn, stem, now).await?);
+        let (mut findings, rested) = {
+            let mut turn = shared.turn.lock().await;
+            shared.read(&mut turn).await?;
+            let mut findings = shared.catch_up(&mut turn).await;
+            let tree = shared.tree.clone();
+            let stems = blocking(move || tree.stems().map_err(FileError::io(&tree.cards()))).await?;
+            findings.extend(shared.look_for_missing(&mut turn, &stems).await?);
+            (findings, shared.rested(&turn, stems, now).await?)
+        };
+        for (stem, stamped) in rested {
+            // Whoever deploys meanwhile waits for one function, not for all.
+            let mut turn = shared.turn.lock().await;
+            findings.extend(shared.look_at(&mut turn, &stem, stamped).await?);
         }
-        findings.extend(shared.look_for_missing(turn, &stems).await?);
         Ok(findings)
     }
 }
@@ -133,21 +137,39 @@ impl Shared {
         findings
     }
 
+    /// Whose files are not as they were when they were looked at, and rest.
+    async fn rested(
+        &self,
+        turn: &Turn,
+        stems: Vec<String>,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(String, Stamp)>, FileError> {
+        let tree = self.tree.clone();
+        let stamped = blocking(move || {
+            // Gone or unreadable in this moment: the next look will tell.
+            let stamp = |stem: String| Some((stamp(&tree.card(&stem), &tree.code(&stem)).ok()?, stem));
+            Ok(stems.into_iter().filter_map(stamp).collect::<Vec<_>>())
+        });
+        let is_new = |(stamp, stem): &(Stamp, String)| {
+            let seen = matches!(turn.settled.get(stem), Some(Settled::Seen(seen)) if seen == stamp);
+            !seen && rests(stamp, now)
+        };
+        Ok(stamped.await?.into_iter().filter(is_new).map(|(stamp, stem)| (stem, stamp)).collect())
+    }
+
     async fn look_at(
         &self,
         turn: &mut Turn,
         stem: &str,
-        now: OffsetDateTime,
+        stamped: Stamp,
     ) -> Result<Option<Finding>, FileError> {
         let id = turn.functions.as_ref().and_then(|functions| functions.get(stem).copied());
         if turn.behind.iter().any(|(behind, _)| Some(*behind) == id) {
             return Ok(None);
         }
+        // Deleted since the stamp was taken.
         let (tree, name) = (self.tree.clone(), stem.to_owned());
-        let stamped = blocking(move || Ok(stamp(&tree.card(&name), &tree.code(&name)).ok())).await?;
-        // Gone or unreadable in this moment: the next look will tell.
-        let Some(stamped) = stamped.filter(|stamped| rests(stamped, now)) else { return Ok(None) };
-        if matches!(turn.settled.get(stem), Some(Settled::Seen(seen)) if *seen == stamped) {
+        if blocking(move || Ok(metadata(&tree.card(&name)).is_ok_and(|found| found.is_none()))).await? {
             return Ok(None);
         }
         let snapshot = match id {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// Where functions' changes are told; the message is the function's id.
 const CHANNEL: &str = "impuls_functions";
 /// The advisory lock that every server of a database shares.
-pub(crate) const USED: i64 = 0x696d_7075_6c73_01;
+pub(crate) const USED: i64 = 0x0069_6d70_756c_7301;
 /// How long nothing is heard before somebody looks whether the connection still lives.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long the database may take to answer then, and to let the listener in.
