@@ -28,8 +28,12 @@ pub(crate) struct Edits {
 }
 
 impl Edits {
-    /// Looks until the task is dropped.
-    pub(crate) fn start(self) -> JoinSet<()> {
+    /// Writes what an earlier server could not, and then looks until the task is dropped. To be called before anybody is
+    /// told that this server is there: what is edited from then on is an edit.
+    pub(crate) async fn start(self) -> JoinSet<()> {
+        if let Err(error) = self.tree.recover().await {
+            say_failure(&error);
+        }
         let mut tasks = JoinSet::new();
         tasks.spawn(self.run());
         tasks

@@ -110,7 +110,10 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut server = Server::assemble(&config, &data, store, catalogue, driver)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
-    let mut editing = server.edits.take().map(Edits::start);
+    let mut editing = match server.edits.take() {
+        Some(edits) => Some(edits.start().await),
+        None => None,
+    };
     let delivery = server.delivery(hooks);
     recover(&server, &delivery).await?;
     let (stop_delivery, stopped) = watch::channel(false);

@@ -101,6 +101,15 @@ struct Found {
 }
 
 impl FileStore {
+    /// Writes what a crash has cut off; to be called before anybody may take the files for finished. What cannot be written
+    /// is written, or reported, by the next [look](Self::look).
+    pub async fn recover(&self) -> Result<(), FileError> {
+        let mut turn = self.0.turn.lock().await;
+        self.0.read(&mut turn).await?;
+        self.0.catch_up(&mut turn).await;
+        Ok(())
+    }
+
     /// What has changed in the tree since the last look, each change once. The first look finds everything that is not
     /// what the other store says. Files that were written within the last second before `now` are left for the next look.
     /// Writes files that could not be written before.

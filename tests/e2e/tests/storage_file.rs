@@ -9,10 +9,13 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use impuls_e2e::functions::path;
 use impuls_e2e::{Data, Launch, Server, Value, eventually, json, unique, zip_of};
+use reqwest::Method;
+use rustix::process::Signal;
 
 /// How long an edit may take to be deployed.
 const DEPLOYED: Duration = Duration::from_secs(30);
@@ -196,4 +199,59 @@ async fn the_tree_of_the_first_impuls_is_served_as_it_is() {
     })
     .await;
     assert_eq!(server.call("hello", &json!(1)).await, json!("newest"));
+}
+
+/// Whatever a kill cuts off between the database and the files, the next server takes nothing of its own for an edit.
+#[tokio::test]
+async fn a_killed_server_neither_loses_a_deploy_nor_repeats_an_old_one() {
+    let data = Data::new();
+    let mut server = Arc::new(launch(&data).start().await);
+    let name = server.node("exports.handler = async () => 0;").await;
+    let (mut accepted, mut tried) = (0, 0);
+    for round in 0..4_u64 {
+        let deploying = tokio::spawn({
+            let (server, name) = (server.clone(), name.clone());
+            async move {
+                let mut last = None;
+                for n in 1..=500 {
+                    let number = round * 1_000 + n;
+                    let code = json!({"code": format!("exports.handler = async () => {number};")});
+                    let request = server.request(Method::PUT, &path(&name)).json(&code);
+                    match server.try_send(request).await {
+                        Ok(reply) if reply.status == 200 => last = Some(number),
+                        _ => return (last, number),
+                    }
+                }
+                (last, 0)
+            }
+        });
+        let shown = format!("code/{name}/function.js");
+        eventually("some deploys are made", DEPLOYED, async || {
+            let text = read(&data, &shown);
+            let number =
+                text.rsplit_once("=> ").and_then(|(_, rest)| rest.trim_end_matches(';').parse::<u64>().ok());
+            number.is_some_and(|number| number >= round * 1_000 + 2 + round).then_some(())
+        })
+        .await;
+        server.signal(Signal::KILL);
+        let (last, cut_off) = deploying.await.expect("it does not panic");
+        (accepted, tried) = (last.unwrap_or(accepted), cut_off);
+        Arc::into_inner(server).expect("nobody else").kill().await;
+        server = Arc::new(launch(&data).start().await);
+        let found = server.get(&path(&name)).await.with_status(200).json();
+        let code = found["code"].as_str().unwrap_or_default().to_owned();
+        let is = |number: u64| code == format!("exports.handler = async () => {number};");
+        assert!(is(accepted) || is(tried), "{code}: {accepted} was accepted, {tried} cut off");
+        eventually("the files are what the server says", DEPLOYED, async || {
+            (read(&data, &shown) == code && card(&data, &name)["version"] == found["version"]).then_some(())
+        })
+        .await;
+        // A further edit shows that the look before it has found nothing else.
+        let edited = format!("exports.handler = async () => 'edit {round}';");
+        fs::write(file(&data, &shown), edited).expect("written");
+        called(&server, &name, &json!(format!("edit {round}"))).await;
+        let version = server.get(&path(&name)).await.json()["version"].as_u64();
+        assert_eq!(version, found["version"].as_u64().map(|version| version + 1));
+    }
+    assert!(tried > 0);
 }
