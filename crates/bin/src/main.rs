@@ -1,6 +1,7 @@
 //! The one program: server, spawner and command line. Configuration, wiring and signals are here; what is wired
 //! together is in the other crates, of which this one alone names the concrete back ends.
 
+mod apply;
 mod authenticate;
 mod builds;
 mod dialects;
@@ -10,6 +11,7 @@ mod feed;
 mod fronts;
 mod import;
 mod logging;
+mod offers;
 mod place;
 mod rollout;
 mod serve;
@@ -20,7 +22,7 @@ mod transfer;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use impuls_cli::{Cli, Command};
+use impuls_cli::{Cli, Command, StoreCommand};
 
 /// A call makes some dozen small allocations on the thread that also frees them, which this allocator is made for.
 #[global_allocator]
@@ -52,8 +54,9 @@ fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
-        Command::Store(command) => {
-            write!(std::io::stdout(), "{}", storage::command(&command)?)?;
+        Command::Store(StoreCommand::Apply(args)) => apply::apply(&args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Store(StoreCommand::Schema { storage }) => {
+            write!(std::io::stdout(), "{}", storage::schema(&storage)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Migrate(args) => transfer::migrate(*args).map(|()| ExitCode::SUCCESS),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use impuls_artifacts::ArtifactStore;
-use impuls_cli::{DatabaseConfig, ServeConfig, StoreCommand};
+use impuls_cli::{DatabaseConfig, ServeConfig};
+use impuls_queue::InvocationQueue;
 use impuls_store::{
     AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
     VersionStore,
@@ -14,6 +15,7 @@ use impuls_store_file::FileStore;
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
 
+use crate::offers;
 use crate::place::refuse_half;
 
 /// The name of the file in the data folder.
@@ -34,6 +36,8 @@ pub(crate) struct Storage {
     pub(crate) queue: Arc<dyn AsyncInvocationStore>,
     pub(crate) deliveries: Arc<dyn DeliveryStore>,
     pub(crate) schedules: Arc<dyn ScheduleStore>,
+    /// What tells servers of asynchronous calls; `None` is this server's memory.
+    pub(crate) offers: Option<Arc<dyn InvocationQueue>>,
     back_end: BackEnd,
     /// Where the functions are shown as files as well.
     tree: Option<PathBuf>,
@@ -63,7 +67,7 @@ impl Storage {
             BackEnd::Sqlite(store) => Self::of(Arc::new(store.clone()), back_end),
             BackEnd::Postgres(store) => Self::of(Arc::new(store.clone()), back_end),
         };
-        Ok(Self { tree: tree(config, data)?, ..storage })
+        Ok(Self { offers: offers::open(&config.redis)?, tree: tree(config, data)?, ..storage })
     }
 
     /// The same, with the functions shown as files if that is wanted; what is shown of their code is in `artifacts`.
@@ -90,6 +94,7 @@ impl Storage {
             queue: store.clone(),
             deliveries: store.clone(),
             schedules: store,
+            offers: None,
             back_end,
             tree: None,
         }
@@ -125,6 +130,7 @@ impl Storage {
 
 /// Refuses a storage that there is not, or that cannot be reached with what was said; before anything is started.
 pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
+    offers::check(&config.redis)?;
     match config.storage.as_str() {
         SQLITE | FILE => Ok(()),
         POSTGRES => connection(&config.database).map(drop),
@@ -132,10 +138,9 @@ pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
     }
 }
 
-/// `impuls store …`: the text to print.
-pub(crate) fn command(command: &StoreCommand) -> anyhow::Result<String> {
-    let StoreCommand::Schema { storage } = command;
-    match storage.as_str() {
+/// `impuls store schema`: the text to print.
+pub(crate) fn schema(storage: &str) -> anyhow::Result<String> {
+    match storage {
         // Its other names, as for the server.
         SQLITE | FILE | "local" => Ok(impuls_store_sqlite::schema_sql()),
         POSTGRES | "postgresql" => Ok(impuls_store_postgres::schema_sql()),

@@ -7,7 +7,9 @@ mod client;
 mod import;
 mod parsers;
 mod queued;
+mod redis;
 mod serve;
+mod store;
 mod transfer;
 
 use std::ffi::OsString;
@@ -22,7 +24,9 @@ pub use client::{
 pub use import::ImportArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
+pub use redis::RedisArgs;
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
+pub use store::ApplyArgs;
 pub use transfer::{BackupArgs, MigrateArgs, RestoreArgs, StoreArgs};
 
 /// The server's address when none is given.

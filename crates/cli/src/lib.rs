@@ -16,14 +16,14 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, BackupArgs, Cli, ClientCommand, Command, DefaultNetwork,
-    DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, ImportArgs, InvokeArgs, ListArgs, LogFormat,
-    LogsArgs, MigrateArgs, RestoreArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, command,
-    parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, BackupArgs, Cli, ClientCommand, Command,
+    DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, ImportArgs, InvokeArgs,
+    ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RollbackArgs, ServeArgs, Settings, StoreArgs,
+    StoreCommand, command, parse_from,
 };
 pub use config::{
-    BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, ServeConfig, Variables,
-    resolve,
+    BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, RedisConfig, ServeConfig,
+    Variables, resolve,
 };
 pub use error::Exit;
 pub use run::run;
