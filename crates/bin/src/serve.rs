@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
+use crate::edits::Edits;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{LocalRollout, newest};
@@ -114,6 +115,10 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut server = Server::assemble(&config, &data, store, catalogue, driver)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
+    let mut editing = match server.edits.take() {
+        Some(edits) => Some(edits.start().await),
+        None => None,
+    };
     let delivery = server.delivery(hooks);
     recover(&server, &delivery).await?;
     let (stop_delivery, stopped) = watch::channel(false);
@@ -131,6 +136,8 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         })
         .collect();
     stop.requested().await;
+    // What is being deployed is deployed; what is found later the next server finds.
+    editing.take();
     server.dispatch.close();
     stop_delivery.send_replace(true);
     tracing::info!(
@@ -267,6 +274,8 @@ struct Server {
     front: Arc<Front>,
     /// Until it is started.
     feed: Option<(Feed, Heard)>,
+    /// Where functions are files as well; until it is started.
+    edits: Option<Edits>,
 }
 
 impl Server {
@@ -278,6 +287,7 @@ impl Server {
         driver: Arc<ProcessDriver>,
     ) -> anyhow::Result<Self> {
         let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open(&data.join("artifacts"))?);
+        let (store, tree) = store.with_tree(artifacts.clone())?;
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
         let default_network = settings::default_network(config, driver.isolation());
         let worker = LocalWorker::new(
@@ -309,6 +319,7 @@ impl Server {
         let feed = Feed { functions, dispatch: dispatched, rollout: rollout.clone() };
         let control = Control::new(stores, artifacts, rollout);
         let control = Arc::new(control.with_default_network(default_network));
+        let edits = tree.map(|tree| Edits { tree, control: control.clone() });
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
         let front = front(config, native);
         for (installed, aliases) in catalogue.installed() {
@@ -320,7 +331,7 @@ impl Server {
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
         let feed = heard.map(|heard| (feed, heard));
-        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front, feed })
+        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front, feed, edits })
     }
 
     fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {

@@ -17,10 +17,10 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, Cli, ClientCommand, ClusterArgs, Command,
-    ControllerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs,
-    ListArgs, LogFormat, LogsArgs, RollbackArgs, ServeArgs, Settings, StoreCommand, WorkerArgs, command,
-    parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, BackupArgs, Cli, ClientCommand, ClusterArgs, Command,
+    ControllerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, ImportArgs,
+    InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RollbackArgs, ServeArgs, Settings,
+    StoreArgs, StoreCommand, WorkerArgs, command, parse_from,
 };
 pub use config::{
     BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig, DataDir, DatabaseConfig,

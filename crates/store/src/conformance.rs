@@ -17,6 +17,7 @@ pub mod function;
 pub mod invocation;
 pub mod node;
 pub mod schedule;
+pub mod transfer;
 pub mod version;
 
 /// Runs the suite of `FunctionStore`.
@@ -151,6 +152,20 @@ macro_rules! node_store_conformance {
             announced_nodes_are_listed_by_id,
             a_silent_node_is_not_there,
             a_node_leaves_alone,
+        );
+    };
+}
+
+/// Runs the suite of `Transfer`; the store must also be all the others.
+#[macro_export]
+macro_rules! transfer_conformance {
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, transfer:
+            everything_that_is_taken_can_be_put_back,
+            rows_come_in_pages_in_the_order_of_their_keys,
+            a_snapshot_does_not_see_later_changes,
+            rows_of_another_shape_are_refused,
+            what_fills_a_store_is_kept,
         );
     };
 }

@@ -53,6 +53,9 @@ fn row(folder: &str) -> Option<Row> {
         "cluster" => only(&["domain", "store", "sandbox", "runtimes", "dispatch"], NO_SQL),
         // Implements the trait by which dispatch sends what it tells over HTTP.
         "outgoing" => only(&["domain", "dispatch"], NO_SQL),
+        // Shows what another store has, and code is part of it.
+        "store-file" => only(&["domain", "store", "artifacts"], NO_HTTP),
+        "transfer" => only(&["domain", "store", "artifacts"], NO_EDGE),
         "metering" => only(&["domain", "store"], NO_EDGE),
         "api" => only(&["domain", "control", "dispatch"], NO_SQL),
         "client" => only(&[], NO_SQL),
