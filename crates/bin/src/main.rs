@@ -1,6 +1,7 @@
 //! The one program: server, spawner and command line. Configuration, wiring and signals are here; what is wired
 //! together is in the other crates, of which this one alone names the concrete back ends.
 
+mod artifacts;
 mod authenticate;
 mod builds;
 mod dialects;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
-use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
+use impuls_artifacts::{ArtifactStore, CodeFolders};
 use impuls_cli::ServeConfig;
 use impuls_control::{Control, Stores};
 use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig, Scheduler};
@@ -22,6 +22,7 @@ use impuls_worker::LocalWorker;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::artifacts;
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
 use crate::feed::{Feed, Heard};
@@ -62,6 +63,7 @@ pub(crate) fn search_path(toolchains: Option<PathBuf>) -> SearchPath {
 pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
     crate::logging::start(config.log_format, &config.log_level)?;
     storage::check(&config)?;
+    artifacts::check(&config.artifacts)?;
     if !["auto", "process"].contains(&config.driver.as_str()) {
         bail!("driver {:?} is not supported yet; those that are: auto, process", config.driver);
     }
@@ -103,10 +105,12 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     listeners.extend(fronts::bind_free(&config.listen_if_free).await);
     let toolchains = config.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
-    let store = Storage::open(&config, &data).await?;
+    let (store, artifacts) =
+        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config.artifacts, &data))?;
+    let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&config, &data).await?;
-    let mut server = Server::assemble(&config, &data, store, catalogue, driver)?;
+    let mut server = Server::assemble(&config, &data, kept, catalogue, driver)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
     let delivery = server.delivery(hooks);
@@ -250,6 +254,12 @@ fn announce(listeners: &[tokio::net::TcpListener], data: &Path) -> anyhow::Resul
     Ok(())
 }
 
+/// What outlives the server.
+struct Kept {
+    store: Storage,
+    artifacts: Arc<dyn ArtifactStore>,
+}
+
 /// The assembled server.
 struct Server {
     store: Storage,
@@ -268,11 +278,10 @@ impl Server {
     fn assemble(
         config: &ServeConfig,
         data: &Path,
-        store: Storage,
+        Kept { store, artifacts }: Kept,
         catalogue: Arc<Catalogue>,
         driver: Arc<ProcessDriver>,
     ) -> anyhow::Result<Self> {
-        let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open(&data.join("artifacts"))?);
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
         let default_network = settings::default_network(config, driver.isolation());
         let worker = LocalWorker::new(

@@ -3,6 +3,7 @@
 //! The environment is read here, through `clap`, and in `config::variables`, which knows what is no flag's own name; nowhere
 //! else.
 
+mod artifacts;
 mod client;
 mod parsers;
 mod queued;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use artifacts::ArtifactsArgs;
 pub use client::{
     AliasCommand, AliasSpec, AliasSpecError, DeleteArgs, DeployArgs, FunctionArgs, InvokeArgs, ListArgs,
     LogsArgs, RollbackArgs, Settings,

@@ -3,6 +3,7 @@
 //! [`resolve`] is pure. It refuses only what no server may do; whether a storage or driver of that name exists is for
 //! the binary to say.
 
+mod artifacts;
 mod data_dir;
 mod file;
 mod variables;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::args::{DefaultNetwork, LogFormat, ServeArgs};
+pub use artifacts::{ArtifactsConfig, BucketConfig};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
 pub use variables::Variables;
@@ -41,6 +43,8 @@ pub struct ServeConfig {
     pub storage: String,
     /// The database, for storage that needs a server.
     pub database: DatabaseConfig,
+    /// Where code is kept. Default the folder `artifacts` of the data folder.
+    pub artifacts: ArtifactsConfig,
     /// The name of the sandbox driver. Default `auto`, the strongest that works here.
     pub driver: String,
     /// Addresses that other machines can reach are wanted without authentication. Default off.
@@ -144,6 +148,14 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// Code is kept in folders and in buckets alone.
+    #[error("code cannot be kept in {0}://…; give --artifacts a folder or s3://bucket/prefix")]
+    Artifacts(String),
+    /// Code is to be kept in a bucket, and nobody says in which.
+    #[error(
+        "storage s3 keeps code in a bucket and none is named; give --artifacts s3://bucket/prefix, or IMPULS_ARTIFACTS"
+    )]
+    NoBucket,
     /// There is no place for data.
     #[error("/var/lib/impuls is not writable and the user has no home folder; give --data-dir")]
     NoDataDir,
@@ -174,11 +186,12 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
     let without_effect = without_effect(&file, &args);
     let given = |path: &PathBuf| !path.as_os_str().is_empty();
     let data_dir = args.data_dir.filter(given).or_else(|| variables.data_dir());
-    let data_dir = match data_dir.or(file.data_dir.filter(given)) {
+    let data_dir = match data_dir.or(file.data_dir.clone().filter(given)) {
         Some(path) => DataDir::Given(path),
         None => DataDir::default_for(args.xdg_data_home, args.home),
     };
-    let storage = text([args.storage, variables.storage(), file.storage]);
+    let storage = text([args.storage, variables.storage(), file.storage.clone()]);
+    let artifacts = artifacts::artifacts(args.artifacts, variables, &file, storage.as_deref())?;
     let storage =
         storage.map_or_else(|| DEFAULT_STORAGE.to_owned(), |name| known_storage(name, &mut notices));
     notices.extend(unused_database(&storage, variables));
@@ -192,6 +205,7 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             pool: args.db_pool.or(file.db_pool.map(u32::from)),
             no_auto_migrate: args.no_auto_migrate.or(file.no_auto_migrate).unwrap_or(false),
         },
+        artifacts,
         driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
@@ -233,7 +247,7 @@ fn known_storage(name: String, notices: &mut Vec<String>) -> String {
     if name == "postgresql" {
         return "postgres".to_owned();
     }
-    if !["file", "local"].contains(&name.as_str()) {
+    if !["file", "local", "s3"].contains(&name.as_str()) {
         return name;
     }
     notices.push(format!("storage {name:?}: functions are recorded in an SQLite file in the data folder"));

@@ -134,6 +134,7 @@ impl ControlError {
         match self {
             Self::Contended(_) | Self::Stopping | Self::Build(_) => true,
             Self::Store(error) => error.is_retryable(),
+            Self::Artifacts(error) => error.is_retryable(),
             Self::Denied
             | Self::FunctionNotFound(_)
             | Self::VersionNotFound { .. }
@@ -156,7 +157,6 @@ impl ControlError {
             | Self::Archive(_)
             | Self::Alias(_)
             | Self::PageLimit { .. }
-            | Self::Artifacts(_)
             | Self::Damaged(_) => false,
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+use super::artifacts::ArtifactsArgs;
 use super::parsers::{duration, key_value, listen_address, path, switch};
 
 /// How the server writes its own log.
@@ -62,6 +63,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_auto_migrate: Option<bool>,
+    /// Where code is kept.
+    #[command(flatten)]
+    pub artifacts: ArtifactsArgs,
     /// How functions are isolated [default: auto, the strongest that works here].
     #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]
     pub driver: Option<String>,

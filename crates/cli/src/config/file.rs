@@ -31,6 +31,8 @@ pub struct FileConfig {
     pub db_pool: Option<NonZeroU32>,
     /// Whether to refuse a database whose tables are missing or old.
     pub no_auto_migrate: Option<bool>,
+    /// Where code is kept: a folder, or `s3://bucket/prefix`.
+    pub artifacts: Option<String>,
     /// The name of the sandbox driver.
     pub driver: Option<String>,
     /// Whether addresses that other machines can reach are allowed without authentication.
