@@ -7,6 +7,7 @@ pub mod build;
 pub mod error;
 pub mod function;
 pub mod invocation;
+pub mod retention;
 pub mod schedule;
 
 #[cfg(feature = "conformance")]
@@ -21,4 +22,5 @@ pub use build::BuildStore;
 pub use error::StoreError;
 pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
 pub use invocation::{InvocationPage, InvocationStore};
+pub use retention::RetentionStore;
 pub use schedule::{ScheduleStore, Tick};
