@@ -4,11 +4,14 @@
 mod artifacts;
 mod authenticate;
 mod builds;
+mod collection;
 mod dialects;
 mod doctor;
 mod feed;
 mod fronts;
 mod logging;
+mod readiness;
+mod repair;
 mod rollout;
 mod serve;
 mod settings;

@@ -15,7 +15,6 @@ use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConf
 use impuls_domain::{Cidr, Contract};
 use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
-use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::ProcessDriver;
 use impuls_store::FunctionPage;
 use impuls_worker::LocalWorker;
@@ -25,8 +24,11 @@ use tokio::sync::watch;
 use crate::artifacts;
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
+use crate::collection;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
+use crate::readiness::ServerReadiness;
+use crate::repair;
 use crate::rollout::{LocalRollout, newest};
 use crate::settings;
 use crate::storage::{self, Storage};
@@ -110,6 +112,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&config, &data).await?;
+    let collector = collection::collector(&config.retention, &kept.store, kept.artifacts.clone());
     let mut server = Server::assemble(&config, &data, kept, catalogue, driver)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
@@ -118,6 +121,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let (stop_delivery, stopped) = watch::channel(false);
     let scheduler = Scheduler::new(server.dispatch.clone(), server.store.schedules.clone());
     let scheduling = tokio::spawn(scheduler.run(stopped.clone()));
+    let collecting = tokio::spawn(collector.run(stopped.clone()));
     let delivering = tokio::spawn(delivery.clone().run(stopped));
     let (close, closing) = watch::channel(false);
     let threads = Arc::new(Fronts::start(&server.front, &closing)?);
@@ -130,6 +134,8 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         })
         .collect();
     stop.requested().await;
+    server.readiness.drain();
+    wait_for_balancers(&stop, config.shutdown_delay).await;
     server.dispatch.close();
     stop_delivery.send_replace(true);
     tracing::info!(
@@ -151,7 +157,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     close.send_replace(true);
     // What has ended is stored; what was cut off is given back for the next server.
-    let _ended = scheduling.await;
+    let _ended = tokio::join!(scheduling, collecting);
     let patience = if drained { DELIVERY_SHUTDOWN } else { Duration::ZERO };
     if tokio::time::timeout(patience, delivering).await.is_err() {
         give_back(&delivery).await;
@@ -161,6 +167,18 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         threads.end(CONNECTION_SHUTDOWN).await;
     }
     Ok(())
+}
+
+/// Goes on as before for a while, so that whoever sends calls here can see that it should not. A further signal ends that.
+async fn wait_for_balancers(stop: &Stop, delay: Duration) {
+    if delay.is_zero() {
+        return;
+    }
+    tracing::info!("stopping: /health/ready says so, new calls are answered for another {delay:?}");
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        () = stop.requested() => {}
+    }
 }
 
 /// Gives back what an earlier server was running. In a store that others use as well what runs may be theirs; what
@@ -237,10 +255,7 @@ async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<P
             layer.cost
         );
     }
-    let orphans = driver.reap_orphans().await.context("cannot remove what an earlier server left")?;
-    if orphans > 0 {
-        tracing::info!(orphans, "removed sandboxes that an earlier server left");
-    }
+    repair::once(&driver).await?;
     Ok(driver)
 }
 
@@ -270,6 +285,9 @@ struct Server {
     recording: tokio::task::JoinHandle<()>,
     keeping: tokio::task::JoinHandle<()>,
     front: Arc<Front>,
+    readiness: Arc<ServerReadiness>,
+    /// Removes what other servers leave.
+    repairing: tokio::task::JoinHandle<()>,
     /// Until it is started.
     feed: Option<(Feed, Heard)>,
 }
@@ -324,7 +342,9 @@ impl Server {
         let feed = Feed { functions, dispatch: dispatched, rollout: rollout.clone() };
         let control = Control::new(stores, artifacts, rollout);
         let control = Arc::new(control.with_default_network(default_network));
+        let readiness = ServerReadiness::new(store.functions.clone());
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
+        let native = native.with_readiness(readiness.clone());
         let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
         let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
         let authenticate = Arc::new(LocalUsers { loopback_only });
@@ -337,8 +357,21 @@ impl Server {
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
+        let repairing = tokio::spawn(repair::run(driver.clone()));
         let feed = heard.map(|heard| (feed, heard));
-        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front, feed })
+        Ok(Self {
+            store,
+            worker,
+            driver,
+            dispatch,
+            recorder,
+            recording,
+            keeping,
+            front,
+            readiness,
+            repairing,
+            feed,
+        })
     }
 
     fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {
@@ -365,6 +398,7 @@ impl Server {
     /// Ends every sandbox and stores what is not stored yet.
     async fn stop(self) -> anyhow::Result<()> {
         self.keeping.abort();
+        self.repairing.abort();
         if tokio::time::timeout(SANDBOX_SHUTDOWN, self.worker.shut_down()).await.is_err() {
             tracing::error!("some sandboxes did not end in time; they end with this process");
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use impuls_cli::{DatabaseConfig, ServeConfig, StoreCommand};
 use impuls_store::{
-    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
-    VersionStore,
+    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, RetentionStore,
+    ScheduleStore, VersionStore,
 };
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
@@ -27,6 +27,7 @@ pub(crate) struct Storage {
     pub(crate) queue: Arc<dyn AsyncInvocationStore>,
     pub(crate) deliveries: Arc<dyn DeliveryStore>,
     pub(crate) schedules: Arc<dyn ScheduleStore>,
+    pub(crate) retention: Arc<dyn RetentionStore>,
     back_end: BackEnd,
 }
 
@@ -55,7 +56,7 @@ impl Storage {
     fn of<S>(store: Arc<S>, back_end: BackEnd) -> Self
     where
         S: FunctionStore + VersionStore + InvocationStore + BuildStore,
-        S: AsyncInvocationStore + DeliveryStore + ScheduleStore,
+        S: AsyncInvocationStore + DeliveryStore + ScheduleStore + RetentionStore,
     {
         Self {
             functions: store.clone(),
@@ -64,7 +65,8 @@ impl Storage {
             builds: store.clone(),
             queue: store.clone(),
             deliveries: store.clone(),
-            schedules: store,
+            schedules: store.clone(),
+            retention: store,
             back_end,
         }
     }

@@ -5,8 +5,10 @@
 
 mod artifacts;
 mod client;
+mod drain;
 mod parsers;
 mod queued;
+mod retention;
 mod serve;
 
 use std::ffi::OsString;
@@ -19,8 +21,10 @@ pub use client::{
     AliasCommand, AliasSpec, AliasSpecError, DeleteArgs, DeployArgs, FunctionArgs, InvokeArgs, ListArgs,
     LogsArgs, RollbackArgs, Settings,
 };
+pub use drain::DrainArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
+pub use retention::RetentionArgs;
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
 
 /// The server's address when none is given.

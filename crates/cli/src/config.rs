@@ -6,6 +6,7 @@
 mod artifacts;
 mod data_dir;
 mod file;
+mod retention;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::args::{DefaultNetwork, LogFormat, ServeArgs};
 pub use artifacts::{ArtifactsConfig, BucketConfig};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
+pub use retention::{RetentionSettings, RetentionTable};
 pub use variables::Variables;
 
 /// The port when none is given.
@@ -45,6 +47,8 @@ pub struct ServeConfig {
     pub database: DatabaseConfig,
     /// Where code is kept. Default the folder `artifacts` of the data folder.
     pub artifacts: ArtifactsConfig,
+    /// What is kept of the past.
+    pub retention: RetentionSettings,
     /// The name of the sandbox driver. Default `auto`, the strongest that works here.
     pub driver: String,
     /// Addresses that other machines can reach are wanted without authentication. Default off.
@@ -53,6 +57,8 @@ pub struct ServeConfig {
     pub allow_weaker_isolation: bool,
     /// How long invocations in flight may take to finish at the end. Default 30 s.
     pub shutdown_timeout: Duration,
+    /// How long new calls are still answered at the end, before that. Default 0 s.
+    pub shutdown_delay: Duration,
     /// The most sandboxes at once; `None` leaves it to the memory budget.
     pub max_sandboxes: Option<u32>,
     /// Sandboxes of each runtime that wait for code; `None` adapts to the calls.
@@ -156,6 +162,11 @@ pub enum ConfigError {
         "storage s3 keeps code in a bucket and none is named; give --artifacts s3://bucket/prefix, or IMPULS_ARTIFACTS"
     )]
     NoBucket,
+    /// What is collected at once is collected from under a deploy.
+    #[error(
+        "code that nothing names is kept for at least 1s, and is not looked for more often than every second"
+    )]
+    Retention,
     /// There is no place for data.
     #[error("/var/lib/impuls is not writable and the user has no home folder; give --data-dir")]
     NoDataDir,
@@ -206,10 +217,12 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             no_auto_migrate: args.no_auto_migrate.or(file.no_auto_migrate).unwrap_or(false),
         },
         artifacts,
+        retention: retention::retention(&args.retention, &file.retention)?,
         driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
         shutdown_timeout: args.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),
+        shutdown_delay: args.drain.shutdown_delay.or(file.shutdown_delay).unwrap_or_default(),
         max_sandboxes: args.max_sandboxes.or(file.max_sandboxes.map(u32::from)),
         toolchains: args.toolchains.filter(given).or(file.toolchains.filter(given)),
         prewarm: match args.prewarm {

@@ -17,12 +17,12 @@ mod text;
 
 pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, ArtifactsArgs, Cli, ClientCommand, Command, DefaultNetwork,
-    DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs,
-    RollbackArgs, ServeArgs, Settings, StoreCommand, command, parse_from,
+    DeleteArgs, DeployArgs, DoctorArgs, DrainArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat,
+    LogsArgs, RetentionArgs, RollbackArgs, ServeArgs, Settings, StoreCommand, command, parse_from,
 };
 pub use config::{
     ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig,
-    ServeConfig, Variables, resolve,
+    RetentionSettings, RetentionTable, ServeConfig, Variables, resolve,
 };
 pub use error::Exit;
 pub use run::run;

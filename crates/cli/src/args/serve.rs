@@ -8,7 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 use super::artifacts::ArtifactsArgs;
+use super::drain::DrainArgs;
 use super::parsers::{duration, key_value, listen_address, path, switch};
+use super::retention::RetentionArgs;
 
 /// How the server writes its own log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -66,6 +68,9 @@ pub struct ServeArgs {
     /// Where code is kept.
     #[command(flatten)]
     pub artifacts: ArtifactsArgs,
+    /// What is kept of the past.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
     /// How functions are isolated [default: auto, the strongest that works here].
     #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]
     pub driver: Option<String>,
@@ -80,6 +85,9 @@ pub struct ServeArgs {
     /// How long invocations in flight may take to finish at the end, such as 30s or 1m30s [default: 30s].
     #[arg(long, value_name = "TIME", env = "IMPULS_SHUTDOWN_TIMEOUT", value_parser = duration)]
     pub shutdown_timeout: Option<Duration>,
+    /// How the server stops.
+    #[command(flatten)]
+    pub drain: DrainArgs,
     /// The most sandboxes at once [default: as many as the memory allows].
     #[arg(long, value_name = "N", env = "IMPULS_MAX_SANDBOXES", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sandboxes: Option<u32>,
