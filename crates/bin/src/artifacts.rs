@@ -9,7 +9,7 @@ use impuls_artifacts_s3::{Location, S3Artifacts};
 use impuls_cli::{ArtifactsConfig, BucketConfig};
 
 /// The folder in the data folder.
-const FOLDER: &str = "artifacts";
+pub(crate) const FOLDER: &str = "artifacts";
 
 /// Refuses a bucket that cannot be reached with what was said; before anything is started.
 pub(crate) fn check(config: &ArtifactsConfig) -> anyhow::Result<()> {
@@ -36,11 +36,14 @@ pub(crate) async fn open(config: &ArtifactsConfig, data: &Path) -> anyhow::Resul
             std::fs::create_dir_all(folder).with_context(usable)?;
             Ok(Arc::new(LocalArtifacts::open_shared(folder).with_context(usable)?))
         }
-        ArtifactsConfig::Bucket(bucket) => {
-            let opened = S3Artifacts::open(&location(bucket)?).await;
-            Ok(Arc::new(opened.context("cannot keep code in S3; check --artifacts and the variables AWS_…")?))
-        }
+        ArtifactsConfig::Bucket(bucket) => open_bucket(bucket).await,
     }
+}
+
+/// Opens a bucket; what it cannot be opened for says what to do.
+pub(crate) async fn open_bucket(bucket: &BucketConfig) -> anyhow::Result<Arc<dyn ArtifactStore>> {
+    let opened = S3Artifacts::open(&location(bucket)?).await;
+    Ok(Arc::new(opened.context("cannot keep code in S3; check --artifacts and the variables AWS_…")?))
 }
 
 fn location(bucket: &BucketConfig) -> anyhow::Result<Location> {

@@ -1,26 +1,32 @@
 //! The one program: server, spawner and command line. Configuration, wiring and signals are here; what is wired
 //! together is in the other crates, of which this one alone names the concrete back ends.
 
+mod apply;
 mod artifacts;
 mod authenticate;
 mod builds;
 mod collection;
 mod dialects;
 mod doctor;
+mod edits;
 mod feed;
 mod fronts;
+mod import;
 mod logging;
+mod offers;
+mod place;
 mod readiness;
 mod repair;
 mod rollout;
 mod serve;
 mod settings;
 mod storage;
+mod transfer;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use impuls_cli::{Cli, Command};
+use impuls_cli::{Cli, Command, StoreCommand};
 
 /// A call makes some dozen small allocations on the thread that also frees them, which this allocator is made for.
 #[global_allocator]
@@ -52,10 +58,15 @@ fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
-        Command::Store(command) => {
-            write!(std::io::stdout(), "{}", storage::command(&command)?)?;
+        Command::Store(StoreCommand::Apply(args)) => apply::apply(&args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Store(StoreCommand::Schema { storage }) => {
+            write!(std::io::stdout(), "{}", storage::schema(&storage)?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Migrate(args) => transfer::migrate(*args).map(|()| ExitCode::SUCCESS),
+        Command::Backup(args) => transfer::backup(*args).map(|()| ExitCode::SUCCESS),
+        Command::Restore(args) => transfer::restore(*args).map(|()| ExitCode::SUCCESS),
+        Command::Import(args) => import::import(&args, &cli.globals.server),
         Command::Spawner => Ok(impuls_sandbox_process::spawner_main()),
         Command::Client(command) => Ok(impuls_cli::run(command, &cli.globals)),
     }

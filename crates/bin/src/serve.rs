@@ -25,6 +25,7 @@ use crate::artifacts;
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
 use crate::collection;
+use crate::edits::Edits;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::readiness::ServerReadiness;
@@ -116,6 +117,10 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut server = Server::assemble(&config, &data, kept, catalogue, driver)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
+    let mut editing = match server.edits.take() {
+        Some(edits) => Some(edits.start().await),
+        None => None,
+    };
     let delivery = server.delivery(hooks);
     recover(&server, &delivery).await?;
     let (stop_delivery, stopped) = watch::channel(false);
@@ -136,6 +141,8 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     stop.requested().await;
     server.readiness.drain();
     wait_for_balancers(&stop, config.shutdown_delay).await;
+    // What is being deployed is deployed; what is found later the next server finds.
+    editing.take();
     server.dispatch.close();
     stop_delivery.send_replace(true);
     tracing::info!(
@@ -230,7 +237,7 @@ fn data_dir(config: &ServeConfig) -> anyhow::Result<PathBuf> {
 }
 
 /// Two servers on one data folder would damage each other.
-fn lock(data: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
@@ -290,6 +297,8 @@ struct Server {
     repairing: tokio::task::JoinHandle<()>,
     /// Until it is started.
     feed: Option<(Feed, Heard)>,
+    /// Where functions are files as well; until it is started.
+    edits: Option<Edits>,
 }
 
 impl Server {
@@ -300,6 +309,7 @@ impl Server {
         catalogue: Arc<Catalogue>,
         driver: Arc<ProcessDriver>,
     ) -> anyhow::Result<Self> {
+        let (store, tree) = store.with_tree(artifacts.clone())?;
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
         let default_network = settings::default_network(config, driver.isolation());
         let worker = LocalWorker::new(
@@ -314,13 +324,17 @@ impl Server {
             },
         );
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
-        let dispatch = Arc::new(Dispatch::new(
+        let dispatch = Dispatch::new(
             settings::dispatch(store.is_shared()),
             worker.clone(),
             store.versions.clone(),
             store.queue.clone(),
             recorder.clone(),
-        ));
+        );
+        let dispatch = Arc::new(match &store.offers {
+            Some(offers) => dispatch.with_queue(offers.clone()),
+            None => dispatch,
+        });
         let stores = Stores {
             functions: store.functions.clone(),
             versions: store.versions.clone(),
@@ -343,6 +357,7 @@ impl Server {
         let control = Control::new(stores, artifacts, rollout);
         let control = Arc::new(control.with_default_network(default_network));
         let readiness = ServerReadiness::new(store.functions.clone());
+        let edits = tree.map(|tree| Edits { tree, control: control.clone() });
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
         let native = native.with_readiness(readiness.clone());
         let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
@@ -371,6 +386,7 @@ impl Server {
             readiness,
             repairing,
             feed,
+            edits,
         })
     }
 

@@ -6,6 +6,7 @@
 mod artifacts;
 mod data_dir;
 mod file;
+mod redis;
 mod retention;
 mod variables;
 
@@ -16,10 +17,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{DefaultNetwork, LogFormat, ServeArgs};
+use crate::args::{DefaultNetwork, LogFormat, RedisArgs, ServeArgs};
 pub use artifacts::{ArtifactsConfig, BucketConfig};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
+pub use redis::RedisConfig;
 pub use retention::{RetentionSettings, RetentionTable};
 pub use variables::Variables;
 
@@ -43,12 +45,16 @@ pub struct ServeConfig {
     pub data_dir: DataDir,
     /// The name of the metadata store. Default `sqlite`.
     pub storage: String,
+    /// Nobody has said which metadata store, so what the data folder has may decide.
+    pub storage_is_default: bool,
     /// The database, for storage that needs a server.
     pub database: DatabaseConfig,
     /// Where code is kept. Default the folder `artifacts` of the data folder.
     pub artifacts: ArtifactsConfig,
     /// What is kept of the past.
     pub retention: RetentionSettings,
+    /// A queue beside the database.
+    pub redis: RedisConfig,
     /// The name of the sandbox driver. Default `auto`, the strongest that works here.
     pub driver: String,
     /// Addresses that other machines can reach are wanted without authentication. Default off.
@@ -203,14 +209,19 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
     };
     let storage = text([args.storage, variables.storage(), file.storage.clone()]);
     let artifacts = artifacts::artifacts(args.artifacts, variables, &file, storage.as_deref())?;
-    let storage =
-        storage.map_or_else(|| DEFAULT_STORAGE.to_owned(), |name| known_storage(name, &mut notices));
+    let storage = storage.and_then(|name| known_storage(name, &mut notices));
+    let storage_is_default = storage.is_none();
+    let storage = storage.unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
     notices.extend(unused_database(&storage, variables));
+    let is_shared = storage == "postgres";
+    let in_file = RedisArgs { redis: file.redis, redis_ca: file.redis_ca };
+    let redis = RedisConfig::resolve(args.redis, in_file, variables, is_shared, &mut notices)?;
     Ok(ServeConfig {
         listen,
         listen_if_free,
         data_dir,
         storage,
+        storage_is_default,
         database: DatabaseConfig {
             connection: text([args.db_conn, variables.db_conn(), file.db_conn]),
             pool: args.db_pool.or(file.db_pool.map(u32::from)),
@@ -218,6 +229,7 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
         },
         artifacts,
         retention: retention::retention(&args.retention, &file.retention)?,
+        redis,
         driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
@@ -255,16 +267,18 @@ fn unused_database(storage: &str, variables: &Variables) -> Option<String> {
     })
 }
 
-/// What GoFaas and the first Impuls call storage on one machine without a database server is SQLite here.
-fn known_storage(name: String, notices: &mut Vec<String>) -> String {
-    if name == "postgresql" {
-        return "postgres".to_owned();
+/// The metadata store of a name. `local` and `s3` are GoFaas' words for where code is kept, and say nothing of metadata.
+fn known_storage(name: String, notices: &mut Vec<String>) -> Option<String> {
+    match name.as_str() {
+        "postgresql" => Some("postgres".to_owned()),
+        "local" | "s3" => {
+            notices.push(format!(
+                "storage {name:?} is where code is kept, which it is; metadata is stored as by default"
+            ));
+            None
+        }
+        _ => Some(name),
     }
-    if !["file", "local", "s3"].contains(&name.as_str()) {
-        return name;
-    }
-    notices.push(format!("storage {name:?}: functions are recorded in an SQLite file in the data folder"));
-    DEFAULT_STORAGE.to_owned()
 }
 
 fn notices(variables: &Variables) -> Vec<String> {

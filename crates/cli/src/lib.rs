@@ -16,13 +16,14 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, ArtifactsArgs, Cli, ClientCommand, Command, DefaultNetwork,
-    DeleteArgs, DeployArgs, DoctorArgs, DrainArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat,
-    LogsArgs, RetentionArgs, RollbackArgs, ServeArgs, Settings, StoreCommand, command, parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, ArtifactsArgs, BackupArgs, Cli, ClientCommand,
+    Command, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, DrainArgs, FunctionArgs, Globals,
+    ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RetentionArgs,
+    RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, command, parse_from,
 };
 pub use config::{
     ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig,
-    RetentionSettings, RetentionTable, ServeConfig, Variables, resolve,
+    RedisConfig, RetentionSettings, RetentionTable, ServeConfig, Variables, resolve,
 };
 pub use error::Exit;
 pub use run::run;

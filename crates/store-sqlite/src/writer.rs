@@ -7,7 +7,8 @@
 //!   request ─┘  (bounded)         └─ savepoint: request ─┘
 //! ```
 //!
-//! A request that is refused is undone alone. If SQLite itself gives up the transaction (a full disk does that),
+//! Accepting invocations and their ends, which come by the thousand, are made by one statement for many (`together`). A request
+//! that is refused is undone alone. If SQLite itself gives up the transaction (a full disk does that),
 //! every request of the group fails, and nothing of any of them is kept.
 
 mod append;
@@ -15,9 +16,10 @@ mod apply;
 mod async_invocations;
 mod retention;
 mod schedules;
+mod together;
 
-use impuls_store::StoreError;
 use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
+use impuls_store::{Filling, Row, StoreError, Table};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,6 +50,10 @@ pub(crate) enum Work {
     Schedule(Box<ScheduleWork>),
     /// Key, archive, and when it was made.
     PutBuild([u8; 32], [u8; 32], i64),
+    /// Whole rows from another store.
+    Put(Table, Vec<Row>),
+    /// What those rows come from.
+    PutFilling(Box<Filling>),
 }
 
 #[derive(Debug)]
@@ -188,8 +194,16 @@ async fn transact(
     works: &[Work],
 ) -> Result<Vec<Result<u64, Refusal>>, sqlx::Error> {
     run(connection, "BEGIN IMMEDIATE").await?;
+    let made = match together::make(connection, works).await {
+        Ok(made) => made,
+        Err(error) => return abandon(connection, error).await,
+    };
     let mut results = Vec::with_capacity(works.len());
-    for work in works {
+    for (work, made) in works.iter().zip(made) {
+        if let Some(changed) = made {
+            results.push(Ok(changed));
+            continue;
+        }
         match apply_alone(connection, work).await {
             Ok(result) => results.push(result),
             Err(error) => return abandon(connection, error).await,

@@ -17,6 +17,7 @@ pub mod function;
 pub mod invocation;
 pub mod retention;
 pub mod schedule;
+pub mod transfer;
 pub mod version;
 
 /// Runs the suite of `FunctionStore`.
@@ -123,6 +124,8 @@ macro_rules! async_invocation_store_conformance {
             accepted_invocations_come_back_whole,
             invocations_of_unknown_functions_are_refused,
             each_invocation_is_claimed_once,
+            a_claim_keeps_to_the_room_of_each_function,
+            chosen_invocations_are_claimed_alone,
             an_expired_lease_is_taken_over_and_fenced,
             a_renewed_lease_is_kept,
             put_back_invocations_wait,
@@ -150,6 +153,20 @@ macro_rules! schedule_store_conformance {
             due_schedules_come_longest_due_first,
             a_tick_is_fired_once,
             deleting_a_function_takes_its_schedules_along,
+        );
+    };
+}
+
+/// Runs the suite of `Transfer`; the store must also be all the others.
+#[macro_export]
+macro_rules! transfer_conformance {
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, transfer:
+            everything_that_is_taken_can_be_put_back,
+            rows_come_in_pages_in_the_order_of_their_keys,
+            a_snapshot_does_not_see_later_changes,
+            rows_of_another_shape_are_refused,
+            what_fills_a_store_is_kept,
         );
     };
 }

@@ -9,6 +9,7 @@ pub mod function;
 pub mod invocation;
 pub mod retention;
 pub mod schedule;
+pub mod transfer;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -24,3 +25,4 @@ pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, V
 pub use invocation::{InvocationPage, InvocationStore};
 pub use retention::RetentionStore;
 pub use schedule::{ScheduleStore, Tick};
+pub use transfer::{Cell, Column, Filling, Kind, Row, Snapshot, Table, Transfer};

@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 21] = [
+const NEEDS: [Need; 23] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -56,6 +56,16 @@ const NEEDS: [Need; 21] = [
         package: "postgresql",
         purpose: "PostgreSQL, for servers that share a database",
         is_met: tools::has_postgres,
+    },
+    Need {
+        package: "runc",
+        purpose: "runc, for servers in containers",
+        is_met: || Path::new("/usr/sbin/runc").exists(),
+    },
+    Need {
+        package: "redis-server",
+        purpose: "Redis, for servers that share a queue",
+        is_met: || tools::has("redis-server") && tools::has("redis-cli"),
     },
     Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
     Need {

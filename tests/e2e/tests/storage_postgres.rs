@@ -95,7 +95,7 @@ async fn a_database_that_is_not_named_or_not_there_is_a_clear_error() {
         no_password(&refused.message);
     }
     let refused = Launch::on(&Data::new()).argument("--storage=bogus").refused().await;
-    assert!(refused.message.contains("those that are: sqlite, postgres"), "{}", refused.message);
+    assert!(refused.message.contains("those that are: sqlite, file, postgres"), "{}", refused.message);
 }
 
 #[tokio::test]
@@ -143,6 +143,13 @@ async fn without_its_database_a_server_calls_what_it_knows_and_recovers_by_itsel
         (invocation["status"] == "succeeded").then_some(())
     };
     eventually("the invocation is delivered", RECOVERY, ended).await;
+    // The two calls that ended while the database was away are in the log, beside the one that was delivered.
+    let logs = format!("{}/logs", path(&name));
+    let logged = async || {
+        let logs = server.get(&logs).await.with_status(200).json();
+        (logs["items"].as_array().is_some_and(|items| items.len() == 3)).then_some(())
+    };
+    eventually("the calls are in the log", RECOVERY, logged).await;
     no_password(&server.log());
 }
 

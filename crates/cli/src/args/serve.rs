@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+use super::RedisArgs;
 use super::artifacts::ArtifactsArgs;
 use super::drain::DrainArgs;
 use super::parsers::{duration, key_value, listen_address, path, switch};
 use super::retention::RetentionArgs;
+use super::store::ApplyArgs;
 
 /// How the server writes its own log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -50,7 +52,8 @@ pub struct ServeArgs {
     /// A configuration file (TOML). Environment variables and flags override it.
     #[arg(long, value_name = "FILE", env = "IMPULS_CONFIG", value_parser = path())]
     pub config: Option<PathBuf>,
-    /// Where functions are recorded: sqlite or postgres [default: sqlite].
+    /// Where functions are recorded: sqlite, file (which also shows them as files to read and edit) or postgres
+    /// [default: sqlite, or file where the data folder has such files].
     #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE")]
     pub storage: Option<String>,
     /// Which database, for storage postgres: postgres://user:password@host:port/database?sslmode=require, or
@@ -71,6 +74,9 @@ pub struct ServeArgs {
     /// What is kept of the past.
     #[command(flatten)]
     pub retention: RetentionArgs,
+    /// A queue beside the database.
+    #[command(flatten)]
+    pub redis: RedisArgs,
     /// How functions are isolated [default: auto, the strongest that works here].
     #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]
     pub driver: Option<String>,
@@ -153,10 +159,12 @@ pub struct ServeArgs {
 pub enum StoreCommand {
     /// Print the SQL that makes all tables, for a user who may.
     Schema {
-        /// For which storage: sqlite or postgres.
+        /// For which storage: sqlite, file or postgres.
         #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE", default_value = "sqlite")]
         storage: String,
     },
+    /// Make all tables in a database, or bring them up to date, as a server does when it starts.
+    Apply(ApplyArgs),
 }
 
 /// What `doctor` takes, besides `--json`.

@@ -38,7 +38,22 @@ impl fmt::Debug for BucketConfig {
     }
 }
 
-/// Where code is kept, and whether `storage` has said no more than that: GoFaas' STORAGE_TYPE is about code.
+impl ArtifactsConfig {
+    /// The place that a text means, with what the variables say about buckets.
+    pub(crate) fn told(location: String, variables: &Variables) -> Result<Self, ConfigError> {
+        if location.starts_with("s3:") {
+            return Ok(Self::Bucket(BucketConfig { location, variables: variables.aws() }));
+        }
+        match location.split_once("://") {
+            // What follows may have a password in it.
+            Some((scheme, _)) => Err(ConfigError::Artifacts(scheme.to_owned())),
+            None => Ok(Self::Folder(PathBuf::from(location))),
+        }
+    }
+}
+
+/// Where a server keeps code. Storage `s3` says that it is in a bucket, and not in which: GoFaas' STORAGE_TYPE is about
+/// code.
 pub(super) fn artifacts(
     args: ArtifactsArgs,
     variables: &Variables,
@@ -46,18 +61,11 @@ pub(super) fn artifacts(
     storage: Option<&str>,
 ) -> Result<ArtifactsConfig, ConfigError> {
     let location = text([args.artifacts, file.artifacts.clone()]);
-    match location.or_else(|| variables.artifacts()) {
-        Some(location) if location.starts_with("s3:") => {
-            Ok(ArtifactsConfig::Bucket(BucketConfig { location, variables: variables.aws() }))
-        }
-        Some(other) if other.split_once("://").is_some() => Err(ConfigError::Artifacts(scheme(&other))),
+    let told = location.or_else(|| variables.artifacts());
+    let told = told.map(|location| ArtifactsConfig::told(location, variables)).transpose()?;
+    match told {
+        Some(bucket @ ArtifactsConfig::Bucket(_)) => Ok(bucket),
         _ if storage == Some(S3) => Err(ConfigError::NoBucket),
-        Some(folder) => Ok(ArtifactsConfig::Folder(PathBuf::from(folder))),
-        None => Ok(ArtifactsConfig::InDataDir),
+        other => Ok(other.unwrap_or_default()),
     }
-}
-
-fn scheme(location: &str) -> String {
-    // What follows may have a password in it.
-    location.split("://").next().unwrap_or_default().to_owned()
 }

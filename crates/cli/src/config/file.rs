@@ -34,6 +34,10 @@ pub struct FileConfig {
     pub no_auto_migrate: Option<bool>,
     /// Where code is kept: a folder, or `s3://bucket/prefix`.
     pub artifacts: Option<String>,
+    /// A Redis server.
+    pub redis: Option<String>,
+    /// The certificates of the authorities that it may be from.
+    pub redis_ca: Option<PathBuf>,
     /// The name of the sandbox driver.
     pub driver: Option<String>,
     /// Whether addresses that other machines can reach are allowed without authentication.

@@ -189,11 +189,13 @@ fn a_variable_that_makes_no_sense_is_named() {
 }
 
 #[test]
-fn storage_of_one_machine_is_sqlite_whatever_it_was_called() {
-    for name in ["file", "local", "sqlite"] {
+fn storage_of_one_machine_has_the_names_of_every_earlier_server() {
+    for (name, storage, is_default) in
+        [("file", "file", false), ("sqlite", "sqlite", false), ("local", "sqlite", true)]
+    {
         let config = told(&[("STORAGE_TYPE", name)], ServeArgs::default()).unwrap();
-        assert_eq!(config.storage, "sqlite");
-        assert_eq!(config.notices.len(), usize::from(name != "sqlite"));
+        assert_eq!((config.storage.as_str(), config.storage_is_default), (storage, is_default));
+        assert_eq!(config.notices.len(), usize::from(is_default));
     }
     let config = told(&[("STORAGE_TYPE", "postgres"), ("DB_CONN", "x")], ServeArgs::default()).unwrap();
     assert_eq!((config.storage.as_str(), config.database.connection.as_deref()), ("postgres", Some("x")));
@@ -259,8 +261,7 @@ fn a_database_that_is_not_asked_for_is_named_and_not_shown() {
 #[test]
 fn variables_without_effect_are_named_but_never_their_values() {
     let set = [
-        ("REDIS_PASSWORD", "secret"),
-        ("REDIS_ADDR", "localhost:6379"),
+        ("RATE_LIMIT_MAX", "100"),
         ("WORKER_USE_CONTAINER", "true"),
         ("MANAGER_BRIDGE", "fcbr0"),
         ("MANAGER_BIND", "127.0.0.1:1"),
@@ -270,7 +271,7 @@ fn variables_without_effect_are_named_but_never_their_values() {
         ("JWT_SECRET", ""),
     ];
     let notices = told(&set, ServeArgs::default()).unwrap().notices;
-    let names = "FAAS_API_KEY, MANAGER_BRIDGE, REDIS_ADDR, REDIS_PASSWORD, WORKER_USE_CONTAINER;";
+    let names = "FAAS_API_KEY, MANAGER_BRIDGE, RATE_LIMIT_MAX, WORKER_USE_CONTAINER;";
     assert!(
         notices.len() == 1 && notices[0].contains(names) && !notices[0].contains("secret"),
         "{notices:?}"

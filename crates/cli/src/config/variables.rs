@@ -13,7 +13,7 @@ use super::ConfigError;
 use crate::args::listen_address;
 
 /// What has no counterpart here; a `*` stands for anything.
-const WITHOUT_EFFECT: [&str; 17] = [
+const WITHOUT_EFFECT: [&str; 14] = [
     "CORS_*",
     "FAAS_*",
     "FC_*",
@@ -22,9 +22,6 @@ const WITHOUT_EFFECT: [&str; 17] = [
     "JWT_SECRET",
     "MANAGER_*",
     "RATE_LIMIT_*",
-    "REDIS_ADDR",
-    "REDIS_DB",
-    "REDIS_PASSWORD",
     "STRAPI_INVOCATION_REPORT_URL",
     "TANGLE_ENDPOINT",
     "TOKEN_DURATION",
@@ -88,7 +85,7 @@ impl Variables {
         std::env::vars_os().filter_map(unicode).collect()
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
