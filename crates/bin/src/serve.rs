@@ -154,14 +154,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         // It ends by having been aborted; that is no news.
         let _ = task.await;
     }
-    let drained = tokio::time::timeout(config.shutdown_timeout, server.dispatch.drain());
-    let drained = tokio::select! {
-        drained = drained => drained.is_ok(),
-        () = stop.requested() => false,
-    };
-    if !drained {
-        tracing::warn!(calls = server.dispatch.in_flight(), "calls in flight are cut off");
-    }
+    let drained = drain(&stop, &server.dispatch, config.shutdown_timeout).await;
     close.send_replace(true);
     // What has ended is stored; what was cut off is given back for the next server.
     let _ended = tokio::join!(scheduling, collecting);
@@ -174,6 +167,18 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         threads.end(CONNECTION_SHUTDOWN).await;
     }
     Ok(())
+}
+
+/// Whether all calls in flight have ended in time. A further signal ends the wait.
+async fn drain(stop: &Stop, dispatch: &Dispatch, timeout: Duration) -> bool {
+    let drained = tokio::select! {
+        drained = tokio::time::timeout(timeout, dispatch.drain()) => drained.is_ok(),
+        () = stop.requested() => false,
+    };
+    if !drained {
+        tracing::warn!(calls = dispatch.in_flight(), "calls in flight are cut off");
+    }
+    drained
 }
 
 /// Goes on as before for a while, so that whoever sends calls here can see that it should not. A further signal ends that.
@@ -358,17 +363,9 @@ impl Server {
         let control = Arc::new(control.with_default_network(default_network));
         let readiness = ServerReadiness::new(store.functions.clone());
         let edits = tree.map(|tree| Edits { tree, control: control.clone() });
-        let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
-        let native = native.with_readiness(readiness.clone());
-        let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
-        let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
-        let authenticate = Arc::new(LocalUsers { loopback_only });
-        let front = Arc::new(Front::new(FrontConfig::default(), dispatch.clone(), router, authenticate));
-        for (installed, aliases) in catalogue.installed() {
-            if aliases.iter().any(|alias| PREWARMED.contains(alias)) {
-                worker.prewarm(&installed.name, Contract::default());
-            }
-        }
+        let app = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
+        let front = front(config, app.with_readiness(readiness.clone()));
+        prewarm(&worker, &catalogue);
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
@@ -422,6 +419,23 @@ impl Server {
         self.recorder.stop();
         self.recording.await?;
         self.store.close().await
+    }
+}
+
+/// Everything that is answered over HTTP.
+fn front(config: &ServeConfig, app: App) -> Arc<Front> {
+    let (control, dispatch) = (app.control.clone(), app.dispatch.clone());
+    let router = crate::dialects::with_dialects(impuls_api::router(app), &control, &dispatch);
+    let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
+    let authenticate = Arc::new(LocalUsers { loopback_only });
+    Arc::new(Front::new(FrontConfig::default(), dispatch, router, authenticate))
+}
+
+fn prewarm(worker: &LocalWorker, catalogue: &Catalogue) {
+    for (installed, aliases) in catalogue.installed() {
+        if aliases.iter().any(|alias| PREWARMED.contains(alias)) {
+            worker.prewarm(&installed.name, Contract::default());
+        }
     }
 }
 

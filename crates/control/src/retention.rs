@@ -1,6 +1,6 @@
 //! Collection: removes versions, builds and artifacts that nothing needs any more.
 //!
-//! What can go is decided by two pure functions, [`superfluous`] for versions and [`Sweep`] for artifacts; the store then
+//! What can go is decided by two pure functions, `superfluous` for versions and `Sweep` for artifacts; the store then
 //! removes only what still nothing names. An artifact goes when it has been without a name for the whole time of grace, in
 //! every round of this server, and was not put during it: a deploy on whichever server puts its artifact, or finds it by
 //! the name of an earlier version or build, and gives it a name of its own within that time. Two servers that collect at

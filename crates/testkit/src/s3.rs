@@ -215,7 +215,7 @@ impl Link {
                         drop((&*near).write_all(refusal.as_bytes()));
                         break;
                     }
-                    let breaks = self.is(Weather::Broken) || self.is(Weather::Changeable) && number % 2 == 0;
+                    let breaks = self.is(Weather::Broken) || self.is(Weather::Changeable) && number.is_multiple_of(2);
                     if breaks || (&far).write_all(buffer.get(..count).unwrap_or_default()).is_err() {
                         break;
                     }

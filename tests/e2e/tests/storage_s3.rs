@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use impuls_e2e::functions::{FUNCTIONS, path};
+use impuls_e2e::launch::program;
 use impuls_e2e::{Data, Launch, Server, json, unique, within};
 use impuls_testkit::s3::{ACCESS_KEY, SECRET_KEY};
 use impuls_testkit::{Link, S3, Weather};
@@ -60,6 +61,30 @@ async fn functions_outlive_servers_and_their_caches() {
     assert_eq!(server.call(&name, &json!(2)).await, json!(2));
     assert!(!data.folder().join("artifacts").exists());
     no_secret(&server.log());
+}
+
+#[tokio::test]
+#[ignore = "needs pip"]
+async fn a_backup_has_the_code_of_a_bucket_and_goes_into_a_folder() {
+    let (_s3, link) = bucket().await;
+    let (data, restored) = (Data::new(), Data::new());
+    let server = launch(&data, link.address()).start().await;
+    let name = server.node(ECHO).await;
+    let file = data.scratch().join("all.backup");
+    let command = |word: &str, folder: &Data| {
+        let mut command = std::process::Command::new(program());
+        command.arg(word).arg(&file).arg("--data-dir").arg(folder.folder());
+        command
+    };
+    let mut backup = command("backup", &data);
+    backup.args(["--artifacts", &S3::location(link.address(), "code")]);
+    backup.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    for mut command in [backup, command("restore", &restored)] {
+        let output = command.output().expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let second = Launch::on(&restored).start().await;
+    assert_eq!(second.call(&name, &json!("moved")).await, json!("moved"));
 }
 
 #[tokio::test]
