@@ -40,6 +40,17 @@ pub(crate) async fn open(config: &ArtifactsConfig, data: &Path) -> anyhow::Resul
     }
 }
 
+/// The same for one of several machines: the folder of the data folder is one that all of them use, too.
+pub(crate) async fn open_shared(
+    config: &ArtifactsConfig,
+    data: &Path,
+) -> anyhow::Result<Arc<dyn ArtifactStore>> {
+    match config {
+        ArtifactsConfig::InDataDir => open(&ArtifactsConfig::Folder(data.join(FOLDER)), data).await,
+        ArtifactsConfig::Folder(_) | ArtifactsConfig::Bucket(_) => open(config, data).await,
+    }
+}
+
 /// Opens a bucket; what it cannot be opened for says what to do.
 pub(crate) async fn open_bucket(bucket: &BucketConfig) -> anyhow::Result<Arc<dyn ArtifactStore>> {
     let opened = S3Artifacts::open(&location(bucket)?).await;

@@ -42,7 +42,7 @@ pub(crate) const SPAWNER: &str = "/proc/self/exe";
 const BACKGROUND_THREADS: usize = 2;
 /// The languages, by alias, whose sandboxes are kept ready before the first function: those that a new user is likely to
 /// begin with.
-pub(crate) const PREWARMED: [&str; 2] = ["nodejs", "python"];
+const PREWARMED: [&str; 2] = ["nodejs", "python"];
 /// Functions that are read at once when the server starts.
 pub(crate) const LOAD_PAGE: u32 = 200;
 /// How long connections may take to be closed once no call is in flight; a client in the middle of a request may
@@ -187,7 +187,7 @@ async fn drain(stop: &Stop, dispatch: &Dispatch, timeout: Duration) -> bool {
 }
 
 /// Goes on as before for a while, so that whoever sends calls here can see that it should not. A further signal ends that.
-async fn wait_for_balancers(stop: &Stop, delay: Duration) {
+pub(crate) async fn wait_for_balancers(stop: &Stop, delay: Duration) {
     if delay.is_zero() {
         return;
     }
@@ -443,7 +443,8 @@ pub(crate) fn front(config: &ServeConfig, native: App) -> Arc<Front> {
     Arc::new(Front::new(FrontConfig::default(), dispatch, router, authenticate))
 }
 
-fn prewarm(worker: &LocalWorker, catalogue: &Catalogue) {
+/// Has sandboxes of the usual runtimes wait for code.
+pub(crate) fn prewarm(worker: &LocalWorker, catalogue: &Catalogue) {
     for (installed, aliases) in catalogue.installed() {
         if aliases.iter().any(|alias| PREWARMED.contains(alias)) {
             worker.prewarm(&installed.name, Contract::default());

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::artifacts::ArtifactsArgs;
+use super::drain::DrainArgs;
 use super::parsers::{duration, listen_address, path, switch};
 use super::redis::RedisArgs;
+use super::retention::RetentionArgs;
 use super::serve::{DefaultNetwork, LogFormat, ServeArgs};
 
 /// What all nodes of a cluster take.
@@ -54,7 +57,7 @@ pub struct ControllerArgs {
     /// Listen on this port of 127.0.0.1 [env: IMPULS_PORT].
     #[arg(long, value_name = "PORT", conflicts_with = "listen")]
     pub port: Option<u16>,
-    /// The folder whose folder `artifacts` all controllers and workers share
+    /// The folder whose folder `artifacts` all controllers and workers share, unless they are told --artifacts
     /// [default: /var/lib/impuls when writable, else the user's data folder].
     #[arg(long, value_name = "DIR", env = "IMPULS_DATA_DIR", value_parser = path())]
     pub data_dir: Option<PathBuf>,
@@ -77,6 +80,12 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_auto_migrate: Option<bool>,
+    /// Where code is kept.
+    #[command(flatten)]
+    pub artifacts: ArtifactsArgs,
+    /// What is kept of the past.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
     /// A Redis server.
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -87,6 +96,9 @@ pub struct ControllerArgs {
     /// How long invocations in flight may take to finish at the end, such as 30s or 1m30s [default: 30s].
     #[arg(long, value_name = "TIME", env = "IMPULS_SHUTDOWN_TIMEOUT", value_parser = duration)]
     pub shutdown_timeout: Option<Duration>,
+    /// How long it goes on answering before that.
+    #[command(flatten)]
+    pub drain: DrainArgs,
     /// The network of new functions that do not say which they want [default: egress where the workers can give it, else
     /// off].
     #[arg(long, value_name = "POLICY", env = "IMPULS_DEFAULT_NETWORK")]
@@ -120,9 +132,12 @@ impl ControllerArgs {
             db_conn: self.db_conn,
             db_pool: self.db_pool,
             no_auto_migrate: self.no_auto_migrate,
+            artifacts: self.artifacts,
+            retention: self.retention,
             redis: self.redis,
             insecure_no_auth: self.insecure_no_auth,
             shutdown_timeout: self.shutdown_timeout,
+            drain: self.drain,
             default_network: self.default_network,
             log_format: self.log_format,
             log_level: self.log_level,
