@@ -5,6 +5,7 @@ mod apply;
 mod artifacts;
 mod authenticate;
 mod builds;
+mod cluster;
 mod collection;
 mod dialects;
 mod doctor;
@@ -57,6 +58,8 @@ fn main() -> ExitCode {
 fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Controller(args) => cluster::controller(args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Worker(args) => cluster::worker(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
         Command::Store(StoreCommand::Apply(args)) => apply::apply(&args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Store(StoreCommand::Schema { storage }) => {

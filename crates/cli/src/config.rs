@@ -4,6 +4,7 @@
 //! the binary to say.
 
 mod artifacts;
+mod cluster;
 mod data_dir;
 mod file;
 mod redis;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::args::{DefaultNetwork, LogFormat, RedisArgs, ServeArgs};
 pub use artifacts::{ArtifactsConfig, BucketConfig};
+pub use cluster::{ClusterSecret, ControllerConfig, WorkerConfig, resolve_controller, resolve_worker};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
 pub use redis::RedisConfig;
@@ -173,6 +175,15 @@ pub enum ConfigError {
         "code that nothing names is kept for at least 1s, and is not looked for more often than every second"
     )]
     Retention,
+    /// Controllers and workers share a database, which only one storage is.
+    #[error("storage {0:?} cannot be shared by controllers and workers; give --storage postgres, or nothing")]
+    NotShared(String),
+    /// A worker that other machines can reach, and nobody would have to show a token.
+    #[error(
+        "{0} can be reached from other machines, which could run anything here without a token; give all \
+         controllers and workers the same --cluster-token (IMPULS_CLUSTER_TOKEN), such as that of `openssl rand -hex 32`"
+    )]
+    NoToken(SocketAddr),
     /// There is no place for data.
     #[error("/var/lib/impuls is not writable and the user has no home folder; give --data-dir")]
     NoDataDir,

@@ -2,6 +2,7 @@
 //!
 //! [`parse_from`] turns arguments and environment into a [`Cli`]. [`run`] performs a [`ClientCommand`]; `serve`,
 //! `doctor` and the sandbox spawner are only parsed here and performed by the binary, which alone knows the server.
+//! `controller` and `worker` as well.
 //! [`ServeConfig`] is what `serve` was told, by file, environment and flags together.
 //!
 //! Everything for people to read goes to standard error, results go to standard output. [`Exit`] has the exit codes.
@@ -17,13 +18,15 @@ mod text;
 
 pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, ArtifactsArgs, BackupArgs, Cli, ClientCommand,
-    Command, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, DrainArgs, FunctionArgs, Globals,
-    ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RetentionArgs,
-    RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, command, parse_from,
+    ClusterArgs, Command, ControllerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, DrainArgs,
+    FunctionArgs, Globals, ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs,
+    RetentionArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, WorkerArgs, command,
+    parse_from,
 };
 pub use config::{
-    ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig,
-    RedisConfig, RetentionSettings, RetentionTable, ServeConfig, Variables, resolve,
+    ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig,
+    DataDir, DatabaseConfig, FileConfig, RedisConfig, RetentionSettings, RetentionTable, ServeConfig,
+    Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
 };
 pub use error::Exit;
 pub use run::run;

@@ -34,6 +34,12 @@ pub struct FileConfig {
     pub no_auto_migrate: Option<bool>,
     /// Where code is kept: a folder, or `s3://bucket/prefix`.
     pub artifacts: Option<String>,
+    /// The secret that controllers and workers share.
+    pub cluster_token: Option<String>,
+    /// Where a worker's internal listener is reached.
+    pub advertise: Option<String>,
+    /// The name of a worker.
+    pub worker_id: Option<String>,
     /// A Redis server.
     pub redis: Option<String>,
     /// The certificates of the authorities that it may be from.
