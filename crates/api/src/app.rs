@@ -43,16 +43,16 @@ impl App {
         Self { control, dispatch, runtimes, started: Instant::now(), uploads, ready }
     }
 
-    /// The same, with runtimes that come and go.
-    #[must_use]
-    pub fn with_runtimes(self, runtimes: impl Fn() -> Vec<RuntimeInfo> + Send + Sync + 'static) -> Self {
-        Self { runtimes: Arc::new(runtimes), ..self }
-    }
-
     /// The same, with somebody else who knows whether it is ready; without, it always is.
     #[must_use]
     pub fn with_readiness(self, ready: Arc<dyn Ready>) -> Self {
         Self { ready, ..self }
+    }
+
+    /// The same, with runtimes that come and go.
+    #[must_use]
+    pub fn with_runtimes(self, runtimes: impl Fn() -> Vec<RuntimeInfo> + Send + Sync + 'static) -> Self {
+        Self { runtimes: Arc::new(runtimes), ..self }
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use impuls_artifacts::{ArtifactStore, LocalArtifacts};
 use impuls_artifacts_s3::{Location, S3Artifacts};
-use impuls_cli::{ArtifactsConfig, BucketConfig};
+use impuls_cli::{ArtifactsConfig, BucketConfig, ServeConfig};
+
+use crate::storage;
 
 /// The folder in the data folder.
 pub(crate) const FOLDER: &str = "artifacts";
@@ -20,12 +22,12 @@ pub(crate) fn check(config: &ArtifactsConfig) -> anyhow::Result<()> {
 }
 
 /// Opens what is configured; what it cannot be opened for says what to do.
-pub(crate) async fn open(config: &ArtifactsConfig, data: &Path) -> anyhow::Result<Arc<dyn ArtifactStore>> {
-    match config {
+pub(crate) async fn open(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<dyn ArtifactStore>> {
+    match &config.artifacts {
         ArtifactsConfig::InDataDir => {
             let folder = data.join(FOLDER);
-            // Operators of several servers have linked the folder to one that all of them use.
-            let is_shared = folder.is_symlink();
+            // Servers of one database have one folder of code, by whatever way.
+            let is_shared = config.storage == storage::POSTGRES;
             let opened =
                 if is_shared { LocalArtifacts::open_shared(&folder) } else { LocalArtifacts::open(&folder) };
             Ok(Arc::new(opened?))
@@ -37,17 +39,6 @@ pub(crate) async fn open(config: &ArtifactsConfig, data: &Path) -> anyhow::Resul
             Ok(Arc::new(LocalArtifacts::open_shared(folder).with_context(usable)?))
         }
         ArtifactsConfig::Bucket(bucket) => open_bucket(bucket).await,
-    }
-}
-
-/// The same for one of several machines: the folder of the data folder is one that all of them use, too.
-pub(crate) async fn open_shared(
-    config: &ArtifactsConfig,
-    data: &Path,
-) -> anyhow::Result<Arc<dyn ArtifactStore>> {
-    match config {
-        ArtifactsConfig::InDataDir => open(&ArtifactsConfig::Folder(data.join(FOLDER)), data).await,
-        ArtifactsConfig::Folder(_) | ArtifactsConfig::Bucket(_) => open(config, data).await,
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) const SPAWNER: &str = "/proc/self/exe";
 const BACKGROUND_THREADS: usize = 2;
 /// The languages, by alias, whose sandboxes are kept ready before the first function: those that a new user is likely to
 /// begin with.
-const PREWARMED: [&str; 2] = ["nodejs", "python"];
+pub(crate) const PREWARMED: [&str; 2] = ["nodejs", "python"];
 /// Functions that are read at once when the server starts.
 pub(crate) const LOAD_PAGE: u32 = 200;
 /// How long connections may take to be closed once no call is in flight; a client in the middle of a request may
@@ -114,7 +114,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let toolchains = config.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
     let (store, artifacts) =
-        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config.artifacts, &data))?;
+        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
     let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&config, &data).await?;
@@ -175,7 +175,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
 }
 
 /// Whether all calls in flight have ended in time. A further signal ends the wait.
-async fn drain(stop: &Stop, dispatch: &Dispatch, timeout: Duration) -> bool {
+pub(crate) async fn drain(stop: &Stop, dispatch: &Dispatch, timeout: Duration) -> bool {
     let drained = tokio::select! {
         drained = tokio::time::timeout(timeout, dispatch.drain()) => drained.is_ok(),
         () = stop.requested() => false,
@@ -287,9 +287,9 @@ pub(crate) fn announce(addresses: &[SocketAddr], data: &Path) -> anyhow::Result<
 }
 
 /// What outlives the server.
-struct Kept {
-    store: Storage,
-    artifacts: Arc<dyn ArtifactStore>,
+pub(crate) struct Kept {
+    pub(crate) store: Storage,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
 }
 
 /// The assembled server.
@@ -353,8 +353,8 @@ impl Server {
         let control = Arc::new(control.with_default_network(default_network));
         let readiness = ServerReadiness::new(store.functions.clone());
         let edits = tree.map(|tree| Edits { tree, control: control.clone() });
-        let app = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
-        let front = front(config, app.with_readiness(readiness.clone()));
+        let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
+        let front = front(config, native.with_readiness(readiness.clone()));
         prewarm(&worker, &catalogue);
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
@@ -443,7 +443,7 @@ pub(crate) fn front(config: &ServeConfig, native: App) -> Arc<Front> {
     Arc::new(Front::new(FrontConfig::default(), dispatch, router, authenticate))
 }
 
-/// Has sandboxes of the usual runtimes wait for code.
+/// Has sandboxes of the first languages ready.
 pub(crate) fn prewarm(worker: &LocalWorker, catalogue: &Catalogue) {
     for (installed, aliases) in catalogue.installed() {
         if aliases.iter().any(|alias| PREWARMED.contains(alias)) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use impuls_api::{App, Front};
-use impuls_artifacts::ArtifactStore;
 use impuls_cli::{ControllerConfig, DefaultNetwork, ServeConfig};
 use impuls_cluster::{Members, RemoteWorkers, Token};
 use impuls_control::Control;
@@ -19,7 +18,7 @@ use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::readiness::ServerReadiness;
 use crate::serve::{
-    CONNECTION_SHUTDOWN, Stop, announce, data_dir, dispatch, front, stores, wait_for_balancers,
+    CONNECTION_SHUTDOWN, Kept, Stop, announce, data_dir, dispatch, drain, front, stores, wait_for_balancers,
 };
 use crate::storage::Storage;
 use crate::{artifacts, collection};
@@ -31,9 +30,9 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let data = data_dir(&config)?;
     let listeners = fronts::bind(&config.listen).await?;
     let (store, artifacts) =
-        tokio::try_join!(Storage::open(&config, &data), artifacts::open_shared(&config.artifacts, &data))?;
+        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
     let collector = collection::collector(&config.retention, &store, artifacts.clone());
-    let controller = Controller::assemble(&config, (store, artifacts), token)?;
+    let controller = Controller::assemble(&config, Kept { store, artifacts }, token)?;
     let members = controller.remote.members();
     members.look().await.context("cannot read which workers there are")?;
     if members.peers().is_empty() {
@@ -73,14 +72,7 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let patience = config.shutdown_timeout;
     tracing::info!("stopping: new calls are refused, calls in flight may take up to {patience:?}");
     accepting.shutdown().await;
-    let drained = tokio::time::timeout(patience, controller.dispatch.drain());
-    let drained = tokio::select! {
-        drained = drained => drained.is_ok(),
-        () = stop.requested() => false,
-    };
-    if !drained {
-        tracing::warn!(calls = controller.dispatch.in_flight(), "calls in flight are cut off");
-    }
+    let drained = drain(&stop, &controller.dispatch, patience).await;
     close.send_replace(true);
     let _ended = tokio::join!(scheduling, collecting);
     tasks.shutdown().await;
@@ -100,14 +92,14 @@ struct Controller {
     heard: parking_lot::Mutex<Option<Heard>>,
     recorder: Recorder,
     recording: tokio::task::JoinHandle<()>,
-    readiness: Arc<ServerReadiness>,
     front: Arc<Front>,
+    readiness: Arc<ServerReadiness>,
 }
 
 impl Controller {
     fn assemble(
         config: &ServeConfig,
-        (store, artifacts): (Storage, Arc<dyn ArtifactStore>),
+        Kept { store, artifacts }: Kept,
         token: Option<Token>,
     ) -> anyhow::Result<Self> {
         let remote = RemoteWorkers::new(Members::new(nodes(&store)?, token), None);
@@ -124,13 +116,13 @@ impl Controller {
             None => control.with_default_network_by(move || default_network(&workers)),
         };
         let workers = remote.clone();
-        let native = App::new(Arc::new(control), dispatch.clone(), Vec::new());
         let readiness = ServerReadiness::new(store.functions.clone());
-        let native = native.with_runtimes(move || runtime_infos(&workers));
-        let front = front(config, native.with_readiness(readiness.clone()));
+        let native = App::new(Arc::new(control), dispatch.clone(), Vec::new());
+        let native = native.with_readiness(readiness.clone());
+        let front = front(config, native.with_runtimes(move || runtime_infos(&workers)));
         let recording = tokio::spawn(recorder.clone().run());
         let heard = parking_lot::Mutex::new(heard);
-        Ok(Self { store, remote, dispatch, rollout, heard, recorder, recording, readiness, front })
+        Ok(Self { store, remote, dispatch, rollout, heard, recorder, recording, front, readiness })
     }
 
     /// Follows what other controllers change, until dropped.

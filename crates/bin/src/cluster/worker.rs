@@ -23,8 +23,8 @@ use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{Keeps, LocalRollout};
 use crate::serve::{
-    CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, SANDBOX_SHUTDOWN, Stop, announce, data_dir, dispatch, give_back,
-    hooks, lock, prewarm, search_path, start_driver,
+    CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, Kept, SANDBOX_SHUTDOWN, Stop, announce, data_dir, dispatch,
+    give_back, hooks, lock, prewarm, search_path, start_driver,
 };
 use crate::settings;
 use crate::storage::Storage;
@@ -50,16 +50,13 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     let serve = config.serve;
     let toolchains = serve.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
-    let (store, artifacts) =
-        tokio::try_join!(Storage::open(&serve, &data), artifacts::open_shared(&serve.artifacts, &data))?;
+    let (store, artifacts) = tokio::try_join!(Storage::open(&serve, &data), artifacts::open(&serve, &data))?;
+    let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&serve, &data).await?;
     let mut tasks = JoinSet::new();
-    let folders = CodeFolders::open(data.join("code"), artifacts.clone())?;
-    let local = local(&serve, (&catalogue, &driver), (artifacts, folders))?;
     tasks.spawn(repair::run(driver.clone()));
-    let worker = Worker::assemble((store, token), catalogue, (local, driver), identity);
-    let worker = worker?;
+    let worker = Worker::assemble((&serve, &data), kept, token, (catalogue, driver), identity)?;
     load_functions(&*worker.store.functions, &worker.dispatch).await?;
     let _following = worker.follow();
     let (close, closing) = watch::channel(false);
@@ -219,11 +216,13 @@ struct Worker {
 
 impl Worker {
     fn assemble(
-        (store, token): (Storage, Option<Token>),
-        catalogue: Arc<Catalogue>,
-        (local, driver): (Arc<LocalWorker>, Arc<ProcessDriver>),
+        (config, data): (&ServeConfig, &Path),
+        Kept { store, artifacts }: Kept,
+        token: Option<Token>,
+        (catalogue, driver): (Arc<Catalogue>, Arc<ProcessDriver>),
         identity: Identity,
     ) -> anyhow::Result<Self> {
+        let local = local((config, data), artifacts, (&catalogue, &driver))?;
         let builds = Builds::new(local.clone(), store.builds.clone());
         let host = Arc::new(LocalHost {
             worker: local.clone(),
@@ -312,17 +311,18 @@ impl Worker {
 
 /// The sandboxes of this machine, with the first ones on their way.
 fn local(
-    config: &ServeConfig,
+    (config, data): (&ServeConfig, &Path),
+    artifacts: Arc<dyn ArtifactStore>,
     (catalogue, driver): (&Arc<Catalogue>, &Arc<ProcessDriver>),
-    (artifacts, folders): (Arc<dyn ArtifactStore>, CodeFolders),
 ) -> anyhow::Result<Arc<LocalWorker>> {
+    let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
     let network = settings::default_network(config, driver.isolation());
     let worker = LocalWorker::new(
         settings::worker(config, network),
         impuls_worker::Parts {
             driver: driver.clone(),
             catalogue: catalogue.clone(),
-            folders: Arc::new(folders),
+            folders,
             artifacts,
             builds: settings::builds(&config.builds)?,
             background: tokio::runtime::Handle::current(),

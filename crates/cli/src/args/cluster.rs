@@ -57,7 +57,7 @@ pub struct ControllerArgs {
     /// Listen on this port of 127.0.0.1 [env: IMPULS_PORT].
     #[arg(long, value_name = "PORT", conflicts_with = "listen")]
     pub port: Option<u16>,
-    /// The folder whose folder `artifacts` all controllers and workers share, unless they are told --artifacts
+    /// The folder whose folder `artifacts` all controllers and workers share
     /// [default: /var/lib/impuls when writable, else the user's data folder].
     #[arg(long, value_name = "DIR", env = "IMPULS_DATA_DIR", value_parser = path())]
     pub data_dir: Option<PathBuf>,
@@ -80,12 +80,15 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_auto_migrate: Option<bool>,
-    /// Where code is kept.
+    /// Where code is kept: where all controllers and workers find it.
     #[command(flatten)]
     pub artifacts: ArtifactsArgs,
     /// What is kept of the past.
     #[command(flatten)]
     pub retention: RetentionArgs,
+    /// How a controller stops.
+    #[command(flatten)]
+    pub drain: DrainArgs,
     /// A Redis server.
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -96,9 +99,6 @@ pub struct ControllerArgs {
     /// How long invocations in flight may take to finish at the end, such as 30s or 1m30s [default: 30s].
     #[arg(long, value_name = "TIME", env = "IMPULS_SHUTDOWN_TIMEOUT", value_parser = duration)]
     pub shutdown_timeout: Option<Duration>,
-    /// How long it goes on answering before that.
-    #[command(flatten)]
-    pub drain: DrainArgs,
     /// The network of new functions that do not say which they want [default: egress where the workers can give it, else
     /// off].
     #[arg(long, value_name = "POLICY", env = "IMPULS_DEFAULT_NETWORK")]
@@ -134,10 +134,10 @@ impl ControllerArgs {
             no_auto_migrate: self.no_auto_migrate,
             artifacts: self.artifacts,
             retention: self.retention,
+            drain: self.drain,
             redis: self.redis,
             insecure_no_auth: self.insecure_no_auth,
             shutdown_timeout: self.shutdown_timeout,
-            drain: self.drain,
             default_network: self.default_network,
             log_format: self.log_format,
             log_level: self.log_level,
