@@ -108,7 +108,8 @@ async fn an_upload_that_fails_half_way_is_no_artifact_and_leaves_nothing() {
     let (store, link, s3) = (&opened.artifacts, &opened.link, &opened.s3);
     link.set_after(9 << 20, Weather::Refusing);
     let put = store.put(large()).await;
-    is_unavailable(put, "503");
+    // Whoever is still writing may see a broken connection rather than the answer.
+    is_unavailable(put, "Error performing");
     link.set(Weather::Fair);
     assert!(matches!(store.get(&digest).await, Err(ArtifactError::NotFound(_))));
     assert_eq!(s3.occurrences(&digest.to_string()), 0);
