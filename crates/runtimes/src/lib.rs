@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod closure;
 pub mod csharp;
 pub mod go;
+pub mod guest;
 pub mod language;
 pub mod node;
 mod npm;
