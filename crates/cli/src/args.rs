@@ -4,6 +4,7 @@
 //! else.
 
 mod client;
+mod images;
 mod import;
 mod parsers;
 mod queued;
@@ -21,6 +22,7 @@ pub use client::{
     AliasCommand, AliasSpec, AliasSpecError, DeleteArgs, DeployArgs, FunctionArgs, InvokeArgs, ListArgs,
     LogsArgs, RollbackArgs, Settings,
 };
+pub use images::{ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs};
 pub use import::ImportArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
@@ -74,6 +76,9 @@ pub enum Command {
     /// Prepare where functions are recorded.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Build and keep what microVMs and containers are made of.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Move everything from one store to another: functions with all versions, calls, schedules, code.
     Migrate(Box<MigrateArgs>),
     /// Take the functions of an earlier server (the first Impuls, GoFaas) into a running one.

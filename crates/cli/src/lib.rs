@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and the subcommands that are clients of the HTTP API.
 //!
 //! [`parse_from`] turns arguments and environment into a [`Cli`]. [`run`] performs a [`ClientCommand`]; `serve`,
-//! `doctor` and the sandbox spawner are only parsed here and performed by the binary, which alone knows the server.
+//! `doctor`, `image` and the sandbox spawner are only parsed here and performed by the binary, which alone knows the server.
 //! [`ServeConfig`] is what `serve` was told, by file, environment and flags together.
 //!
 //! Everything for people to read goes to standard error, results go to standard output. [`Exit`] has the exit codes.
@@ -13,17 +13,18 @@ mod error;
 mod output;
 mod package;
 mod run;
-mod text;
+pub mod text;
 
 pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, BackupArgs, Cli, ClientCommand, Command,
-    DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, ImportArgs, InvokeArgs,
-    ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RollbackArgs, ServeArgs, Settings, StoreArgs,
-    StoreCommand, command, parse_from,
+    DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, ImageBuildArgs, ImageCommand,
+    ImageKernelArgs, ImageStoreArgs, ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs,
+    RestoreArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, command, parse_from,
 };
 pub use config::{
     BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, RedisConfig, ServeConfig,
     Variables, resolve,
 };
 pub use error::Exit;
+pub use output::Progress;
 pub use run::run;
