@@ -5,7 +5,7 @@ DATA_DIR ?= build/data
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run dev docker-up docker-down migrate-up test test-all e2e check deny bench gen fmt clean
+.PHONY: help build run dev run-controller run-worker docker-up docker-down migrate-up test test-all e2e check deny bench gen fmt clean
 .PHONY: setup-images install-firecracker build-runtime-images
 
 help: ## list these targets
@@ -25,6 +25,13 @@ run: ## build, serve on LISTEN (127.0.0.1:8080) from DATA_DIR (build/data), depl
 dev: ## serve a debug build on LISTEN from a scratch folder that is removed afterwards
 	@cargo build --bin impuls
 	@scripts/dev.sh $(LISTEN) $(TARGET_DIR)/debug/impuls
+
+run-controller: build ## a controller on LISTEN, with the database of migrate-up (docs/cluster.md)
+	@scripts/migrate.sh controller --listen $(LISTEN) --data-dir $(DATA_DIR)
+
+run-worker: build ## a worker on 127.0.0.1:7070, with the database of migrate-up and the code of DATA_DIR
+	@mkdir -p $(DATA_DIR)
+	@scripts/migrate.sh worker --listen 127.0.0.1:7070 --data-dir $(DATA_DIR)
 
 docker-up: ## start PostgreSQL and Redis of compose.yaml in Docker, on 127.0.0.1
 	@docker compose --profile cluster up --detach --wait postgres redis

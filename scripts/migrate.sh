@@ -1,5 +1,5 @@
 #!/bin/sh
-# `make migrate-up`: makes the tables, or brings them up to date, in the database of IMPULS_DB_CONN, DB_CONN,
+# `make migrate-up`, and with arguments `make run-controller` and `make run-worker`: runs the program on the database of IMPULS_DB_CONN, DB_CONN,
 # DATABASE_URL, DB_DSN or DB_HOST and the others; without any of them in that of `make docker-up`.
 set -eu
 cd "$(dirname "$0")/.."
@@ -17,4 +17,5 @@ if [ -z "$given${DB_NAME:-}" ]; then
   DB_PASSWORD=$(setting IMPULS_DB_PASSWORD impuls123)
   export DB_HOST DB_USER DB_NAME DB_PORT DB_PASSWORD
 fi
-exec build/impuls store apply
+[ $# -gt 0 ] || set -- store apply
+exec build/impuls "$@"

@@ -22,8 +22,8 @@ pub struct App {
     pub control: Arc<Control>,
     /// The one way to run a function.
     pub dispatch: Arc<Dispatch>,
-    /// The language runtimes that this server has.
-    pub runtimes: Arc<[RuntimeInfo]>,
+    /// Says which language runtimes there are.
+    pub runtimes: Arc<dyn Fn() -> Vec<RuntimeInfo> + Send + Sync>,
     /// Since when calls are accepted.
     pub started: Instant,
     /// Room for large bodies.
@@ -35,7 +35,14 @@ impl App {
     #[must_use]
     pub fn new(control: Arc<Control>, dispatch: Arc<Dispatch>, runtimes: Vec<RuntimeInfo>) -> Self {
         let uploads = UploadRoom::default();
-        Self { control, dispatch, runtimes: runtimes.into(), started: Instant::now(), uploads }
+        let runtimes = Arc::new(move || runtimes.clone());
+        Self { control, dispatch, runtimes, started: Instant::now(), uploads }
+    }
+
+    /// The same, with runtimes that come and go.
+    #[must_use]
+    pub fn with_runtimes(self, runtimes: impl Fn() -> Vec<RuntimeInfo> + Send + Sync + 'static) -> Self {
+        Self { runtimes: Arc::new(runtimes), ..self }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use impuls_control::ControlError;
+use impuls_control::{ControlError, RuntimeRefusal};
 use impuls_dispatch::DispatchError;
 use impuls_domain::{LimitError, Qualifier, QualifierError};
 use serde::Serialize;
@@ -204,6 +204,7 @@ impl From<ControlError> for Problem {
             E::NameTaken(_) => Self::new(ProblemKind::NameTaken, text),
             E::NothingToRollBack(_) => Self::new(ProblemKind::NothingToRollBack, text),
             E::Contended(_) => Self::new(ProblemKind::Contended, text).retry_after(RETRY),
+            E::Runtime(RuntimeRefusal::NoWorker) => Self::new(ProblemKind::NoWorker, text).retry_after(RETRY),
             E::Runtime(_) => Self::new(ProblemKind::RuntimeUnavailable, format!("runtime: {text}")),
             E::NameFixed(_) => Self::invalid("name", text),
             E::Limit(refusal) => limit(refusal),
@@ -248,6 +249,8 @@ impl From<DispatchError> for Problem {
             E::InputBroken(_) => Self::new(ProblemKind::InvalidRequest, text),
             E::EventTooLarge { .. } => Self::new(ProblemKind::TooLarge, text),
             E::NoNetwork => Self::new(ProblemKind::NetworkUnavailable, text),
+            E::WorkerLost => Self::new(ProblemKind::WorkerLost, text),
+            E::NoWorker(_) => Self::new(ProblemKind::NoWorker, text).retry_after(RETRY),
             E::Sandbox(cause) if cause.is_retryable() => {
                 Self::platform(ProblemKind::NoSandbox, &error).retry_after(RETRY)
             }

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use crate::error::ArtifactError;
 use crate::store::ArtifactStore;
 
 const SCRATCH_PREFIX: &str = ".tmp-";
+/// What is half-written for so long is nobody's any more, however slow the disk is.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
 /// Artifacts as files. Cheap to clone; clones share the folder. Files have mode 0600 and folders 0700: code is the
 /// owner's business.
@@ -27,13 +30,23 @@ impl LocalArtifacts {
     /// Opens the folder, makes it if it is missing (its parent must exist), and removes what a crash left
     /// half-written. Blocks; one process at a time.
     pub fn open(root: &Path) -> Result<Self, ArtifactError> {
+        Self::open_after(root, Duration::ZERO)
+    }
+
+    /// The same for a folder that other processes use as well, also of other machines: what is half-written may be theirs,
+    /// and is removed when it was written an hour ago.
+    pub fn open_shared(root: &Path) -> Result<Self, ArtifactError> {
+        Self::open_after(root, ABANDONED)
+    }
+
+    fn open_after(root: &Path, abandoned: Duration) -> Result<Self, ArtifactError> {
         let failed = |source| ArtifactError::Io { action: "opening the artifact folder", source };
         let objects = root.join("sha256");
         for folder in [root, &objects] {
             make_folder(folder).and_then(|()| sync_parent(folder)).map_err(failed)?;
         }
         for shard in fs::read_dir(&objects).map_err(failed)? {
-            remove_scratch(&shard.map_err(failed)?.path()).map_err(failed)?;
+            remove_scratch(&shard.map_err(failed)?.path(), abandoned).map_err(failed)?;
         }
         Ok(Self { objects: objects.into() })
     }
@@ -137,14 +150,28 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-fn remove_scratch(shard: &Path) -> io::Result<()> {
+fn remove_scratch(shard: &Path, age: Duration) -> io::Result<()> {
     for entry in fs::read_dir(shard)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
-            fs::remove_file(entry.path())?;
+        if !entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
+            continue;
+        }
+        let removed = entry.metadata().and_then(|file| {
+            let written = fs_now().duration_since(file.modified()?).unwrap_or_default();
+            if written >= age { fs::remove_file(entry.path()) } else { Ok(()) }
+        });
+        match removed {
+            // Whoever was writing it has just finished.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed?,
         }
     }
     Ok(())
+}
+
+/// The clock that files are stamped with.
+fn fs_now() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]

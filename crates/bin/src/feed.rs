@@ -10,12 +10,10 @@ use std::time::Duration;
 
 use impuls_dispatch::Dispatch;
 use impuls_domain::FunctionId;
-use impuls_store::{FunctionKey, FunctionPage, FunctionStore, StoreError};
+use impuls_store::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, StoreError};
 use impuls_store_postgres::{Change, Changes};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-
-use crate::rollout::LocalRollout;
 
 /// Changes that wait to be looked at; who tells one more waits.
 const WAITING: usize = 256;
@@ -38,7 +36,16 @@ pub(crate) struct Heard {
 pub(crate) struct Feed {
     pub(crate) functions: Arc<dyn FunctionStore>,
     pub(crate) dispatch: Arc<Dispatch>,
-    pub(crate) rollout: Arc<LocalRollout>,
+    pub(crate) rollout: Arc<dyn Follow>,
+}
+
+/// Makes what the store says effective here.
+pub(crate) trait Follow: Send + Sync + 'static {
+    /// A function is now like this.
+    fn follow(&self, snapshot: &FunctionSnapshot);
+
+    /// A function is gone.
+    fn forget(&self, id: FunctionId);
 }
 
 impl Heard {

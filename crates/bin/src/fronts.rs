@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use impuls_api::Front;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +30,27 @@ pub(crate) fn count() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_FRONTS))
 }
 
+/// Whoever answers connections.
+#[async_trait]
+pub(crate) trait Serve: Send + Sync + 'static {
+    /// Serves one connection until it is closed. When `closing` turns true, what was asked is finished first.
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, closing: watch::Receiver<bool>);
+}
+
+#[async_trait]
+impl Serve for Front {
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, closing: watch::Receiver<bool>) {
+        self.serve(stream, closing).await;
+    }
+}
+
+#[async_trait]
+impl Serve for impuls_cluster::Server {
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, closing: watch::Receiver<bool>) {
+        self.serve(stream, closing).await;
+    }
+}
+
 /// The running front threads.
 pub(crate) struct Fronts {
     threads: Vec<JoinHandle<()>>,
@@ -44,7 +66,7 @@ struct Accepted {
 
 impl Fronts {
     /// Starts the threads. They end when `closing` is true and their connections are closed.
-    pub(crate) fn start(front: &Arc<Front>, closing: &watch::Receiver<bool>) -> anyhow::Result<Self> {
+    pub(crate) fn start<S: Serve>(front: &Arc<S>, closing: &watch::Receiver<bool>) -> anyhow::Result<Self> {
         let (mut threads, mut queues) = (Vec::new(), Vec::new());
         for index in 0..count() {
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -103,8 +125,8 @@ fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
-async fn serve(
-    front: Arc<Front>,
+async fn serve<S: Serve>(
+    front: Arc<S>,
     mut queue: mpsc::UnboundedReceiver<Accepted>,
     closing: watch::Receiver<bool>,
 ) {
@@ -114,7 +136,7 @@ async fn serve(
             accepted = queue.recv() => {
                 let Some(Accepted { stream, permit }) = accepted else { break };
                 let Ok(stream) = TcpStream::from_std(stream) else { continue };
-                let serving = front.clone().serve(stream, closing.clone());
+                let serving = front.clone().serve_connection(stream, closing.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(permit);
@@ -124,6 +146,11 @@ async fn serve(
         }
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// Where these listen.
+pub(crate) fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
 }
 
 /// Binds those of these addresses that nobody else has.

@@ -4,6 +4,7 @@
 mod apply;
 mod authenticate;
 mod builds;
+mod cluster;
 mod dialects;
 mod doctor;
 mod edits;
@@ -54,6 +55,8 @@ fn main() -> ExitCode {
 fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Controller(args) => cluster::controller(args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Worker(args) => cluster::worker(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
         Command::Image(command) => Ok(images::image(command, cli.globals.json)),
         Command::Store(StoreCommand::Apply(args)) => apply::apply(&args.load()?).map(|()| ExitCode::SUCCESS),

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
 use crate::builds::Builds;
-use crate::feed::Tell;
+use crate::feed::{Follow, Tell};
 
 /// How long a deploy waits for the new revision to be warm before calls take it anyway.
 const WARM_UP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,12 +29,17 @@ pub(crate) struct LocalRollout {
     pub(crate) activating: Mutex<Vec<FunctionId>>,
     /// Where others change functions as well: who looks at them.
     pub(crate) feed: Option<Tell>,
+    /// Whether this process keeps sandboxes of a function that nobody calls.
+    pub(crate) keeps: Keeps,
 }
 
-impl LocalRollout {
+/// Whether sandboxes of a target are kept here although nobody calls it.
+pub(crate) type Keeps = Arc<dyn Fn(&Target) -> bool + Send + Sync>;
+
+impl Follow for LocalRollout {
     /// Makes what the store says of a function effective here. Calls may meet a cold revision: the server that deployed it
     /// has warmed its own.
-    pub(crate) fn follow(&self, snapshot: &FunctionSnapshot) {
+    fn follow(&self, snapshot: &FunctionSnapshot) {
         if self.activating.lock().contains(&snapshot.function.id) {
             // Looked at again when that is over.
             return;
@@ -42,15 +47,21 @@ impl LocalRollout {
         let replaced = self.switch(snapshot);
         let after = Arc::new(newest(snapshot));
         let warm = replaced.as_ref().map_or(0, |before| self.worker.size(before.revision.id).min(1));
-        self.worker.warm_up(&after, warm.max(after.revision.config.limits.min_warm() as usize));
+        self.worker.warm_up(&after, warm.max(self.min_warm(&after)));
         self.retire(snapshot, replaced);
     }
 
     /// Takes a function that is gone out of the table, and its sandboxes with it.
-    pub(crate) fn forget(&self, id: FunctionId) {
+    fn forget(&self, id: FunctionId) {
         for revision in self.dispatch.remove_function(id) {
             self.worker.retire(revision);
         }
+    }
+}
+
+impl LocalRollout {
+    fn min_warm(&self, target: &Target) -> usize {
+        if (self.keeps)(target) { target.revision.config.limits.min_warm() as usize } else { 0 }
     }
 
     /// Has calls take what the snapshot says; returns what they took before, if that was another revision.
@@ -154,7 +165,7 @@ impl Rollout for LocalRollout {
         let after = Arc::new(newest(snapshot));
         let replaced = before.filter(|before| before.revision.id != after.revision.id);
         let warm = replaced.as_ref().map_or(0, |before| self.worker.size(before.revision.id).min(1));
-        let wanted = warm.max(after.revision.config.limits.min_warm() as usize);
+        let wanted = warm.max(self.min_warm(&after));
         let _activating = Activating::of(self, id);
         self.worker.warm_up(&after, wanted);
         if warm > 0 {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
 use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
 use impuls_cli::ServeConfig;
 use impuls_control::{Control, Stores};
-use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig, Scheduler};
+use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig, Scheduler, Worker};
 use impuls_domain::{Cidr, Contract};
 use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
@@ -19,6 +20,7 @@ use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::ProcessDriver;
 use impuls_store::FunctionPage;
 use impuls_worker::LocalWorker;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -37,16 +39,16 @@ pub(crate) const SPAWNER: &str = "/proc/self/exe";
 const BACKGROUND_THREADS: usize = 2;
 /// The languages, by alias, whose sandboxes are kept ready before the first function: those that a new user is likely to
 /// begin with.
-const PREWARMED: [&str; 2] = ["nodejs", "python"];
+pub(crate) const PREWARMED: [&str; 2] = ["nodejs", "python"];
 /// Functions that are read at once when the server starts.
-const LOAD_PAGE: u32 = 200;
+pub(crate) const LOAD_PAGE: u32 = 200;
 /// How long connections may take to be closed once no call is in flight; a client in the middle of a request may
 /// take for ever.
-const CONNECTION_SHUTDOWN: Duration = Duration::from_secs(1);
+pub(crate) const CONNECTION_SHUTDOWN: Duration = Duration::from_secs(1);
 /// How long storing the ends of asynchronous invocations may take when the server stops.
-const DELIVERY_SHUTDOWN: Duration = Duration::from_secs(5);
+pub(crate) const DELIVERY_SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long sandboxes may take to end when the server stops.
-const SANDBOX_SHUTDOWN: Duration = Duration::from_secs(10);
+pub(crate) const SANDBOX_SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Where interpreters are looked for.
 #[expect(clippy::disallowed_methods, reason = "the binary is where the environment enters")]
@@ -61,8 +63,16 @@ pub(crate) fn search_path(toolchains: Option<PathBuf>) -> SearchPath {
 
 /// Runs the server until it is told to stop.
 pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    let runtime = prepare(&config)?;
+    let served = runtime.block_on(run(config));
+    runtime.shutdown_background();
+    served
+}
+
+/// What comes before everything else: the log, what settings cannot be, and the runtime of all that no caller waits for.
+pub(crate) fn prepare(config: &ServeConfig) -> anyhow::Result<Runtime> {
     crate::logging::start(config.log_format, &config.log_level)?;
-    storage::check(&config)?;
+    storage::check(config)?;
     if !["auto", "process"].contains(&config.driver.as_str()) {
         bail!("driver {:?} is not supported yet; those that are: auto, process", config.driver);
     }
@@ -75,14 +85,9 @@ pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
         tracing::warn!("{notice}");
     }
     raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(BACKGROUND_THREADS)
-        .thread_name("background")
-        .enable_all()
-        .build()?;
-    let served = runtime.block_on(run(config));
-    runtime.shutdown_background();
-    served
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(BACKGROUND_THREADS).thread_name("background").enable_all();
+    Ok(runtime.build()?)
 }
 
 /// A sandbox takes a few descriptors, so the server takes what it may have.
@@ -122,7 +127,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let delivering = tokio::spawn(delivery.clone().run(stopped));
     let (close, closing) = watch::channel(false);
     let threads = Arc::new(Fronts::start(&server.front, &closing)?);
-    announce(&listeners, &data)?;
+    announce(&fronts::addresses(&listeners)?, &data)?;
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
@@ -180,7 +185,7 @@ async fn recover(server: &Server, delivery: &Delivery) -> anyhow::Result<()> {
 }
 
 /// Gives back what this server is running and cannot wait for.
-async fn give_back(delivery: &Delivery) {
+pub(crate) async fn give_back(delivery: &Delivery) {
     match delivery.give_back().await {
         Ok(given) => {
             tracing::warn!(given, "asynchronous invocations are cut off; the next server runs them again");
@@ -194,7 +199,7 @@ async fn give_back(delivery: &Delivery) {
 }
 
 /// The way out for what is told over HTTP.
-fn hooks(config: &ServeConfig) -> anyhow::Result<Arc<OutgoingClient>> {
+pub(crate) fn hooks(config: &ServeConfig) -> anyhow::Result<Arc<OutgoingClient>> {
     let range = |text: &String| -> anyhow::Result<Cidr> {
         text.parse().with_context(|| {
             format!("--hook-allow {text}: an address or a range is wanted, such as 10.0.0.0/8")
@@ -204,7 +209,7 @@ fn hooks(config: &ServeConfig) -> anyhow::Result<Arc<OutgoingClient>> {
     Ok(Arc::new(OutgoingClient::new(Gate { allow })))
 }
 
-fn data_dir(config: &ServeConfig) -> anyhow::Result<PathBuf> {
+pub(crate) fn data_dir(config: &ServeConfig) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt as _;
     let data = config.data_dir.choose()?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data);
@@ -224,7 +229,7 @@ pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<ProcessDriver>> {
+pub(crate) async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<ProcessDriver>> {
     let driver = ProcessDriver::start(impuls_sandbox_process::Config {
         run_dir: data.join("run"),
         exe: PathBuf::from(SPAWNER),
@@ -247,11 +252,11 @@ async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<P
     Ok(driver)
 }
 
-fn announce(listeners: &[tokio::net::TcpListener], data: &Path) -> anyhow::Result<()> {
+pub(crate) fn announce(addresses: &[SocketAddr], data: &Path) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "data folder {}", data.display())?;
-    for listener in listeners {
-        writeln!(out, "listening on http://{}", listener.local_addr()?)?;
+    for address in addresses {
+        writeln!(out, "listening on http://{address}")?;
     }
     out.flush()?;
     Ok(())
@@ -297,24 +302,8 @@ impl Server {
             },
         );
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
-        let dispatch = Dispatch::new(
-            settings::dispatch(store.is_shared()),
-            worker.clone(),
-            store.versions.clone(),
-            store.queue.clone(),
-            recorder.clone(),
-        );
-        let dispatch = Arc::new(match &store.offers {
-            Some(offers) => dispatch.with_queue(offers.clone()),
-            None => dispatch,
-        });
-        let stores = Stores {
-            functions: store.functions.clone(),
-            versions: store.versions.clone(),
-            invocations: recorder.up_to_date(),
-            queue: store.queue.clone(),
-            schedules: store.schedules.clone(),
-        };
+        let dispatch = dispatch(&store, worker.clone(), &recorder);
+        let stores = stores(&store, &recorder);
         let heard = store.changes().map(Heard::of);
         let rollout = LocalRollout {
             catalogue: catalogue.clone(),
@@ -323,6 +312,7 @@ impl Server {
             builds: Builds::new(worker.clone(), store.builds.clone()),
             activating: parking_lot::Mutex::default(),
             feed: heard.as_ref().map(Heard::tell),
+            keeps: Arc::new(|_| true),
         };
         let rollout = Arc::new(rollout);
         let (functions, dispatched) = (store.functions.clone(), dispatch.clone());
@@ -331,10 +321,7 @@ impl Server {
         let control = Arc::new(control.with_default_network(default_network));
         let edits = tree.map(|tree| Edits { tree, control: control.clone() });
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
-        let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
-        let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
-        let authenticate = Arc::new(LocalUsers { loopback_only });
-        let front = Arc::new(Front::new(FrontConfig::default(), dispatch.clone(), router, authenticate));
+        let front = front(config, native);
         for (installed, aliases) in catalogue.installed() {
             if aliases.iter().any(|alias| PREWARMED.contains(alias)) {
                 worker.prewarm(&installed.name, Contract::default());
@@ -381,6 +368,37 @@ impl Server {
     }
 }
 
+/// The one way to run a function, by this worker.
+pub(crate) fn dispatch(store: &Storage, worker: Arc<dyn Worker>, recorder: &Recorder) -> Arc<Dispatch> {
+    let config = settings::dispatch(store.is_shared());
+    let (versions, queue) = (store.versions.clone(), store.queue.clone());
+    let dispatch = Dispatch::new(config, worker, versions, queue, recorder.clone());
+    Arc::new(match &store.offers {
+        Some(offers) => dispatch.with_queue(offers.clone()),
+        None => dispatch,
+    })
+}
+
+/// What the use cases stand on.
+pub(crate) fn stores(store: &Storage, recorder: &Recorder) -> Stores {
+    Stores {
+        functions: store.functions.clone(),
+        versions: store.versions.clone(),
+        invocations: recorder.up_to_date(),
+        queue: store.queue.clone(),
+        schedules: store.schedules.clone(),
+    }
+}
+
+/// The front door of all APIs.
+pub(crate) fn front(config: &ServeConfig, native: App) -> Arc<Front> {
+    let (control, dispatch) = (native.control.clone(), native.dispatch.clone());
+    let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
+    let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
+    let authenticate = Arc::new(LocalUsers { loopback_only });
+    Arc::new(Front::new(FrontConfig::default(), dispatch, router, authenticate))
+}
+
 fn runtime_infos(catalogue: &Catalogue) -> Vec<RuntimeInfo> {
     let info = |(installed, aliases): (&impuls_runtimes::Installed, Vec<&str>)| RuntimeInfo {
         name: installed.name.to_string(),
@@ -392,13 +410,13 @@ fn runtime_infos(catalogue: &Catalogue) -> Vec<RuntimeInfo> {
 }
 
 /// SIGTERM and SIGINT.
-struct Stop {
+pub(crate) struct Stop {
     signals: watch::Receiver<u32>,
     seen: std::sync::atomic::AtomicU32,
 }
 
 impl Stop {
-    fn install() -> anyhow::Result<Self> {
+    pub(crate) fn install() -> anyhow::Result<Self> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (sender, signals) = watch::channel(0);
@@ -415,7 +433,7 @@ impl Stop {
     }
 
     /// Waits for a signal that has not been waited for yet: the first asks to stop, the second to stop at once.
-    async fn requested(&self) {
+    pub(crate) async fn requested(&self) {
         let seen = self.seen.load(std::sync::atomic::Ordering::SeqCst);
         let mut signals = self.signals.clone();
         // The sender lives as long as the process.

@@ -24,14 +24,17 @@ pub(crate) fn network(config: &ServeConfig) -> anyhow::Result<NetworkConfig> {
     Ok(NetworkConfig { allow, ..NetworkConfig::default() })
 }
 
+/// Whether functions can have a network here.
+pub(crate) fn has_network(report: &IsolationReport) -> bool {
+    report.layer(LayerName::FunctionNetwork).is_some_and(|layer| layer.works)
+}
+
 /// The network of functions that do not say which they want.
 pub(crate) fn default_network(config: &ServeConfig, report: &IsolationReport) -> NetworkPolicy {
     match config.default_network {
         Some(DefaultNetwork::Off) => NetworkPolicy::Off,
         Some(DefaultNetwork::Egress) => NetworkPolicy::Egress,
-        None if report.layer(LayerName::FunctionNetwork).is_some_and(|layer| layer.works) => {
-            NetworkPolicy::Egress
-        }
+        None if has_network(report) => NetworkPolicy::Egress,
         None => NetworkPolicy::Off,
     }
 }

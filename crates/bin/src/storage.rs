@@ -8,8 +8,8 @@ use impuls_artifacts::ArtifactStore;
 use impuls_cli::{DatabaseConfig, ServeConfig};
 use impuls_queue::InvocationQueue;
 use impuls_store::{
-    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
-    VersionStore,
+    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore,
+    ScheduleStore, VersionStore,
 };
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
@@ -105,6 +105,14 @@ impl Storage {
         match self.back_end {
             BackEnd::Sqlite(_) => false,
             BackEnd::Postgres(_) => true,
+        }
+    }
+
+    /// Where nodes say that they are there, if several can use the store.
+    pub(crate) fn nodes(&self) -> Option<Arc<dyn NodeStore>> {
+        match &self.back_end {
+            BackEnd::Sqlite(_) => None,
+            BackEnd::Postgres(store) => Some(Arc::new(store.clone())),
         }
     }
 

@@ -4,6 +4,7 @@
 //! else.
 
 mod client;
+mod cluster;
 mod images;
 mod import;
 mod parsers;
@@ -22,6 +23,7 @@ pub use client::{
     AliasCommand, AliasSpec, AliasSpecError, DeleteArgs, DeployArgs, FunctionArgs, InvokeArgs, ListArgs,
     LogsArgs, RollbackArgs, Settings,
 };
+pub use cluster::{ClusterArgs, ControllerArgs, WorkerArgs};
 pub use images::{ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs};
 pub use import::ImportArgs;
 pub(crate) use parsers::{duration, listen_address};
@@ -71,6 +73,12 @@ pub struct Globals {
 pub enum Command {
     /// Run the server.
     Serve(Box<ServeArgs>),
+    /// Take requests and have workers on other machines run them; any number, behind a load balancer.
+    Controller(Box<ControllerArgs>),
+    /// Run functions for controllers, on as many machines as you like.
+    #[command(mut_arg("listen", worker_listen), mut_arg("storage", always_postgres))]
+    #[command(mut_arg("insecure_no_auth", |arg| arg.hide(true)))]
+    Worker(Box<WorkerArgs>),
     /// Say what works on this machine, what does not, and how to repair it.
     Doctor(DoctorArgs),
     /// Prepare where functions are recorded.
@@ -93,6 +101,17 @@ pub enum Command {
     /// A client of the HTTP API.
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+fn worker_listen(arg: clap::Arg) -> clap::Arg {
+    arg.help(
+        "Listen on exactly this address for controllers and other workers; never one that strangers can reach \
+         [default: 127.0.0.1:7070] [env: IMPULS_LISTEN]",
+    )
+}
+
+fn always_postgres(arg: clap::Arg) -> clap::Arg {
+    arg.help("Where functions are recorded: postgres [default: postgres]")
 }
 
 /// The subcommands that talk to a server; [`run`](crate::run) performs them.

@@ -3,6 +3,7 @@
 //! [`resolve`] is pure. It refuses only what no server may do; whether a storage or driver of that name exists is for
 //! the binary to say.
 
+mod cluster;
 mod data_dir;
 mod file;
 mod redis;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::args::{DefaultNetwork, LogFormat, RedisArgs, ServeArgs};
+pub use cluster::{ClusterSecret, ControllerConfig, WorkerConfig, resolve_controller, resolve_worker};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
 pub use redis::RedisConfig;
@@ -150,6 +152,15 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// Controllers and workers share a database, which only one storage is.
+    #[error("storage {0:?} cannot be shared by controllers and workers; give --storage postgres, or nothing")]
+    NotShared(String),
+    /// A worker that other machines can reach, and nobody would have to show a token.
+    #[error(
+        "{0} can be reached from other machines, which could run anything here without a token; give all \
+         controllers and workers the same --cluster-token (IMPULS_CLUSTER_TOKEN), such as that of `openssl rand -hex 32`"
+    )]
+    NoToken(SocketAddr),
     /// There is no place for data.
     #[error("/var/lib/impuls is not writable and the user has no home folder; give --data-dir")]
     NoDataDir,

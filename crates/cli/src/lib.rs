@@ -2,6 +2,7 @@
 //!
 //! [`parse_from`] turns arguments and environment into a [`Cli`]. [`run`] performs a [`ClientCommand`]; `serve`,
 //! `doctor`, `image` and the sandbox spawner are only parsed here and performed by the binary, which alone knows the server.
+//! `controller` and `worker` as well.
 //! [`ServeConfig`] is what `serve` was told, by file, environment and flags together.
 //!
 //! Everything for people to read goes to standard error, results go to standard output. [`Exit`] has the exit codes.
@@ -16,14 +17,16 @@ mod run;
 pub mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, BackupArgs, Cli, ClientCommand, Command,
-    DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, ImageBuildArgs, ImageCommand,
-    ImageKernelArgs, ImageStoreArgs, ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs,
-    RestoreArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, command, parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, BackupArgs, Cli, ClientCommand, ClusterArgs, Command,
+    ControllerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals,
+    ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs, ImportArgs, InvokeArgs, ListArgs,
+    LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RollbackArgs, ServeArgs, Settings, StoreArgs,
+    StoreCommand, WorkerArgs, command, parse_from,
 };
 pub use config::{
-    BuildConfig, BuildTable, ConfigError, DataDir, DatabaseConfig, FileConfig, RedisConfig, ServeConfig,
-    Variables, resolve,
+    BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig, DataDir, DatabaseConfig,
+    FileConfig, RedisConfig, ServeConfig, Variables, WorkerConfig, resolve, resolve_controller,
+    resolve_worker,
 };
 pub use error::Exit;
 pub use output::Progress;

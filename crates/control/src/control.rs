@@ -38,7 +38,7 @@ pub struct Control {
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     pub(crate) rollout: Arc<dyn Rollout>,
     pub(crate) locks: FunctionLocks,
-    pub(crate) default_network: NetworkPolicy,
+    pub(crate) default_network: Box<dyn Fn() -> NetworkPolicy + Send + Sync>,
 }
 
 impl std::fmt::Debug for Control {
@@ -51,14 +51,23 @@ impl Control {
     /// The use cases over these stores.
     #[must_use]
     pub fn new(stores: Stores, artifacts: Arc<dyn ArtifactStore>, rollout: Arc<dyn Rollout>) -> Self {
-        let (locks, default_network) = (FunctionLocks::default(), NetworkPolicy::Off);
-        Self { stores, artifacts, rollout, locks, default_network }
+        let default_network = Box::new(|| NetworkPolicy::Off);
+        Self { stores, artifacts, rollout, locks: FunctionLocks::default(), default_network }
     }
 
     /// The same, with the network of new functions that do not say which they want; without this, none.
     #[must_use]
     pub fn with_default_network(self, default_network: NetworkPolicy) -> Self {
-        Self { default_network, ..self }
+        self.with_default_network_by(move || default_network.clone())
+    }
+
+    /// The same, where it depends on the workers that are there.
+    #[must_use]
+    pub fn with_default_network_by(
+        self,
+        network: impl Fn() -> NetworkPolicy + Send + Sync + 'static,
+    ) -> Self {
+        Self { default_network: Box::new(network), ..self }
     }
 
     /// The version name of the installed runtime that a name or alias means.

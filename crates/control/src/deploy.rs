@@ -81,7 +81,7 @@ impl Control {
         new.runtime = self.rollout.resolve_runtime(&new.runtime)?;
         let default = self.rollout.contracts(&new.runtime).first().copied();
         new.settings.contract = new.settings.contract.or(default);
-        let config = new.config(&self.default_network)?;
+        let config = new.config(&(self.default_network)())?;
         self.check_contract(&config)?;
         let code = checked(new.code).await?;
         let key = FunctionKey::Name(new.scope.clone(), new.name.clone());

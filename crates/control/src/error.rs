@@ -132,7 +132,10 @@ impl ControlError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Contended(_) | Self::Stopping | Self::Build(_) => true,
+            Self::Contended(_)
+            | Self::Stopping
+            | Self::Build(_)
+            | Self::Runtime(RuntimeRefusal::NoWorker) => true,
             Self::Store(error) => error.is_retryable(),
             Self::Denied
             | Self::FunctionNotFound(_)

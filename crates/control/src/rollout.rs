@@ -27,6 +27,9 @@ pub enum RuntimeRefusal {
         /// What to install.
         hint: String,
     },
+    /// There is no worker that could say which runtimes there are.
+    #[error("no worker is there to run functions; start one with `impuls worker`, or try again later")]
+    NoWorker,
     /// Its code cannot be shaped so.
     #[error("runtime {runtime} has no contract {}; it has: {}", contract.as_str(), names(supported))]
     Contract {

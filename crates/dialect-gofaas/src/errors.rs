@@ -58,6 +58,7 @@ impl Refusal {
             Situation::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BAD_REQUEST"),
             Situation::TimedOut => (StatusCode::REQUEST_TIMEOUT, "BAD_REQUEST"),
             Situation::Throttled => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED"),
+            Situation::Lost => (StatusCode::BAD_GATEWAY, "BAD_GATEWAY"),
             Situation::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),
             Situation::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         }
@@ -77,6 +78,7 @@ impl Refusal {
             | Situation::TooLarge
             | Situation::TimedOut
             | Situation::Throttled
+            | Situation::Lost
             | Situation::Unavailable
             | Situation::Internal => (text, None),
         }

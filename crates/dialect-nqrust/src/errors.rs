@@ -58,6 +58,7 @@ impl<E: Into<Denial>> From<E> for Refusal {
             Situation::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Situation::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Situation::Throttled => StatusCode::TOO_MANY_REQUESTS,
+            Situation::Lost => StatusCode::BAD_GATEWAY,
             Situation::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Situation::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -106,6 +106,6 @@ async fn item(state: &State, caller: &Caller, snapshot: &FunctionSnapshot) -> Re
     let code = state.control.read_source(caller, snapshot).await?;
     let newest = InvocationPage { status: None, offset: 0, limit: 1 };
     let records = state.control.list_invocations(caller, &snapshot.function.id.into(), newest).await?;
-    let vm_id = newest_of(state, caller, snapshot.function.id)?;
+    let vm_id = newest_of(state, caller, snapshot.function.id).await?;
     Ok(FunctionItem::new(snapshot, code, records.first().map(|record| record.started_at), vm_id))
 }

@@ -93,18 +93,18 @@ pub(crate) struct Item {
 }
 
 /// The newest live sandbox of a function.
-pub(crate) fn newest_of(
+pub(crate) async fn newest_of(
     state: &State,
     caller: &Caller,
     function: FunctionId,
 ) -> Result<Option<Uuid>, Refusal> {
-    let sandboxes = state.dispatch.list_sandboxes(caller)?;
+    let sandboxes = state.dispatch.list_sandboxes(caller).await?;
     Ok(sandboxes.iter().rfind(|sandbox| sandbox.function == function).map(|sandbox| sandbox.id.as_uuid()))
 }
 
-fn find(state: &State, caller: &Caller, id: &str) -> Result<LiveSandbox, Refusal> {
+async fn find(state: &State, caller: &Caller, id: &str) -> Result<LiveSandbox, Refusal> {
     let wanted = id.parse::<Uuid>().ok();
-    let mut sandboxes = state.dispatch.list_sandboxes(caller)?.into_iter();
+    let mut sandboxes = state.dispatch.list_sandboxes(caller).await?.into_iter();
     let found = sandboxes.find(|sandbox| Some(sandbox.id.as_uuid()) == wanted);
     found.ok_or_else(|| {
         let id: String = id.chars().take(255).collect();
@@ -117,7 +117,7 @@ pub(crate) async fn list_vms(
     Authenticated(caller): Authenticated,
     Extract(state): Extract<State>,
 ) -> Result<Json<Items>, Refusal> {
-    let sandboxes = state.dispatch.list_sandboxes(&caller)?;
+    let sandboxes = state.dispatch.list_sandboxes(&caller).await?;
     Ok(Json(Items { items: sandboxes.iter().map(VmItem::from).collect() }))
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn get_vm(
     Extract(state): Extract<State>,
     PathText(id): PathText,
 ) -> Result<Json<Item>, Refusal> {
-    Ok(Json(Item { item: (&find(&state, &caller, &id)?).into() }))
+    Ok(Json(Item { item: (&find(&state, &caller, &id).await?).into() }))
 }
 
 /// What is there of a machine's shell: nothing, because nobody may enter a sandbox.
@@ -142,7 +142,7 @@ pub(crate) async fn watch_metrics(
     PathText(id): PathText,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let sandbox = find(&state, &caller, &id)?;
+    let sandbox = find(&state, &caller, &id).await?;
     let upgrade = upgrade.map_err(|refusal| Refusal::invalid("websocket", refusal.body_text()))?;
     let seat = state.seats.0.clone().try_acquire_owned();
     let seat = seat.map_err(|_| Denial::new(Situation::Throttled, "too many clients watch sandboxes"))?;
@@ -180,7 +180,7 @@ async fn serve(
             },
         }
         let id = before.id.as_uuid().to_string();
-        let Ok(now) = find(&state, &caller, &id) else {
+        let Ok(now) = find(&state, &caller, &id).await else {
             let _gone = tokio::time::timeout(SLOW, socket.send(Message::Close(None))).await;
             return;
         };

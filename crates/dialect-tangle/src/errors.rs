@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     RateLimit,
     /// This server cannot do it at all.
     NotImplemented,
+    /// Whoever did it was lost before it answered.
+    Lost,
     /// This server cannot do it now.
     Unavailable,
     /// This server failed.
@@ -47,6 +49,7 @@ impl Kind {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE"),
             Self::RateLimit => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED"),
             Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED"),
+            Self::Lost => (StatusCode::BAD_GATEWAY, "BAD_GATEWAY"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
             Self::ExecutionFailed => (StatusCode::INTERNAL_SERVER_ERROR, "EXECUTION_FAILED"),
@@ -115,6 +118,7 @@ impl<E: Into<Denial>> From<E> for Refusal {
             Situation::Conflict => Kind::Conflict,
             Situation::TooLarge => Kind::TooLarge,
             Situation::Throttled => Kind::RateLimit,
+            Situation::Lost => Kind::Lost,
             Situation::Unavailable => Kind::Unavailable,
             Situation::Internal => Kind::Internal,
         };

@@ -160,7 +160,7 @@ pub(crate) async fn detailed(
     axum::extract::State(state): axum::extract::State<State>,
     Authenticated(caller): Authenticated,
 ) -> Result<Json<Detailed>, Refusal> {
-    let pool = state.dispatch.command_pool(&caller)?;
+    let pool = state.dispatch.command_pool(&caller).await?;
     let summary = state.metrics.summary();
     let counts = state.metrics.counts.lock();
     Ok(Json(Detailed {

@@ -48,7 +48,7 @@ pub(crate) async fn prewarm(
     let image = body.image.unwrap_or_else(|| image::DEFAULT.to_owned());
     image::check(&image)?;
     image::check_runtime(body.runtime.as_deref())?;
-    Ok(Json(PoolReply::new(image, state.dispatch.prewarm_commands(&caller, body.count)?)))
+    Ok(Json(PoolReply::new(image, state.dispatch.prewarm_commands(&caller, body.count).await?)))
 }
 
 /// `GET /api/v1/pools`.
@@ -56,5 +56,5 @@ pub(crate) async fn list_pools(
     axum::extract::State(state): axum::extract::State<State>,
     Authenticated(caller): Authenticated,
 ) -> Result<Json<[PoolReply; 1]>, Refusal> {
-    Ok(Json([PoolReply::new(image::DEFAULT.to_owned(), state.dispatch.command_pool(&caller)?)]))
+    Ok(Json([PoolReply::new(image::DEFAULT.to_owned(), state.dispatch.command_pool(&caller).await?)]))
 }

@@ -70,6 +70,12 @@ pub enum DispatchError {
     /// Something that was asked for is out of its bounds.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// The worker that ran the call was lost. The function may have run, wholly or in part.
+    #[error("the worker that ran the function was lost before it answered; the function may have run")]
+    WorkerLost,
+    /// There is no worker to run anything.
+    #[error("no worker can run this now: {0}; try again later")]
+    NoWorker(&'static str),
     /// No sandbox could be had, or the platform lost it before the function began.
     #[error("no sandbox could run the function")]
     Sandbox(#[source] SandboxError),
@@ -92,6 +98,8 @@ impl DispatchError {
             Self::Deploying(_)
             | Self::Throttled { .. }
             | Self::ShuttingDown
+            | Self::WorkerLost
+            | Self::NoWorker(_)
             | Self::Store(_)
             | Self::Code(_) => true,
             Self::Sandbox(error) => error.is_retryable(),

@@ -163,19 +163,23 @@ impl Dispatch {
 
     /// Keeps at least so many sandboxes for commands ready from now on, within the worker's own bounds, and says
     /// how many there are.
-    pub fn prewarm_commands(&self, caller: &Caller, count: usize) -> Result<CommandPool, DispatchError> {
+    pub async fn prewarm_commands(
+        &self,
+        caller: &Caller,
+        count: usize,
+    ) -> Result<CommandPool, DispatchError> {
         if !caller.may_execute() {
             return Err(DispatchError::Denied);
         }
-        Ok(self.worker.prewarm_commands(count))
+        Ok(self.worker.prewarm_commands(count).await)
     }
 
     /// The sandboxes for commands.
-    pub fn command_pool(&self, caller: &Caller) -> Result<CommandPool, DispatchError> {
+    pub async fn command_pool(&self, caller: &Caller) -> Result<CommandPool, DispatchError> {
         if !caller.may_execute() {
             return Err(DispatchError::Denied);
         }
-        Ok(self.worker.command_pool())
+        Ok(self.worker.command_pool().await)
     }
 
     /// Gives a function at least `count` sandboxes that have loaded its newest code, and waits until one is ready or

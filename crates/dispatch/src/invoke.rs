@@ -32,6 +32,9 @@ use crate::worker::{RunError, RunRequest, Target, Worker};
 /// Functions of which delivery knows how many they let run at once; of others it finds out at their admission.
 const NARROW: usize = 1_000;
 
+/// Offers that are taken at once by who only passes the word.
+const OFFERED: usize = 1_024;
+
 /// Bounds of dispatch.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Config {
@@ -228,6 +231,18 @@ impl Dispatch {
         self.table.by_id(id).map(|entry| entry.latest().function_name.clone())
     }
 
+    /// Waits until asynchronous invocations were accepted here, and takes what is offered of them; for who has them
+    /// delivered elsewhere.
+    pub async fn next_submitted(&self) {
+        let taken = self.offers.take(OFFERED).await;
+        self.offers.settle(taken.receipt);
+    }
+
+    /// Has delivery look at the store at once.
+    pub fn look_for_submitted(&self) {
+        self.passed_over.notify_one();
+    }
+
     /// Refuses new calls from now on, and has those who wait for an end look once more.
     pub fn close(&self) {
         self.stopping.store(true, Ordering::SeqCst);
@@ -349,17 +364,28 @@ impl Dispatch {
             asked: admitted.asked,
             done: false,
         };
-        let Admitted { event, context, duplex, deadline, now, measure, .. } = admitted;
-        let request =
-            RunRequest { id, target, event, context, admitted: now, deadline, deadline_unix_ms, measure };
+        let Admitted { event, context, duplex, deadline, timeout, now, measure, .. } = admitted;
+        let request = RunRequest {
+            id,
+            target,
+            event,
+            context,
+            admitted: now,
+            deadline,
+            timeout,
+            deadline_unix_ms,
+            max_concurrency: entry.latest().revision.config.limits.max_concurrency(),
+            measure,
+        };
         match self.worker.run(request, duplex).await {
             Ok(outcome) => {
                 record.ended(&outcome);
                 Ok(Invoked { id, version, outcome })
             }
             Err(error) => {
-                // A call whose caller broke off had begun; it is recorded as cancelled.
-                record.done = !matches!(error, RunError::InputBroken(_));
+                // A call whose caller broke off had begun, and one whose worker was lost may have; they are recorded
+                // as cancelled.
+                record.done = !matches!(error, RunError::InputBroken(_) | RunError::WorkerLost(_));
                 Err(refusal(error))
             }
         }
@@ -435,6 +461,11 @@ pub(crate) fn refusal(error: RunError) -> DispatchError {
             DispatchError::NoNetwork
         }
         RunError::InputBroken(broken) => DispatchError::InputBroken(broken),
+        RunError::WorkerLost(worker) => {
+            tracing::warn!(%worker, "a worker was lost while it ran a call");
+            DispatchError::WorkerLost
+        }
+        RunError::NoWorker(why) => DispatchError::NoWorker(why),
         RunError::Sandbox(error) => DispatchError::Sandbox(error),
         RunError::Code(error) => DispatchError::Code(error),
     }

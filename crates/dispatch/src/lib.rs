@@ -4,6 +4,8 @@
 //! memory; [`admission`] bounds how many run and wait; [`worker`] is the trait of whoever has the sandboxes;
 //! [`recorder`] keeps what happened. No store is asked on the way of a call.
 //!
+//! Where calls come from several servers, [`home`] has a function's one bound.
+//!
 //! Calls that nobody waits for enter through [`submit`], leave through [`delivery`], and come from [`scheduler`] at
 //! certain times.
 
@@ -13,6 +15,7 @@ pub mod delivery;
 pub mod duplex;
 pub mod error;
 pub mod execute;
+pub mod home;
 pub mod hook;
 pub mod image;
 pub mod invoke;
@@ -30,6 +33,7 @@ pub use delivery::{Delivery, DeliveryConfig};
 pub use duplex::{Duplex, Input, InputBroken};
 pub use error::DispatchError;
 pub use execute::{CommandPool, ExecuteRequest, Executed, ExecutionConfig, OnOutput, OutputStream};
+pub use home::{Home, HomePermit};
 pub use hook::{HookClient, HookError, HookReply, HookRequest};
 pub use invoke::{Callee, Config, Dispatch, FunctionRef, InvokeOptions, InvokeRequest, Invoked};
 pub use recorder::{Recorder, RecorderConfig};

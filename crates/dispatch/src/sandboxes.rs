@@ -39,22 +39,21 @@ pub struct FunctionSandboxes {
 impl Dispatch {
     /// Every live sandbox that has a function's code, oldest first. Measures each, so it takes some microseconds for
     /// each.
-    pub fn list_sandboxes(&self, caller: &Caller) -> Result<Vec<LiveSandbox>, DispatchError> {
+    pub async fn list_sandboxes(&self, caller: &Caller) -> Result<Vec<LiveSandbox>, DispatchError> {
         if !caller.may_administer() {
             return Err(DispatchError::Denied);
         }
-        let mut sandboxes = self.worker.sandboxes();
+        let mut sandboxes = self.worker.sandboxes().await;
         sandboxes.sort_by_key(|sandbox| sandbox.id);
         Ok(sandboxes)
     }
 
     /// The sandboxes of one function. Whoever may read the function may see them, which is for the caller of this to
     /// make sure of.
-    #[must_use]
-    pub fn sandboxes_of(&self, function: FunctionId) -> FunctionSandboxes {
-        let mut live = self.worker.sandboxes();
+    pub async fn sandboxes_of(&self, function: FunctionId) -> FunctionSandboxes {
+        let mut live = self.worker.sandboxes().await;
         live.retain(|sandbox| sandbox.function == function);
         live.sort_by_key(|sandbox| sandbox.id);
-        FunctionSandboxes { live, refused: self.worker.refusals(function) }
+        FunctionSandboxes { live, refused: self.worker.refusals(function).await }
     }
 }

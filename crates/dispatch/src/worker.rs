@@ -1,5 +1,6 @@
 //! Whoever has the sandboxes.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,12 @@ pub struct RunRequest {
     pub admitted: Instant,
     /// When it must be over.
     pub deadline: Deadline,
+    /// How long it was given, for whoever is told that it took longer.
+    pub timeout: Duration,
     /// The same on the wall clock, in milliseconds since the Unix epoch, for the function to read.
     pub deadline_unix_ms: u64,
+    /// How many calls of the function may run at once, whichever its revisions.
+    pub max_concurrency: Option<NonZeroU32>,
     /// Whether to measure what it uses; see [`InvokeOptions::measure`](crate::InvokeOptions::measure).
     pub measure: bool,
 }
@@ -62,6 +67,12 @@ pub enum RunError {
     /// The body of the request broke off while the function read it; the call was stopped.
     #[error(transparent)]
     InputBroken(#[from] InputBroken),
+    /// The worker that ran the call is gone, or cannot be heard any more; the function may have run.
+    #[error("worker {0} was lost while it ran the call")]
+    WorkerLost(String),
+    /// There is no worker that could run it; it has not begun.
+    #[error("no worker can run this: {0}")]
+    NoWorker(&'static str),
     /// No sandbox could be had.
     #[error("no sandbox could be had")]
     Sandbox(#[from] SandboxError),
@@ -83,17 +94,17 @@ pub trait Worker: Send + Sync + 'static {
     async fn execute(&self, request: ExecuteRequest) -> Result<Executed, RunError>;
 
     /// Keeps at least so many sandboxes for commands ready from now on, within the worker's own bounds.
-    fn prewarm_commands(&self, count: usize) -> CommandPool;
+    async fn prewarm_commands(&self, count: usize) -> CommandPool;
 
     /// The sandboxes for commands.
-    fn command_pool(&self) -> CommandPool;
+    async fn command_pool(&self) -> CommandPool;
 
-    /// Every live sandbox that has a function's code.
-    fn sandboxes(&self) -> Vec<LiveSandbox>;
+    /// Every live sandbox that has a function's code; where there are several nodes, of those that answer.
+    async fn sandboxes(&self) -> Vec<LiveSandbox>;
 
     /// What the network policy of a function refused since this worker was started: to all of its sandboxes, those
     /// that are gone included.
-    fn refusals(&self, function: FunctionId) -> Refusals;
+    async fn refusals(&self, function: FunctionId) -> Refusals;
 
     /// Gives a target at least `count` sandboxes and waits until one is ready or `by` has passed; how many there are.
     async fn warm(&self, target: &Arc<Target>, count: usize, by: Deadline) -> usize;

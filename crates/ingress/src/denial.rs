@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Method};
-use impuls_control::ControlError;
+use impuls_control::{ControlError, RuntimeRefusal};
 use impuls_dispatch::DispatchError;
 
 use crate::body::BodyError;
@@ -40,6 +40,8 @@ pub enum Situation {
     TimedOut,
     /// Too much is running and waiting.
     Throttled,
+    /// Whoever did it was lost before it answered.
+    Lost,
     /// The server cannot do it now.
     Unavailable,
     /// The server failed.
@@ -120,6 +122,8 @@ impl From<DispatchError> for Denial {
             }
             E::Throttled { retry_after } => Self::later(Situation::Throttled, text, *retry_after),
             E::ShuttingDown | E::Deploying(_) => Self::later(Situation::Unavailable, text, RETRY),
+            E::NoWorker(_) => Self::later(Situation::Unavailable, text, RETRY),
+            E::WorkerLost => Self::new(Situation::Lost, text),
             E::InvocationNotFound(id) => Self::not_found("invocation", &id.to_string(), text),
             E::KeyTaken(_) | E::Settled { .. } => Self::new(Situation::Conflict, text),
             E::BadEvent(_) | E::InputBroken(_) | E::NoNetwork | E::Limit(_) => {
@@ -146,6 +150,7 @@ impl From<ControlError> for Denial {
             E::ScheduleExists { .. } | E::TooManySchedules(_) => Self::new(Situation::Conflict, text),
             E::ScheduledEvent => Self::new(Situation::TooLarge, text),
             E::NameTaken(_) => Self::new(Situation::NameTaken, text),
+            E::Runtime(RuntimeRefusal::NoWorker) => Self::later(Situation::Unavailable, text, RETRY),
             E::NameFixed(_)
             | E::NothingToRollBack(_)
             | E::Runtime(_)

@@ -14,7 +14,7 @@ use crate::typescript::TypeScript;
 use crate::{script, system};
 
 /// Every language that Impuls knows. Adding one is a file and a line here.
-fn languages() -> Vec<Box<dyn Language>> {
+pub(crate) fn languages() -> Vec<Box<dyn Language>> {
     vec![
         Box::new(Node),
         Box::new(TypeScript),
@@ -232,19 +232,33 @@ impl Catalogue {
     }
 
     fn known(&self) -> Vec<String> {
-        let names = |entry: &Entry| {
-            let aliases = entry.language.aliases().iter().map(|&alias| alias.to_owned());
-            let mut names: Vec<String> = entry.language.known();
-            names.extend(entry.installed.iter().map(|installed| installed.name.to_string()));
-            names.extend(aliases);
-            names.dedup();
-            names
-        };
-        let mut known: Vec<String> = self.entries.iter().flat_map(names).collect();
-        known.sort();
-        known.dedup();
-        known
+        let names =
+            |entry: &Entry| entry.installed.iter().map(|installed| installed.name.to_string()).collect();
+        known_names(self.entries.iter().map(|entry| (&*entry.language, names(entry))))
     }
+
+    /// Every installed runtime with its language.
+    pub(crate) fn by_language(&self) -> impl Iterator<Item = (&dyn Language, &Installed)> {
+        self.entries
+            .iter()
+            .flat_map(|entry| entry.installed.iter().map(move |installed| (&*entry.language, installed)))
+    }
+}
+
+/// Every name that could be asked for: those that languages know, those that are installed, and aliases.
+pub(crate) fn known_names<'l>(
+    languages: impl Iterator<Item = (&'l dyn Language, Vec<String>)>,
+) -> Vec<String> {
+    let names = |(language, installed): (&dyn Language, Vec<String>)| {
+        let mut names = language.known();
+        names.extend(installed);
+        names.extend(language.aliases().iter().map(|&alias| alias.to_owned()));
+        names
+    };
+    let mut known: Vec<String> = languages.flat_map(names).collect();
+    known.sort();
+    known.dedup();
+    known
 }
 
 #[cfg(test)]

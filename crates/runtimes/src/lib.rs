@@ -8,6 +8,7 @@ pub mod build;
 pub mod catalogue;
 pub mod closure;
 pub mod csharp;
+pub mod elsewhere;
 pub mod go;
 pub mod guest;
 pub mod language;
@@ -23,4 +24,5 @@ pub mod typescript;
 
 pub use build::{Build, Inputs, Seed, Source};
 pub use catalogue::{Catalogue, Launch, RuntimeError};
+pub use elsewhere::{Announced, Elsewhere};
 pub use language::{Installed, Language, SearchPath};

@@ -26,6 +26,7 @@ fn migrations() -> Migrator {
             "async invocations and schedules",
             include_str!("../migrations/0002_async_invocations_and_schedules.sql"),
         ),
+        simple(3, "nodes", include_str!("../migrations/0003_nodes.sql")),
         simple(4, "due by function", include_str!("../migrations/0004_due_by_function.sql")),
         simple(6, "filling", include_str!("../migrations/0006_filling.sql")),
     ]);

@@ -1,5 +1,6 @@
 //! The back end.
 
+mod nodes;
 mod queue;
 
 use std::time::Duration;

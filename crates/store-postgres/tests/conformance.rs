@@ -59,6 +59,12 @@ async fn asynchronous_invocations_are_kept_as_the_seam_promises() {
 
 #[tokio::test]
 #[ignore = "needs postgres"]
+async fn nodes_are_kept_as_the_seam_promises() {
+    impuls_store::node_store_conformance!(run open);
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
 async fn schedules_are_kept_as_the_seam_promises() {
     impuls_store::schedule_store_conformance!(run open);
 }

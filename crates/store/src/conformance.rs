@@ -15,6 +15,7 @@ pub mod build;
 pub mod fixture;
 pub mod function;
 pub mod invocation;
+pub mod node;
 pub mod schedule;
 pub mod transfer;
 pub mod version;
@@ -139,6 +140,18 @@ macro_rules! schedule_store_conformance {
             due_schedules_come_longest_due_first,
             a_tick_is_fired_once,
             deleting_a_function_takes_its_schedules_along,
+        );
+    };
+}
+
+/// Runs the suite of `NodeStore`.
+#[macro_export]
+macro_rules! node_store_conformance {
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, node:
+            announced_nodes_are_listed_by_id,
+            a_silent_node_is_not_there,
+            a_node_leaves_alone,
         );
     };
 }

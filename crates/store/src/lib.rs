@@ -7,6 +7,7 @@ pub mod build;
 pub mod error;
 pub mod function;
 pub mod invocation;
+pub mod node;
 pub mod schedule;
 pub mod transfer;
 
@@ -22,5 +23,6 @@ pub use build::BuildStore;
 pub use error::StoreError;
 pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
 pub use invocation::{InvocationPage, InvocationStore};
+pub use node::{NodeRecord, NodeStore};
 pub use schedule::{ScheduleStore, Tick};
 pub use transfer::{Cell, Column, Filling, Kind, Row, Snapshot, Table, Transfer};

@@ -54,7 +54,7 @@ impl Worker for LocalWorker {
             match begin(&request, taken, &live).await {
                 Ok((waiting, first)) => {
                     let deadline = request.deadline;
-                    let timeout = deadline.remaining(request.admitted);
+                    let timeout = request.timeout;
                     let streams = duplex.is_some();
                     let waiting = Some(waiting);
                     let before = measured(&request, &live);
@@ -78,19 +78,19 @@ impl Worker for LocalWorker {
         self.run_command(request).await
     }
 
-    fn prewarm_commands(&self, count: usize) -> CommandPool {
+    async fn prewarm_commands(&self, count: usize) -> CommandPool {
         self.keep_command_sandboxes(count)
     }
 
-    fn command_pool(&self) -> CommandPool {
+    async fn command_pool(&self) -> CommandPool {
         self.command_sandboxes()
     }
 
-    fn sandboxes(&self) -> Vec<LiveSandbox> {
+    async fn sandboxes(&self) -> Vec<LiveSandbox> {
         self.pools.pin().values().flat_map(|pool| pool.sandboxes()).collect()
     }
 
-    fn refusals(&self, function: FunctionId) -> Refusals {
+    async fn refusals(&self, function: FunctionId) -> Refusals {
         self.context.refusals.of(function)
     }
 

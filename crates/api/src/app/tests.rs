@@ -36,19 +36,19 @@ impl Worker for Idle {
         Err(RunError::NoSandboxInTime)
     }
 
-    fn prewarm_commands(&self, _: usize) -> CommandPool {
+    async fn prewarm_commands(&self, _: usize) -> CommandPool {
         CommandPool::default()
     }
 
-    fn command_pool(&self) -> CommandPool {
+    async fn command_pool(&self) -> CommandPool {
         CommandPool::default()
     }
 
-    fn sandboxes(&self) -> Vec<impuls_dispatch::LiveSandbox> {
+    async fn sandboxes(&self) -> Vec<impuls_dispatch::LiveSandbox> {
         Vec::new()
     }
 
-    fn refusals(&self, _: impuls_domain::FunctionId) -> impuls_dispatch::Refusals {
+    async fn refusals(&self, _: impuls_domain::FunctionId) -> impuls_dispatch::Refusals {
         impuls_dispatch::Refusals::default()
     }
 

@@ -53,6 +53,10 @@ pub enum ProblemKind {
     Deploying,
     /// No sandbox can be had now.
     NoSandbox,
+    /// The worker that ran the call was lost.
+    WorkerLost,
+    /// There is no worker.
+    NoWorker,
     /// The server is stopping.
     ShuttingDown,
 }
@@ -101,6 +105,8 @@ impl ProblemKind {
             Self::NoSandbox => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no-sandbox", "The server has no sandbox for this call now")
             }
+            Self::WorkerLost => (StatusCode::BAD_GATEWAY, "worker-lost", "The worker was lost"),
+            Self::NoWorker => (StatusCode::SERVICE_UNAVAILABLE, "no-worker", "There is no worker now"),
             Self::ShuttingDown => {
                 (StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "The server is shutting down")
             }

@@ -23,5 +23,5 @@ pub(crate) async fn list_sandboxes(
     Path(name): Path<String>,
 ) -> Result<Json<SandboxList>, Problem> {
     let snapshot = app.control.get_function(&caller, &function(&name)?).await?;
-    Ok(Json(SandboxList::from(&app.dispatch.sandboxes_of(snapshot.function.id))))
+    Ok(Json(SandboxList::from(&app.dispatch.sandboxes_of(snapshot.function.id).await)))
 }

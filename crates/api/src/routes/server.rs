@@ -34,7 +34,8 @@ pub(crate) async fn list_runtimes(
     State(app): State<App>,
     Authenticated(_): Authenticated,
 ) -> Json<RuntimeList> {
-    Json(RuntimeList { count: app.runtimes.len(), runtimes: app.runtimes.to_vec() })
+    let runtimes = (app.runtimes)();
+    Json(RuntimeList { count: runtimes.len(), runtimes })
 }
 
 /// This document.

@@ -31,6 +31,12 @@ pub struct FileConfig {
     pub db_pool: Option<NonZeroU32>,
     /// Whether to refuse a database whose tables are missing or old.
     pub no_auto_migrate: Option<bool>,
+    /// The secret that controllers and workers share.
+    pub cluster_token: Option<String>,
+    /// Where a worker's internal listener is reached.
+    pub advertise: Option<String>,
+    /// The name of a worker.
+    pub worker_id: Option<String>,
     /// A Redis server.
     pub redis: Option<String>,
     /// The certificates of the authorities that it may be from.

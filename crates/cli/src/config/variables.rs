@@ -142,6 +142,28 @@ impl Variables {
         Some(PARTS.iter().map(part).collect::<Vec<_>>().join(" "))
     }
 
+    /// How to reach the database server of a role that always has one: with nothing said, where GoFaas has its own.
+    pub(super) fn db_conn_or_default(&self) -> String {
+        self.db_conn().unwrap_or_else(|| {
+            let part = |(_, word, default): &(&str, &str, &str)| format!("{word}='{default}'");
+            PARTS.iter().map(part).collect::<Vec<_>>().join(" ")
+        })
+    }
+
+    /// The name of a worker.
+    pub(super) fn worker_id(&self) -> Option<String> {
+        self.get("WORKER_ID").map(str::to_owned)
+    }
+
+    /// The same without where functions are recorded, which is decided for these roles, and, for a worker, without the
+    /// addresses that earlier servers took requests on.
+    pub(super) fn for_role(&self, is_worker: bool) -> Self {
+        let addresses = ["SERVER_ADDR", "MANAGER_BIND", "FAAS_API_HOST", "FAAS_API_PORT"];
+        let keeps = |name: &str| name != "STORAGE_TYPE" && !(is_worker && addresses.contains(&name));
+        let kept = self.0.iter().filter(|(name, _)| keeps(name));
+        Self(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
     /// The names of those that say how to reach a database server.
     pub(super) fn database(&self) -> Vec<&'static str> {
         let parts = PARTS.iter().map(|(name, ..)| *name);

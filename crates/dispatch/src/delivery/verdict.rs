@@ -35,9 +35,11 @@ impl Happened {
             DispatchError::ShuttingDown => Self::Stopping,
             DispatchError::Throttled { .. } | DispatchError::Deploying(_) => Self::Throttled(text),
             DispatchError::Sandbox(cause) if cause.is_retryable() => Self::Throttled(text),
-            DispatchError::Sandbox(_) | DispatchError::Code(_) | DispatchError::Store(_) => {
-                Self::Broken(text)
-            }
+            DispatchError::NoWorker(_) => Self::Throttled(text),
+            DispatchError::Sandbox(_)
+            | DispatchError::Code(_)
+            | DispatchError::Store(_)
+            | DispatchError::WorkerLost => Self::Broken(text),
             DispatchError::Denied
             | DispatchError::NoNetwork
             | DispatchError::FunctionNotFound(_)

@@ -51,6 +51,8 @@ fn row(folder: &str) -> Option<Row> {
         "control" => only(&["domain", "store", "artifacts"], NO_EDGE),
         "dispatch" => only(&["domain", "store", "queue", "sandbox"], NO_EDGE),
         "worker" => only(&["domain", "store", "artifacts", "sandbox", "runtimes", "dispatch"], NO_EDGE),
+        // Implements the worker that dispatch sees, over HTTP.
+        "cluster" => only(&["domain", "store", "sandbox", "runtimes", "dispatch"], NO_SQL),
         // Implements the trait by which dispatch sends what it tells over HTTP.
         "outgoing" => only(&["domain", "dispatch"], NO_SQL),
         // Shows what another store has, and code is part of it.

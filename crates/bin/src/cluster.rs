@@ -1,0 +1,56 @@
+//! `impuls controller` and `impuls worker`: the server's parts on different machines.
+//!
+//! A controller is a server whose worker is all workers (`controller`); a worker has the sandboxes and delivers
+//! asynchronous invocations (`worker`), and does for others what `host` says.
+
+mod controller;
+mod host;
+mod rollout;
+mod worker;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use impuls_cli::{ClusterSecret, ControllerConfig, WorkerConfig};
+use impuls_cluster::Token;
+use impuls_dispatch::Dispatch;
+use impuls_store::{FunctionPage, FunctionStore, NodeStore};
+
+use crate::serve::{LOAD_PAGE, prepare};
+use crate::storage::Storage;
+
+/// Runs a controller until it is told to stop.
+pub(crate) fn controller(config: ControllerConfig) -> anyhow::Result<()> {
+    let runtime = prepare(&config.serve)?;
+    let served = runtime.block_on(controller::run(config));
+    runtime.shutdown_background();
+    served
+}
+
+/// Runs a worker until it is told to stop.
+pub(crate) fn worker(config: WorkerConfig) -> anyhow::Result<()> {
+    let runtime = prepare(&config.serve)?;
+    let served = runtime.block_on(worker::run(config));
+    runtime.shutdown_background();
+    served
+}
+
+fn token(secret: &ClusterSecret) -> anyhow::Result<Option<Token>> {
+    secret.0.as_deref().map(Token::new).transpose().context("--cluster-token, or IMPULS_CLUSTER_TOKEN")
+}
+
+fn nodes(store: &Storage) -> anyhow::Result<Arc<dyn NodeStore>> {
+    store.nodes().context("controllers and workers need storage postgres")
+}
+
+/// Makes every stored function callable.
+async fn load_functions(store: &dyn FunctionStore, dispatch: &Dispatch) -> anyhow::Result<()> {
+    let mut before = None;
+    loop {
+        let page = store.list_functions(FunctionPage { before, limit: LOAD_PAGE }).await;
+        let page = page.context("cannot read the functions")?;
+        let Some(last) = page.last() else { return Ok(()) };
+        before = Some(last.function.id);
+        page.iter().for_each(|snapshot| dispatch.put_function(snapshot));
+    }
+}

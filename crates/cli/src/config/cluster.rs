@@ -1,0 +1,194 @@
+//! What `controller` and `worker` were told. Both are servers with a database that they share, so this is the
+//! configuration of `serve` with other defaults, and what only they have.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{ConfigError, FileConfig, ServeConfig, Variables, resolve, text};
+use crate::args::{ControllerArgs, ServeArgs, WorkerArgs};
+
+/// The port of a worker's internal listener when none is given.
+const WORKER_PORT: u16 = 7070;
+/// The one storage that several nodes can share.
+const SHARED: &str = "postgres";
+
+/// The secret that controllers and workers share, as it was written. Not shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ClusterSecret(pub Option<String>);
+
+impl fmt::Debug for ClusterSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSecret").field("is_given", &self.0.is_some()).finish()
+    }
+}
+
+/// What a controller was told, complete with defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerConfig {
+    /// What a server is told. Nothing of it that is about sandboxes is of any meaning.
+    pub serve: ServeConfig,
+    /// The secret that it shows to workers.
+    pub token: ClusterSecret,
+}
+
+/// What a worker was told, complete with defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// What a server is told. Its addresses are those of the internal listener: by default 127.0.0.1:7070.
+    pub serve: ServeConfig,
+    /// The secret that must be shown to it; always there if other machines can reach it.
+    pub token: ClusterSecret,
+    /// Where it is reached; `None` is the address that it listens on.
+    pub advertise: Option<String>,
+    /// Its name; `None` is one that it keeps in its data folder.
+    pub worker_id: Option<String>,
+}
+
+fn file_of(args: &ServeArgs) -> Result<FileConfig, ConfigError> {
+    match &args.config {
+        Some(path) if !path.as_os_str().is_empty() => FileConfig::read(path),
+        _ => Ok(FileConfig::default()),
+    }
+}
+
+impl ControllerArgs {
+    /// Reads the configuration file, if one is named, and resolves everything.
+    pub fn load(self) -> Result<ControllerConfig, ConfigError> {
+        let (serve, _) = self.clone().split();
+        resolve_controller(file_of(&serve)?, &Variables::of_this_process(), self)
+    }
+}
+
+impl WorkerArgs {
+    /// Reads the configuration file, if one is named, and resolves everything.
+    pub fn load(self) -> Result<WorkerConfig, ConfigError> {
+        resolve_worker(file_of(&self.serve)?, &Variables::of_this_process(), self)
+    }
+}
+
+/// The configuration of a controller from file, variables and flags.
+pub fn resolve_controller(
+    mut file: FileConfig,
+    variables: &Variables,
+    args: ControllerArgs,
+) -> Result<ControllerConfig, ConfigError> {
+    let (serve, cluster) = args.split();
+    let token = ClusterSecret(text([cluster.cluster_token, file.cluster_token.take()]));
+    let mut serve = shared(file, (variables, variables.for_role(false)), serve)?;
+    // Nobody looks for a controller on the ports of other servers.
+    serve.listen_if_free = Vec::new();
+    Ok(ControllerConfig { serve, token })
+}
+
+/// The configuration of a worker from file, variables and flags.
+pub fn resolve_worker(
+    mut file: FileConfig,
+    variables: &Variables,
+    args: WorkerArgs,
+) -> Result<WorkerConfig, ConfigError> {
+    let WorkerArgs { mut serve, cluster, advertise, worker_id } = args;
+    let token = ClusterSecret(text([cluster.cluster_token, file.cluster_token.take()]));
+    let advertise = text([advertise, file.advertise.take()]);
+    let worker_id = text([worker_id, variables.worker_id(), file.worker_id.take()]);
+    // Its own token is what lets anybody in.
+    serve.insecure_no_auth = Some(true);
+    let own = variables.for_role(true);
+    let has_address = !serve.listen.is_empty()
+        || serve.port.is_some()
+        || !own.addresses(true)?.listen.is_empty()
+        || !file.listen.is_empty()
+        || file.port.is_some();
+    if !has_address {
+        serve.listen = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), WORKER_PORT)];
+    }
+    let serve = shared(file, (variables, own), serve)?;
+    if let (None, Some(exposed)) = (&token.0, serve.listen.iter().find(|address| !address.ip().is_loopback()))
+    {
+        return Err(ConfigError::NoToken(*exposed));
+    }
+    Ok(WorkerConfig { serve, token, advertise, worker_id })
+}
+
+/// The configuration of a server that shares its database.
+fn shared(
+    mut file: FileConfig,
+    (all, own): (&Variables, Variables),
+    mut args: ServeArgs,
+) -> Result<ServeConfig, ConfigError> {
+    let named = text([args.storage.take(), file.storage.take()]);
+    if let Some(other) = named.filter(|name| ![SHARED, "postgresql"].contains(&name.as_str())) {
+        return Err(ConfigError::NotShared(other));
+    }
+    args.storage = Some(SHARED.to_owned());
+    let said = text([args.db_conn.take(), all.db_conn(), file.db_conn.take()]);
+    args.db_conn = said.or_else(|| Some(all.db_conn_or_default()));
+    resolve(file, &own, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn controller(pairs: &[(&str, &str)], args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
+        resolve_controller(FileConfig::default(), &variables(pairs), args)
+    }
+
+    fn worker(pairs: &[(&str, &str)], args: WorkerArgs) -> Result<WorkerConfig, ConfigError> {
+        resolve_worker(FileConfig::default(), &variables(pairs), args)
+    }
+
+    const SEED: &str = "host='localhost' port='5432' user='postgres' password='postgres' dbname='faas' \
+                        sslmode='disable'";
+
+    #[test]
+    fn with_nothing_said_both_take_what_gofaas_took() {
+        let controller = controller(&[], ControllerArgs::default()).unwrap();
+        let worker = worker(&[], WorkerArgs::default()).unwrap();
+        for serve in [&controller.serve, &worker.serve] {
+            assert_eq!(serve.storage, "postgres");
+            assert_eq!(serve.database.connection.as_deref(), Some(SEED));
+            assert!(serve.listen_if_free.is_empty());
+        }
+        assert_eq!(controller.serve.listen, [SocketAddr::from(([127, 0, 0, 1], 8080))]);
+        assert_eq!(worker.serve.listen, [SocketAddr::from(([127, 0, 0, 1], 7070))]);
+    }
+
+    #[test]
+    fn one_environment_serves_both() {
+        let pairs = [
+            ("SERVER_ADDR", ":9000"),
+            ("DB_HOST", "db"),
+            ("STORAGE_TYPE", "local"),
+            ("WORKER_ID", "worker-7"),
+        ];
+        let controller = controller(&pairs, ControllerArgs::default()).unwrap();
+        let worker = worker(&pairs, WorkerArgs::default()).unwrap();
+        assert_eq!(controller.serve.listen, [SocketAddr::from(([127, 0, 0, 1], 9000))]);
+        assert_eq!(worker.serve.listen, [SocketAddr::from(([127, 0, 0, 1], 7070))]);
+        assert_eq!(worker.worker_id.as_deref(), Some("worker-7"));
+        assert!(worker.serve.database.connection.unwrap().starts_with("host='db'"));
+    }
+
+    #[test]
+    fn a_worker_that_others_can_reach_needs_a_token() {
+        let exposed = || WorkerArgs {
+            serve: ServeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..ServeArgs::default() },
+            ..WorkerArgs::default()
+        };
+        assert!(matches!(worker(&[], exposed()), Err(ConfigError::NoToken(_))));
+        let mut args = exposed();
+        args.cluster.cluster_token = Some("a secret".to_owned());
+        let told = worker(&[], args).unwrap();
+        assert!(!format!("{told:?}").contains("a secret"));
+    }
+
+    #[test]
+    fn a_storage_that_cannot_be_shared_is_refused() {
+        let args = ControllerArgs { storage: Some("sqlite".to_owned()), ..ControllerArgs::default() };
+        assert!(matches!(controller(&[], args), Err(ConfigError::NotShared(_))));
+    }
+}
