@@ -9,6 +9,7 @@ use impuls_control::Control;
 use impuls_dispatch::Dispatch;
 use tokio::time::Instant;
 
+use crate::readiness::{Always, Ready};
 use crate::routes::{
     aliases, automation, function_url, functions, invocations, logs, sandboxes, server, versions,
 };
@@ -28,6 +29,8 @@ pub struct App {
     pub started: Instant,
     /// Room for large bodies.
     pub uploads: UploadRoom,
+    /// Whether requests should come here.
+    pub ready: Arc<dyn Ready>,
 }
 
 impl App {
@@ -36,7 +39,14 @@ impl App {
     pub fn new(control: Arc<Control>, dispatch: Arc<Dispatch>, runtimes: Vec<RuntimeInfo>) -> Self {
         let uploads = UploadRoom::default();
         let runtimes = Arc::new(move || runtimes.clone());
-        Self { control, dispatch, runtimes, started: Instant::now(), uploads }
+        let ready = Arc::new(Always);
+        Self { control, dispatch, runtimes, started: Instant::now(), uploads, ready }
+    }
+
+    /// The same, with somebody else who knows whether it is ready; without, it always is.
+    #[must_use]
+    pub fn with_readiness(self, ready: Arc<dyn Ready>) -> Self {
+        Self { ready, ..self }
     }
 
     /// The same, with runtimes that come and go.
@@ -46,11 +56,13 @@ impl App {
     }
 }
 
-/// Everything but invocations, which [`crate::front`] answers itself. Every handler but those of `/health` and
+/// Everything but invocations, which [`crate::front`] answers itself. Every handler but those below `/health` and
 /// `/openapi.json` needs an [`impuls_domain::Caller`] in the request's extensions and denies the request without.
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/health", get(server::health))
+        .route("/health/live", get(server::live))
+        .route("/health/ready", get(server::ready))
         .route("/openapi.json", get(server::openapi_document))
         .route("/api/v1/runtimes", get(server::list_runtimes))
         .route("/api/v1/functions", get(functions::list_functions).post(functions::create_function))

@@ -97,6 +97,8 @@ fn post_function_url() {}
     info(title = "Impuls", description = "Functions in sandboxes: deploy, invoke, observe."),
     paths(
         server::health,
+        server::live,
+        server::ready,
         server::openapi_document,
         server::list_runtimes,
         functions::create_function,

@@ -5,8 +5,11 @@
 //! impuls_artifacts::artifact_store_conformance!(open);
 //! ```
 //!
-//! The function given to the macro opens a new, empty store; what it returns lives as long as the case.
+//! The function given to the macro opens a new, empty store; what it returns lives as long as the case. Attributes before
+//! it, such as `#[ignore = "needs …"]`, are those of every case.
 #![expect(clippy::expect_used, reason = "these are tests, which fail by panicking")]
+
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use impuls_domain::ArtifactDigest;
@@ -17,15 +20,22 @@ use crate::{ArtifactError, ArtifactStore};
 /// Runs the suite of `ArtifactStore`.
 #[macro_export]
 macro_rules! artifact_store_conformance {
-    (@cases $open:path: $($case:ident),+ $(,)?) => {$(
+    (@cases $(#[$attribute:meta])* $open:path: $($case:ident),+ $(,)?) => {
+        $crate::artifact_store_conformance!(@each [$(#[$attribute])*] $open: $($case),+);
+    };
+    (@each $attributes:tt $open:path: $($case:ident),+) => {
+        $($crate::artifact_store_conformance!(@case $attributes $open: $case);)+
+    };
+    (@case [$(#[$attribute:meta])*] $open:path: $case:ident) => {
         #[tokio::test]
+        $(#[$attribute])*
         async fn $case() {
             let opened = $open().await;
             $crate::conformance::$case(opened.as_ref()).await;
         }
-    )+};
-    ($open:path) => {
-        $crate::artifact_store_conformance!(@cases $open:
+    };
+    ($(#[$attribute:meta])* $open:path) => {
+        $crate::artifact_store_conformance!(@cases $(#[$attribute])* $open:
             unknown_artifact_is_not_found,
             bytes_come_back_under_their_digest,
             an_empty_artifact_is_an_artifact,
@@ -34,6 +44,10 @@ macro_rules! artifact_store_conformance {
             deleting_is_repeatable,
             a_deleted_artifact_can_be_put_again,
             concurrent_puts_of_the_same_bytes_all_succeed,
+            a_large_artifact_comes_back_whole,
+            a_list_has_every_artifact_in_order,
+            what_was_put_since_is_not_discarded,
+            putting_again_counts_as_putting,
         );
     };
 }
@@ -103,4 +117,62 @@ pub async fn concurrent_puts_of_the_same_bytes_all_succeed(store: &impl Artifact
     let (a, b, c) = tokio::join!(put(store, b"same"), put(store, b"same"), put(store, b"same"));
     assert!(a == b && b == c);
     assert_eq!(get(store, &a).await, b"same".as_slice());
+}
+
+/// As large as what stores take in parts.
+pub async fn a_large_artifact_comes_back_whole(store: &impl ArtifactStore) {
+    let bytes: Bytes = (0..20_u32 << 20).map(|at| (at % 251) as u8).collect();
+    let digest = store.put(bytes.clone()).await.expect("the bytes are kept");
+    assert!(get(store, &digest).await == bytes, "other bytes came back");
+}
+
+/// Page by page.
+pub async fn a_list_has_every_artifact_in_order(store: &impl ArtifactStore) {
+    let mut expected = Vec::new();
+    for number in 0..7_u8 {
+        let bytes = Bytes::from(vec![number; usize::from(number)]);
+        expected.push((store.put(bytes).await.expect("the bytes are kept"), u64::from(number)));
+    }
+    expected.sort_by_key(|(digest, _)| digest.to_string());
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.list(after, 3).await.expect("a list");
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 3);
+        after = Some(last.digest);
+        found.extend(page.iter().map(|kept| (kept.digest, kept.bytes)));
+    }
+    assert_eq!(found, expected);
+}
+
+/// The one kept artifact's time, by the clock of the store.
+async fn put_at(store: &impl ArtifactStore) -> SystemTime {
+    store.list(None, 10).await.expect("a list").first().expect("an artifact").at
+}
+
+/// Neither what is new nor what is not there.
+pub async fn what_was_put_since_is_not_discarded(store: &impl ArtifactStore) {
+    let digest = put(store, b"young").await;
+    let at = put_at(store).await;
+    let discarded = store.discard(&digest, at - Duration::from_secs(2)).await;
+    assert!(!discarded.expect("the store answers"));
+    assert_eq!(get(store, &digest).await, b"young".as_slice());
+    assert!(store.discard(&digest, at + Duration::from_secs(2)).await.expect("the store answers"));
+    assert!(!store.discard(&digest, at + Duration::from_secs(2)).await.expect("the store answers"));
+    let found = store.get(&digest).await;
+    assert!(matches!(found, Err(ArtifactError::NotFound(_))), "{found:?}");
+}
+
+/// Whoever puts bytes that are there already relies on them from now on.
+pub async fn putting_again_counts_as_putting(store: &impl ArtifactStore) {
+    let digest = put(store, b"old and new").await;
+    let first = put_at(store).await;
+    // Some stores know seconds only.
+    let mut again = first;
+    while again == first {
+        put(store, b"old and new").await;
+        again = put_at(store).await;
+    }
+    assert!(again > first);
+    assert!(!store.discard(&digest, first).await.expect("the store answers"));
 }

@@ -25,6 +25,14 @@ pub enum ArtifactError {
         /// What is wrong with it.
         source: PathError,
     },
+    /// What keeps artifacts for several machines does not answer, or not in time. The same may succeed later.
+    #[error("the artifact store is not available for {action}")]
+    Unavailable {
+        /// What was being done.
+        action: &'static str,
+        /// What it said, or why it said nothing.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The disk, or what plays it, failed.
     #[error("artifact store failed while it was {action}")]
     Io {
@@ -33,6 +41,21 @@ pub enum ArtifactError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl ArtifactError {
+    /// Whether the same may succeed later, without anybody having changed anything.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::NotFound(_)
+            | Self::Damaged(_)
+            | Self::Archive(_)
+            | Self::Layout { .. }
+            | Self::Io { .. } => false,
+        }
+    }
 }
 
 impl From<ArchiveError> for ArtifactError {

@@ -1,8 +1,8 @@
 //! Artifacts in a folder of this machine: `sha256/<first 2 digits>/<other 62 digits>`.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use impuls_domain::ArtifactDigest;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ArtifactError;
-use crate::store::ArtifactStore;
+use crate::store::{ArtifactStore, Kept};
 
 const SCRATCH_PREFIX: &str = ".tmp-";
 /// What is half-written for so long is nobody's any more, however slow the disk is.
@@ -108,6 +108,16 @@ impl ArtifactStore for LocalArtifacts {
         })
         .await
     }
+
+    async fn list(&self, after: Option<ArtifactDigest>, limit: usize) -> Result<Vec<Kept>, ArtifactError> {
+        let objects = self.objects.clone();
+        blocking("listing artifacts", move || list(&objects, after, limit)).await
+    }
+
+    async fn discard(&self, digest: &ArtifactDigest, since: SystemTime) -> Result<bool, ArtifactError> {
+        let path = self.path(digest);
+        blocking("discarding an artifact", move || discard(&path, since)).await
+    }
 }
 
 /// Runs file work off the event loop. It runs to its end even if nobody waits for it any more.
@@ -127,7 +137,7 @@ fn write_object(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // Also if it exists: whoever made it may not have come so far yet.
     sync_parent(shard)?;
     // Not only whether it exists: putting bytes again also heals a damaged copy of them.
-    if !fs::read(path).is_ok_and(|present| present == bytes) {
+    if !fs::read(path).is_ok_and(|present| present == bytes) || !renew(path)? {
         let mut scratch = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempfile_in(shard)?;
         scratch.write_all(bytes)?;
         scratch.as_file().sync_all()?;
@@ -150,6 +160,93 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+/// Has a file count as written now; false if somebody is taking it away.
+fn renew(path: &Path) -> io::Result<bool> {
+    let missing_is_false = |error: io::Error| match error.kind() {
+        ErrorKind::NotFound => Ok(false),
+        _ => Err(error),
+    };
+    let file = match File::options().write(true).open(path) {
+        Ok(file) => file,
+        Err(error) => return missing_is_false(error),
+    };
+    file.set_times(FileTimes::new().set_modified(fs_now()))?;
+    // Taken away before, it may not come back; taken away later, its new time is seen.
+    match fs::metadata(path) {
+        Ok(there) => Ok(there.ino() == file.metadata()?.ino()),
+        Err(error) => missing_is_false(error),
+    }
+}
+
+/// The clock that files are stamped with.
+fn fs_now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Takes the file away under another name and looks at its time only then, so that a put either sees that it is gone or
+/// is seen itself.
+fn discard(path: &Path, since: SystemTime) -> io::Result<bool> {
+    let Some(shard) = path.parent() else { return Ok(false) };
+    match fs::metadata(path) {
+        Ok(there) if there.modified()? > since => return Ok(false),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let aside = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempfile_in(shard)?.into_temp_path();
+    match fs::rename(path, &aside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    if fs::metadata(&aside)?.modified()? > since {
+        aside.persist(path)?;
+        sync_parent(path)?;
+        return Ok(false);
+    }
+    aside.close()?;
+    sync_parent(path)?;
+    Ok(true)
+}
+
+fn list(objects: &Path, after: Option<ArtifactDigest>, limit: usize) -> io::Result<Vec<Kept>> {
+    let after = after.map(|digest| digest.to_string());
+    let mut found = Vec::new();
+    for shard in names_in(objects)? {
+        if after.as_ref().and_then(|after| after.get(..2)).is_some_and(|first| shard.as_str() < first) {
+            continue;
+        }
+        let folder = objects.join(&shard);
+        remove_scratch(&folder, ABANDONED)?;
+        for rest in names_in(&folder)? {
+            let Ok(digest) = format!("{shard}{rest}").parse::<ArtifactDigest>() else { continue };
+            if after.as_ref().is_some_and(|after| digest.to_string() <= *after) {
+                continue;
+            }
+            match fs::metadata(folder.join(&rest)) {
+                Ok(file) => found.push(Kept { digest, bytes: file.len(), at: file.modified()? }),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            if found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The names in a folder, in order; those that are no text are nobody's here.
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes what is half-written and was last written so long ago.
 fn remove_scratch(shard: &Path, age: Duration) -> io::Result<()> {
     for entry in fs::read_dir(shard)? {
         let entry = entry?;
@@ -167,11 +264,6 @@ fn remove_scratch(shard: &Path, age: Duration) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The clock that files are stamped with.
-fn fs_now() -> SystemTime {
-    SystemTime::now()
 }
 
 #[cfg(test)]

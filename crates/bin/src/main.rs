@@ -2,9 +2,11 @@
 //! together is in the other crates, of which this one alone names the concrete back ends.
 
 mod apply;
+mod artifacts;
 mod authenticate;
 mod builds;
 mod cluster;
+mod collection;
 mod dialects;
 mod doctor;
 mod edits;
@@ -15,6 +17,8 @@ mod import;
 mod logging;
 mod offers;
 mod place;
+mod readiness;
+mod repair;
 mod rollout;
 mod serve;
 mod settings;

@@ -8,23 +8,38 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use impuls_artifacts::{ArtifactStore, LocalArtifacts};
-use impuls_cli::{ServeArgs, ServeConfig, StoreArgs};
+use impuls_cli::{ArtifactsConfig, BucketConfig, ServeArgs, ServeConfig, StoreArgs};
 use impuls_store::{FunctionStore, Snapshot, Transfer};
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
 use impuls_transfer::Target;
 
+use crate::artifacts;
 use crate::serve::lock;
 use crate::storage::{self, SQLITE_FILE, TREE};
-
-/// The name of the folder of code in the data folder.
-const ARTIFACTS: &str = "artifacts";
 
 /// Where a store is.
 pub(crate) struct Place {
     kind: Kind,
-    artifacts: PathBuf,
+    code: Code,
+}
+
+/// Where its code is.
+enum Code {
+    Folder(PathBuf),
+    Bucket(BucketConfig),
+}
+
+impl Code {
+    /// As a server would take it; `data` is its data folder.
+    fn of(config: ArtifactsConfig, data: &Path) -> Self {
+        match config {
+            ArtifactsConfig::InDataDir => Self::Folder(data.join(artifacts::FOLDER)),
+            ArtifactsConfig::Folder(folder) => Self::Folder(folder),
+            ArtifactsConfig::Bucket(bucket) => Self::Bucket(bucket),
+        }
+    }
 }
 
 enum Kind {
@@ -45,15 +60,15 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// The place of a text: `sqlite:DIR`, `file:DIR` or a PostgreSQL URL. `flag` is how the folder of code is given.
-    pub(crate) fn parse(text: &str, artifacts: Option<PathBuf>, flag: &str) -> anyhow::Result<Self> {
+    /// The place of a text: `sqlite:DIR`, `file:DIR` or a PostgreSQL URL. `flag` is how the place of code is given.
+    pub(crate) fn parse(text: &str, artifacts: Option<ArtifactsConfig>, flag: &str) -> anyhow::Result<Self> {
         let in_folder = |folder: &str, as_files| {
             if folder.is_empty() {
                 bail!("{text:?} names no folder; write sqlite:DIR or file:DIR with a server's data folder");
             }
             let folder = std::path::absolute(folder)?;
-            let artifacts = artifacts.clone().unwrap_or_else(|| folder.join(ARTIFACTS));
-            Ok(Self { kind: Kind::Sqlite(folder, as_files), artifacts })
+            let code = Code::of(artifacts.clone().unwrap_or_default(), &folder);
+            Ok(Self { kind: Kind::Sqlite(folder, as_files), code })
         };
         if let Some(folder) = text.strip_prefix("sqlite:") {
             return in_folder(folder, false);
@@ -68,7 +83,7 @@ impl Place {
         let Some(artifacts) = artifacts else {
             bail!("a PostgreSQL database has no code in it; say with {flag} DIR where the code is");
         };
-        Ok(Self { kind: Kind::Postgres(Box::new(connection)), artifacts })
+        Ok(Self { kind: Kind::Postgres(Box::new(connection)), code: Code::of(artifacts, Path::new("")) })
     }
 
     /// The place that a server with these flags and variables would use.
@@ -76,7 +91,8 @@ impl Place {
         let config = ServeArgs::from(args).load()?;
         storage::check(&config)?;
         let folder = std::path::absolute(config.data_dir.choose()?)?;
-        Ok(Self { kind: Self::kind(&config, &folder)?, artifacts: folder.join(ARTIFACTS) })
+        let kind = Self::kind(&config, &folder)?;
+        Ok(Self { kind, code: Code::of(config.artifacts, &folder) })
     }
 
     fn kind(config: &ServeConfig, folder: &Path) -> anyhow::Result<Kind> {
@@ -103,7 +119,7 @@ impl Place {
     /// Everything as it is now. The store's server may run, unless `alone`: then what it would still change is no
     /// part of it. The lock lives as long as nobody else may use the folder.
     pub(crate) async fn read(&self, alone: bool) -> anyhow::Result<Reading> {
-        let artifacts = self.open_artifacts(false)?;
+        let artifacts = self.open_artifacts(false).await?;
         let (state, lock) = match &self.kind {
             Kind::Sqlite(folder, _) => {
                 let path = folder.join(SQLITE_FILE);
@@ -144,7 +160,7 @@ impl Place {
                 let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
                 made.with_context(|| format!("cannot make {}", folder.display()))?;
                 let lock = lock(folder)?;
-                let artifacts = self.open_artifacts(true)?;
+                let artifacts = self.open_artifacts(true).await?;
                 let store = SqliteStore::open(&folder.join(SQLITE_FILE)).await?;
                 let functions: Arc<dyn FunctionStore> = Arc::new(store.clone());
                 let tree = match as_files {
@@ -155,7 +171,7 @@ impl Place {
                 Ok(Writing { target, tree, sqlite: Some(store), _lock: Some(lock) })
             }
             Kind::Postgres(connection) => {
-                let artifacts = self.open_artifacts(true)?;
+                let artifacts = self.open_artifacts(true).await?;
                 let store = Arc::new(open_postgres(connection).await?);
                 let target = Target { rows: store.clone(), functions: store, artifacts };
                 Ok(Writing { target, tree: None, sqlite: None, _lock: None })
@@ -163,8 +179,11 @@ impl Place {
         }
     }
 
-    fn open_artifacts(&self, make: bool) -> anyhow::Result<Arc<dyn ArtifactStore>> {
-        let folder = &self.artifacts;
+    async fn open_artifacts(&self, make: bool) -> anyhow::Result<Arc<dyn ArtifactStore>> {
+        let folder = match &self.code {
+            Code::Folder(folder) => folder,
+            Code::Bucket(bucket) => return artifacts::open_bucket(bucket).await,
+        };
         if make {
             let parent = folder.parent().unwrap_or(folder);
             fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
-use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
+use impuls_artifacts::{ArtifactStore, CodeFolders};
 use impuls_cli::ServeConfig;
 use impuls_control::{Control, Stores};
 use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig, Scheduler, Worker};
 use impuls_domain::{Cidr, Contract};
 use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
-use impuls_sandbox::SandboxDriver;
 use impuls_sandbox_process::ProcessDriver;
 use impuls_store::FunctionPage;
 use impuls_worker::LocalWorker;
@@ -24,11 +23,15 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::artifacts;
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
+use crate::collection;
 use crate::edits::Edits;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
+use crate::readiness::ServerReadiness;
+use crate::repair;
 use crate::rollout::{LocalRollout, newest};
 use crate::settings;
 use crate::storage::{self, Storage};
@@ -73,6 +76,7 @@ pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
 pub(crate) fn prepare(config: &ServeConfig) -> anyhow::Result<Runtime> {
     crate::logging::start(config.log_format, &config.log_level)?;
     storage::check(config)?;
+    artifacts::check(&config.artifacts)?;
     if !["auto", "process"].contains(&config.driver.as_str()) {
         bail!("driver {:?} is not supported yet; those that are: auto, process", config.driver);
     }
@@ -109,10 +113,13 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     listeners.extend(fronts::bind_free(&config.listen_if_free).await);
     let toolchains = config.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
-    let store = Storage::open(&config, &data).await?;
+    let (store, artifacts) =
+        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
+    let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&config, &data).await?;
-    let mut server = Server::assemble(&config, &data, store, catalogue, driver)?;
+    let collector = collection::collector(&config.retention, &kept.store, kept.artifacts.clone());
+    let mut server = Server::assemble(&config, &data, kept, catalogue, driver)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
     let mut editing = match server.edits.take() {
@@ -124,6 +131,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let (stop_delivery, stopped) = watch::channel(false);
     let scheduler = Scheduler::new(server.dispatch.clone(), server.store.schedules.clone());
     let scheduling = tokio::spawn(scheduler.run(stopped.clone()));
+    let collecting = tokio::spawn(collector.run(stopped.clone()));
     let delivering = tokio::spawn(delivery.clone().run(stopped));
     let (close, closing) = watch::channel(false);
     let threads = Arc::new(Fronts::start(&server.front, &closing)?);
@@ -136,6 +144,8 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         })
         .collect();
     stop.requested().await;
+    server.readiness.drain();
+    wait_for_balancers(&stop, config.shutdown_delay).await;
     // What is being deployed is deployed; what is found later the next server finds.
     editing.take();
     server.dispatch.close();
@@ -149,17 +159,10 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         // It ends by having been aborted; that is no news.
         let _ = task.await;
     }
-    let drained = tokio::time::timeout(config.shutdown_timeout, server.dispatch.drain());
-    let drained = tokio::select! {
-        drained = drained => drained.is_ok(),
-        () = stop.requested() => false,
-    };
-    if !drained {
-        tracing::warn!(calls = server.dispatch.in_flight(), "calls in flight are cut off");
-    }
+    let drained = drain(&stop, &server.dispatch, config.shutdown_timeout).await;
     close.send_replace(true);
     // What has ended is stored; what was cut off is given back for the next server.
-    let _ended = scheduling.await;
+    let _ended = tokio::join!(scheduling, collecting);
     let patience = if drained { DELIVERY_SHUTDOWN } else { Duration::ZERO };
     if tokio::time::timeout(patience, delivering).await.is_err() {
         give_back(&delivery).await;
@@ -169,6 +172,30 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         threads.end(CONNECTION_SHUTDOWN).await;
     }
     Ok(())
+}
+
+/// Whether all calls in flight have ended in time. A further signal ends the wait.
+pub(crate) async fn drain(stop: &Stop, dispatch: &Dispatch, timeout: Duration) -> bool {
+    let drained = tokio::select! {
+        drained = tokio::time::timeout(timeout, dispatch.drain()) => drained.is_ok(),
+        () = stop.requested() => false,
+    };
+    if !drained {
+        tracing::warn!(calls = dispatch.in_flight(), "calls in flight are cut off");
+    }
+    drained
+}
+
+/// Goes on as before for a while, so that whoever sends calls here can see that it should not. A further signal ends that.
+pub(crate) async fn wait_for_balancers(stop: &Stop, delay: Duration) {
+    if delay.is_zero() {
+        return;
+    }
+    tracing::info!("stopping: /health/ready says so, new calls are answered for another {delay:?}");
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        () = stop.requested() => {}
+    }
 }
 
 /// Gives back what an earlier server was running. In a store that others use as well what runs may be theirs; what
@@ -245,10 +272,7 @@ pub(crate) async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::R
             layer.cost
         );
     }
-    let orphans = driver.reap_orphans().await.context("cannot remove what an earlier server left")?;
-    if orphans > 0 {
-        tracing::info!(orphans, "removed sandboxes that an earlier server left");
-    }
+    repair::once(&driver).await?;
     Ok(driver)
 }
 
@@ -262,6 +286,12 @@ pub(crate) fn announce(addresses: &[SocketAddr], data: &Path) -> anyhow::Result<
     Ok(())
 }
 
+/// What outlives the server.
+pub(crate) struct Kept {
+    pub(crate) store: Storage,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
+}
+
 /// The assembled server.
 struct Server {
     store: Storage,
@@ -272,6 +302,9 @@ struct Server {
     recording: tokio::task::JoinHandle<()>,
     keeping: tokio::task::JoinHandle<()>,
     front: Arc<Front>,
+    readiness: Arc<ServerReadiness>,
+    /// Removes what other servers leave.
+    repairing: tokio::task::JoinHandle<()>,
     /// Until it is started.
     feed: Option<(Feed, Heard)>,
     /// Where functions are files as well; until it is started.
@@ -282,11 +315,10 @@ impl Server {
     fn assemble(
         config: &ServeConfig,
         data: &Path,
-        store: Storage,
+        Kept { store, artifacts }: Kept,
         catalogue: Arc<Catalogue>,
         driver: Arc<ProcessDriver>,
     ) -> anyhow::Result<Self> {
-        let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open(&data.join("artifacts"))?);
         let (store, tree) = store.with_tree(artifacts.clone())?;
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
         let default_network = settings::default_network(config, driver.isolation());
@@ -319,19 +351,30 @@ impl Server {
         let feed = Feed { functions, dispatch: dispatched, rollout: rollout.clone() };
         let control = Control::new(stores, artifacts, rollout);
         let control = Arc::new(control.with_default_network(default_network));
+        let readiness = ServerReadiness::new(store.functions.clone());
         let edits = tree.map(|tree| Edits { tree, control: control.clone() });
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
-        let front = front(config, native);
-        for (installed, aliases) in catalogue.installed() {
-            if aliases.iter().any(|alias| PREWARMED.contains(alias)) {
-                worker.prewarm(&installed.name, Contract::default());
-            }
-        }
+        let front = front(config, native.with_readiness(readiness.clone()));
+        prewarm(&worker, &catalogue);
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
+        let repairing = tokio::spawn(repair::run(driver.clone()));
         let feed = heard.map(|heard| (feed, heard));
-        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front, feed, edits })
+        Ok(Self {
+            store,
+            worker,
+            driver,
+            dispatch,
+            recorder,
+            recording,
+            keeping,
+            front,
+            readiness,
+            repairing,
+            feed,
+            edits,
+        })
     }
 
     fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {
@@ -358,6 +401,7 @@ impl Server {
     /// Ends every sandbox and stores what is not stored yet.
     async fn stop(self) -> anyhow::Result<()> {
         self.keeping.abort();
+        self.repairing.abort();
         if tokio::time::timeout(SANDBOX_SHUTDOWN, self.worker.shut_down()).await.is_err() {
             tracing::error!("some sandboxes did not end in time; they end with this process");
         }
@@ -397,6 +441,15 @@ pub(crate) fn front(config: &ServeConfig, native: App) -> Arc<Front> {
     let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
     let authenticate = Arc::new(LocalUsers { loopback_only });
     Arc::new(Front::new(FrontConfig::default(), dispatch, router, authenticate))
+}
+
+/// Has sandboxes of the first languages ready.
+pub(crate) fn prewarm(worker: &LocalWorker, catalogue: &Catalogue) {
+    for (installed, aliases) in catalogue.installed() {
+        if aliases.iter().any(|alias| PREWARMED.contains(alias)) {
+            worker.prewarm(&installed.name, Contract::default());
+        }
+    }
 }
 
 fn runtime_infos(catalogue: &Catalogue) -> Vec<RuntimeInfo> {

@@ -9,7 +9,7 @@ use impuls_cli::{DatabaseConfig, ServeConfig};
 use impuls_queue::InvocationQueue;
 use impuls_store::{
     AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore,
-    ScheduleStore, VersionStore,
+    RetentionStore, ScheduleStore, VersionStore,
 };
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
@@ -36,6 +36,7 @@ pub(crate) struct Storage {
     pub(crate) queue: Arc<dyn AsyncInvocationStore>,
     pub(crate) deliveries: Arc<dyn DeliveryStore>,
     pub(crate) schedules: Arc<dyn ScheduleStore>,
+    pub(crate) retention: Arc<dyn RetentionStore>,
     /// What tells servers of asynchronous calls; `None` is this server's memory.
     pub(crate) offers: Option<Arc<dyn InvocationQueue>>,
     back_end: BackEnd,
@@ -84,7 +85,7 @@ impl Storage {
     fn of<S>(store: Arc<S>, back_end: BackEnd) -> Self
     where
         S: FunctionStore + VersionStore + InvocationStore + BuildStore,
-        S: AsyncInvocationStore + DeliveryStore + ScheduleStore,
+        S: AsyncInvocationStore + DeliveryStore + ScheduleStore + RetentionStore,
     {
         Self {
             functions: store.clone(),
@@ -93,7 +94,8 @@ impl Storage {
             builds: store.clone(),
             queue: store.clone(),
             deliveries: store.clone(),
-            schedules: store,
+            schedules: store.clone(),
+            retention: store,
             offers: None,
             back_end,
             tree: None,

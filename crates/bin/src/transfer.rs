@@ -66,8 +66,9 @@ fn and_missing(missing: u64) -> String {
 
 /// `impuls migrate`.
 pub(crate) fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
-    let from = Place::parse(&args.from, args.from_artifacts, "--from-artifacts").context("--from")?;
-    let to = Place::parse(&args.to, args.to_artifacts, "--to-artifacts").context("--to")?;
+    let (from_artifacts, to_artifacts) = args.artifacts()?;
+    let from = Place::parse(&args.from, from_artifacts, "--from-artifacts").context("--from")?;
+    let to = Place::parse(&args.to, to_artifacts, "--to-artifacts").context("--to")?;
     if from.is(&to) {
         bail!(
             "--from and --to are the same store; `impuls serve --storage file` makes files of an SQLite store by itself"

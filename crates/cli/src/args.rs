@@ -3,13 +3,16 @@
 //! The environment is read here, through `clap`, and in `config::variables`, which knows what is no flag's own name; nowhere
 //! else.
 
+mod artifacts;
 mod client;
 mod cluster;
+mod drain;
 mod images;
 mod import;
 mod parsers;
 mod queued;
 mod redis;
+mod retention;
 mod serve;
 mod store;
 mod transfer;
@@ -19,16 +22,19 @@ use std::path::Path;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use artifacts::ArtifactsArgs;
 pub use client::{
     AliasCommand, AliasSpec, AliasSpecError, DeleteArgs, DeployArgs, FunctionArgs, InvokeArgs, ListArgs,
     LogsArgs, RollbackArgs, Settings,
 };
 pub use cluster::{ClusterArgs, ControllerArgs, WorkerArgs};
+pub use drain::DrainArgs;
 pub use images::{ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs};
 pub use import::ImportArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
 pub use redis::RedisArgs;
+pub use retention::RetentionArgs;
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
 pub use store::ApplyArgs;
 pub use transfer::{BackupArgs, MigrateArgs, RestoreArgs, StoreArgs};

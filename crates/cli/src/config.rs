@@ -3,10 +3,12 @@
 //! [`resolve`] is pure. It refuses only what no server may do; whether a storage or driver of that name exists is for
 //! the binary to say.
 
+mod artifacts;
 mod cluster;
 mod data_dir;
 mod file;
 mod redis;
+mod retention;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -17,10 +19,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::args::{DefaultNetwork, LogFormat, RedisArgs, ServeArgs};
+pub use artifacts::{ArtifactsConfig, BucketConfig};
 pub use cluster::{ClusterSecret, ControllerConfig, WorkerConfig, resolve_controller, resolve_worker};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
 pub use redis::RedisConfig;
+pub use retention::{RetentionSettings, RetentionTable};
 pub use variables::Variables;
 
 /// The port when none is given.
@@ -47,6 +51,10 @@ pub struct ServeConfig {
     pub storage_is_default: bool,
     /// The database, for storage that needs a server.
     pub database: DatabaseConfig,
+    /// Where code is kept. Default the folder `artifacts` of the data folder.
+    pub artifacts: ArtifactsConfig,
+    /// What is kept of the past.
+    pub retention: RetentionSettings,
     /// A queue beside the database.
     pub redis: RedisConfig,
     /// The name of the sandbox driver. Default `auto`, the strongest that works here.
@@ -57,6 +65,8 @@ pub struct ServeConfig {
     pub allow_weaker_isolation: bool,
     /// How long invocations in flight may take to finish at the end. Default 30 s.
     pub shutdown_timeout: Duration,
+    /// How long new calls are still answered at the end, before that. Default 0 s.
+    pub shutdown_delay: Duration,
     /// The most sandboxes at once; `None` leaves it to the memory budget.
     pub max_sandboxes: Option<u32>,
     /// Sandboxes of each runtime that wait for code; `None` adapts to the calls.
@@ -152,6 +162,19 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// Code is kept in folders and in buckets alone.
+    #[error("code cannot be kept in {0}://…; give --artifacts a folder or s3://bucket/prefix")]
+    Artifacts(String),
+    /// Code is to be kept in a bucket, and nobody says in which.
+    #[error(
+        "storage s3 keeps code in a bucket and none is named; give --artifacts s3://bucket/prefix, or IMPULS_ARTIFACTS"
+    )]
+    NoBucket,
+    /// What is collected at once is collected from under a deploy.
+    #[error(
+        "code that nothing names is kept for at least 1s, and is not looked for more often than every second"
+    )]
+    Retention,
     /// Controllers and workers share a database, which only one storage is.
     #[error("storage {0:?} cannot be shared by controllers and workers; give --storage postgres, or nothing")]
     NotShared(String),
@@ -191,11 +214,12 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
     let without_effect = without_effect(&file, &args);
     let given = |path: &PathBuf| !path.as_os_str().is_empty();
     let data_dir = args.data_dir.filter(given).or_else(|| variables.data_dir());
-    let data_dir = match data_dir.or(file.data_dir.filter(given)) {
+    let data_dir = match data_dir.or(file.data_dir.clone().filter(given)) {
         Some(path) => DataDir::Given(path),
         None => DataDir::default_for(args.xdg_data_home, args.home),
     };
-    let storage = text([args.storage, variables.storage(), file.storage]);
+    let storage = text([args.storage, variables.storage(), file.storage.clone()]);
+    let artifacts = artifacts::artifacts(args.artifacts, variables, &file, storage.as_deref())?;
     let storage = storage.and_then(|name| known_storage(name, &mut notices));
     let storage_is_default = storage.is_none();
     let storage = storage.unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
@@ -214,11 +238,14 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             pool: args.db_pool.or(file.db_pool.map(u32::from)),
             no_auto_migrate: args.no_auto_migrate.or(file.no_auto_migrate).unwrap_or(false),
         },
+        artifacts,
+        retention: retention::retention(&args.retention, &file.retention)?,
         redis,
         driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
         shutdown_timeout: args.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),
+        shutdown_delay: args.drain.shutdown_delay.or(file.shutdown_delay).unwrap_or_default(),
         max_sandboxes: args.max_sandboxes.or(file.max_sandboxes.map(u32::from)),
         toolchains: args.toolchains.filter(given).or(file.toolchains.filter(given)),
         prewarm: match args.prewarm {
@@ -251,15 +278,14 @@ fn unused_database(storage: &str, variables: &Variables) -> Option<String> {
     })
 }
 
-/// The metadata store of a name. `local` is GoFaas' word for where code is kept, and says nothing of metadata.
+/// The metadata store of a name. `local` and `s3` are GoFaas' words for where code is kept, and say nothing of metadata.
 fn known_storage(name: String, notices: &mut Vec<String>) -> Option<String> {
     match name.as_str() {
         "postgresql" => Some("postgres".to_owned()),
-        "local" => {
-            notices.push(
-                "storage \"local\" is where code is kept, which it is: in the data folder; metadata is stored as by default"
-                    .to_owned(),
-            );
+        "local" | "s3" => {
+            notices.push(format!(
+                "storage {name:?} is where code is kept, which it is; metadata is stored as by default"
+            ));
             None
         }
         _ => Some(name),

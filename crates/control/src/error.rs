@@ -137,6 +137,7 @@ impl ControlError {
             | Self::Build(_)
             | Self::Runtime(RuntimeRefusal::NoWorker) => true,
             Self::Store(error) => error.is_retryable(),
+            Self::Artifacts(error) => error.is_retryable(),
             Self::Denied
             | Self::FunctionNotFound(_)
             | Self::VersionNotFound { .. }
@@ -159,7 +160,6 @@ impl ControlError {
             | Self::Archive(_)
             | Self::Alias(_)
             | Self::PageLimit { .. }
-            | Self::Artifacts(_)
             | Self::Damaged(_) => false,
         }
     }

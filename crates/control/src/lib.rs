@@ -18,6 +18,7 @@ pub mod error;
 pub mod input;
 mod lock;
 mod read;
+pub mod retention;
 pub mod rollout;
 
 pub use automation::{NewAsyncSettings, NewDestination, NewSchedule};
@@ -27,6 +28,7 @@ pub use input::{
     Code, CodeFile, FunctionChange, FunctionList, FunctionListQuery, FunctionRef, LimitSettings, NewAlias,
     NewFunction, Settings,
 };
+pub use retention::{Collected, Collector, CollectorParts, RetentionConfig};
 pub use rollout::{BuildLog, BuildUnavailable, Checked, Rollout, RuntimeRefusal};
 
 /// What use cases return as the store has it.

@@ -100,6 +100,11 @@ pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     close_range(first, RawFd::MAX, 0)
 }
 
+/// Closes a descriptor of a process that has just been cloned and never uses, nor drops, its owner.
+pub(crate) fn close_inherited(number: RawFd) -> io::Result<()> {
+    close_range(number, number, 0)
+}
+
 /// Marks every descriptor from `first` on to be closed by `execve`.
 pub(crate) fn close_from_on_exec(first: RawFd) -> io::Result<()> {
     close_range(first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC as i32)

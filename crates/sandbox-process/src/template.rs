@@ -10,9 +10,9 @@ mod build;
 mod files;
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
-use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Signal, WaitOptions, kill_process, set_parent_process_death_signal, waitpid};
 
 use crate::failure::{Failure, Step};
 use crate::messages::Image;
@@ -31,7 +31,14 @@ impl Template {
     pub(crate) fn build(image: &Image) -> Result<Self, Failure> {
         let (ours, theirs) = transport::pair().step("make socket pair")?;
         let args = CloneArgs { namespaces: libc::CLONE_NEWNS | libc::CLONE_NEWPID, cgroup: None };
+        let parents_end = ours.as_raw_fd();
         let helper = sys::clone_process(args, || {
+            // While the spawner's end is open here as well, its death is never heard.
+            if let Err(failure) = prepare(parents_end) {
+                let answer: Result<(), _> = Err((failure.errno(), failure.step.into_owned()));
+                let _spawner_gone = transport::send(&theirs, &answer, &[]);
+                return 1;
+            }
             let answer = build::build(image).map_err(|failure| (failure.errno(), failure.step.into_owned()));
             let _spawner_gone = transport::send(&theirs, &answer, &[]);
             // Lives until it is killed or the spawner is gone, so that the namespace can be opened.
@@ -52,4 +59,10 @@ impl Template {
             Some((Ok(()), _)) => Ok(Self { namespace: namespace.step("open root namespace")?.into() }),
         }
     }
+}
+
+/// Has the process that makes a root end with the spawner, whichever of its steps the spawner dies in.
+fn prepare(parents_end: RawFd) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL)).step("set parent death signal")?;
+    sys::close_inherited(parents_end).step("close the spawner's end")
 }

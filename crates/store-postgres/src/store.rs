@@ -2,6 +2,7 @@
 
 mod nodes;
 mod queue;
+mod retention;
 
 use std::time::Duration;
 

@@ -47,6 +47,12 @@ async fn builds_are_kept_as_the_seam_promises() {
 
 #[tokio::test]
 #[ignore = "needs postgres"]
+async fn what_nothing_names_is_removed_as_the_seam_promises() {
+    impuls_store::retention_store_conformance!(run open);
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
 async fn records_are_kept_as_the_seam_promises() {
     impuls_store::invocation_store_conformance!(run open);
 }

@@ -70,6 +70,21 @@ pub(crate) async fn find_build(
     found.map(|bytes| digest(&bytes, "artifact")).transpose()
 }
 
+/// The artifacts that something names.
+pub(crate) async fn list_artifacts(
+    pool: &SqlitePool,
+    after: Option<ArtifactDigest>,
+    limit: u32,
+) -> Result<Vec<ArtifactDigest>, StoreError> {
+    let query = sqlx::query_scalar::<_, Vec<u8>>(
+        "SELECT artifact FROM (SELECT artifact FROM revisions UNION SELECT built FROM revisions WHERE built IS NOT NULL \
+         UNION SELECT artifact FROM builds) WHERE ?1 IS NULL OR artifact > ?1 ORDER BY artifact LIMIT ?2",
+    );
+    let query = query.bind(after.map(|digest| digest.as_bytes().to_vec())).bind(limit);
+    let found = query.fetch_all(pool).await.map_err(query_failed("listing artifacts"))?;
+    found.iter().map(|bytes| digest(bytes, "artifact")).collect()
+}
+
 pub(crate) async fn find_function(
     readers: &SqlitePool,
     key: &FunctionKey,

@@ -1,6 +1,7 @@
 //! The back end.
 
 mod queue;
+mod retention;
 
 use std::path::Path;
 use std::sync::Arc;

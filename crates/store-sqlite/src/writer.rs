@@ -14,6 +14,7 @@
 mod append;
 mod apply;
 mod async_invocations;
+mod retention;
 mod schedules;
 mod together;
 
@@ -23,6 +24,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::async_invocations::{AsyncWork, ClaimRow, DeadRow, PruneRow, PutBackRow};
+pub(crate) use self::retention::RetentionWork;
 pub(crate) use self::schedules::{ScheduleWork, TickRow};
 
 use crate::error::{SqliteError, query_failed};
@@ -44,6 +46,7 @@ pub(crate) enum Work {
     /// Records, and how many each function keeps.
     Append(Vec<InvocationRow>, u32),
     Async(Box<AsyncWork>),
+    Retention(Box<RetentionWork>),
     Schedule(Box<ScheduleWork>),
     /// Key, archive, and when it was made.
     PutBuild([u8; 32], [u8; 32], i64),

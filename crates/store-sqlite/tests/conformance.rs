@@ -33,6 +33,10 @@ mod builds {
     impuls_store::build_store_conformance!(super::open);
 }
 
+mod retention {
+    impuls_store::retention_store_conformance!(super::open);
+}
+
 mod invocation {
     impuls_store::invocation_store_conformance!(super::open);
 }

@@ -16,6 +16,7 @@ pub mod fixture;
 pub mod function;
 pub mod invocation;
 pub mod node;
+pub mod retention;
 pub mod schedule;
 pub mod transfer;
 pub mod version;
@@ -56,6 +57,19 @@ macro_rules! build_store_conformance {
         $crate::conformance_cases!($($open)+, build:
             a_build_is_found_by_its_key,
             a_build_replaces_the_one_before,
+        );
+    };
+}
+
+/// Runs the suite of `RetentionStore`; the store must also be what keeps functions, builds and asynchronous invocations.
+#[macro_export]
+macro_rules! retention_store_conformance {
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, retention:
+            versions_that_nothing_names_are_deleted,
+            versions_that_something_names_stay,
+            builds_that_were_not_noted_lately_are_forgotten,
+            artifacts_that_something_names_are_listed_once,
         );
     };
 }

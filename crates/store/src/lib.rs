@@ -8,6 +8,7 @@ pub mod error;
 pub mod function;
 pub mod invocation;
 pub mod node;
+pub mod retention;
 pub mod schedule;
 pub mod transfer;
 
@@ -24,5 +25,6 @@ pub use error::StoreError;
 pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
 pub use invocation::{InvocationPage, InvocationStore};
 pub use node::{NodeRecord, NodeStore};
+pub use retention::RetentionStore;
 pub use schedule::{ScheduleStore, Tick};
 pub use transfer::{Cell, Column, Filling, Kind, Row, Snapshot, Table, Transfer};

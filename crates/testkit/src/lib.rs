@@ -4,7 +4,9 @@
 mod certificate;
 pub mod postgres;
 pub mod redis;
+pub mod s3;
 mod watched;
 
 pub use postgres::{Postgres, PostgresOptions, SomeDatabase};
 pub use redis::{Redis, RedisOptions, SomeRedis};
+pub use s3::{Link, S3, Weather};

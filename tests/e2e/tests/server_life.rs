@@ -274,7 +274,9 @@ async fn the_variables_of_the_earlier_servers_start_one() {
     let data = Data::new();
     let launch = Launch::bare(&data, program()).argument("serve");
     let launch = launch.variable("SERVER_ADDR", ":0").variable("STORAGE_TYPE", "local");
-    let launch = launch.variable("STORAGE_BASE_DIR", data.folder()).variable("RUST_LOG", "warn");
+    let code = data.scratch().join("storage/functions");
+    let launch = launch.variable("DATA_DIR", data.folder()).variable("STORAGE_BASE_DIR", &code);
+    let launch = launch.variable("RUST_LOG", "warn");
     let server = launch.variable("DB_PASSWORD", "hidden").variable("FAAS_API_KEY", "hidden").start().await;
     assert!(server.address().ip().is_loopback());
     assert!(data.folder().join("impuls.db").is_file());
@@ -283,6 +285,9 @@ async fn the_variables_of_the_earlier_servers_start_one() {
     assert!(log.contains("have no effect: FAAS_API_KEY;") && !log.contains("hidden"), "{log}");
     assert!(log.contains("DB_PASSWORD: functions are recorded in an SQLite file"), "{log}");
     server.get("/health").await.with_status(200);
+    server.node("exports.handler = () => 1;").await;
+    assert!(code.join("sha256").read_dir().expect("a folder").next().is_some());
+    assert!(!data.folder().join("artifacts").exists());
     let refused = Launch::bare(&Data::new(), program()).argument("serve").variable("MANAGER_BIND", "nowhere");
     let refused = refused.refused().await;
     assert!(refused.message.contains("MANAGER_BIND"), "{}", refused.message);

@@ -309,6 +309,8 @@ async fn a_wrong_method_is_told_the_right_ones() {
     let server = Server::start().await;
     let cases = [
         ("/health", "GET,HEAD"),
+        ("/health/live", "GET,HEAD"),
+        ("/health/ready", "GET,HEAD"),
         ("/api/v1/functions", "GET,HEAD,POST"),
         ("/api/v1/functions/f/invoke", "POST"),
         ("/api/v1/functions/f/logs", "GET,HEAD"),

@@ -5,13 +5,14 @@ use std::sync::LazyLock;
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::{Method, Uri, header};
+use http::{Method, StatusCode, Uri, header};
 
 use crate::app::App;
 use crate::extract::Authenticated;
 use crate::openapi::openapi_json;
 use crate::problem::Problem;
-use crate::wire::server::{Health, RuntimeList};
+use crate::readiness::Readiness;
+use crate::wire::server::{Health, Probe, RuntimeList};
 
 /// Whether the server accepts calls.
 #[utoipa::path(get, path = "/health", tag = "server", responses((status = 200, description = "Calls are accepted", body = Health)))]
@@ -26,6 +27,29 @@ pub(crate) async fn health(State(app): State<App>) -> Json<Health> {
         firecracker: false,
         uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
     })
+}
+
+/// Whether the process works at all; whoever gets no answer may start it anew.
+#[utoipa::path(get, path = "/health/live", tag = "server", responses((status = 200, description = "The server works", body = Probe)))]
+pub(crate) async fn live() -> Json<Probe> {
+    Json(Probe { status: "alive" })
+}
+
+/// Whether new requests should come here.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "server",
+    responses(
+        (status = 200, description = "They should", body = Probe),
+        (status = 503, description = "They should go to another server", body = Probe),
+    )
+)]
+pub(crate) async fn ready(State(app): State<App>) -> (StatusCode, Json<Probe>) {
+    let (code, status) = match app.ready.readiness().await {
+        Readiness::Ready => (StatusCode::OK, "ready"),
+        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        Readiness::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+    };
+    (code, Json(Probe { status }))
 }
 
 /// The language runtimes that this server has.

@@ -20,6 +20,13 @@ pub struct Health {
     pub uptime_ms: u64,
 }
 
+/// What a probe is told.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct Probe {
+    /// `alive`; `ready`, `draining` or `store_unavailable`.
+    pub status: &'static str,
+}
+
 /// A language runtime that this server has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Runtime)]

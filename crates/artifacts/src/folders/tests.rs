@@ -1,11 +1,12 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 
 use super::*;
-use crate::LocalArtifacts;
 use crate::extract::tests::archive::{Member, zip};
+use crate::{Kept, LocalArtifacts};
 
 /// Artifacts that count how often they are read.
 struct Counting {
@@ -24,6 +25,12 @@ impl ArtifactStore for Counting {
     }
     async fn delete(&self, digest: &ArtifactDigest) -> Result<bool, ArtifactError> {
         self.inner.delete(digest).await
+    }
+    async fn list(&self, after: Option<ArtifactDigest>, limit: usize) -> Result<Vec<Kept>, ArtifactError> {
+        self.inner.list(after, limit).await
+    }
+    async fn discard(&self, digest: &ArtifactDigest, since: SystemTime) -> Result<bool, ArtifactError> {
+        self.inner.discard(digest, since).await
     }
 }
 

@@ -74,3 +74,33 @@ async fn a_folder_that_cannot_be_is_an_error() {
         assert!(matches!(LocalArtifacts::open(&root), Err(ArtifactError::Io { .. })), "{root:?}");
     }
 }
+
+#[tokio::test]
+async fn a_put_that_meets_a_discard_is_kept() {
+    let scratch = open().await;
+    for _ in 0..200 {
+        let digest = scratch.store.put(Bytes::from_static(b"contested")).await.unwrap();
+        let put = fs::metadata(scratch.store.path(&digest)).unwrap().modified().unwrap();
+        let (discarded, again) = tokio::join!(
+            scratch.store.discard(&digest, put),
+            scratch.store.put(Bytes::from_static(b"contested"))
+        );
+        discarded.unwrap();
+        assert_eq!(scratch.store.get(&again.unwrap()).await.unwrap(), b"contested".as_slice());
+    }
+}
+
+#[tokio::test]
+async fn a_shared_folder_keeps_what_others_are_writing() {
+    let scratch = open().await;
+    let root = scratch.folder.path().join("artifacts");
+    scratch.store.put(Bytes::from_static(b"x")).await.unwrap();
+    let shard = fs::read_dir(root.join("sha256")).unwrap().next().unwrap().unwrap().path();
+    let half_written = shard.join(".tmp-theirs");
+    fs::write(&half_written, b"half").unwrap();
+    LocalArtifacts::open_shared(&root).unwrap();
+    assert!(half_written.exists());
+    assert_eq!(scratch.store.list(None, 10).await.unwrap().len(), 1);
+    LocalArtifacts::open(&root).unwrap();
+    assert!(!half_written.exists());
+}

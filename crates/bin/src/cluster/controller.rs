@@ -1,11 +1,9 @@
 //! `impuls controller`: takes requests, decides, and has workers run them. Keeps nothing that another controller lacks.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use impuls_api::{App, Front};
-use impuls_artifacts::{ArtifactStore, LocalArtifacts};
 use impuls_cli::{ControllerConfig, DefaultNetwork, ServeConfig};
 use impuls_cluster::{Members, RemoteWorkers, Token};
 use impuls_control::Control;
@@ -18,8 +16,12 @@ use super::rollout::{RemoteRollout, default_network, runtime_infos};
 use super::{load_functions, nodes, token};
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
-use crate::serve::{CONNECTION_SHUTDOWN, Stop, announce, data_dir, dispatch, front, stores};
+use crate::readiness::ServerReadiness;
+use crate::serve::{
+    CONNECTION_SHUTDOWN, Kept, Stop, announce, data_dir, dispatch, drain, front, stores, wait_for_balancers,
+};
 use crate::storage::Storage;
+use crate::{artifacts, collection};
 
 pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let stop = Stop::install()?;
@@ -27,8 +29,10 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let config = config.serve;
     let data = data_dir(&config)?;
     let listeners = fronts::bind(&config.listen).await?;
-    let store = Storage::open(&config, &data).await?;
-    let controller = Controller::assemble(&config, &data, store, token)?;
+    let (store, artifacts) =
+        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
+    let collector = collection::collector(&config.retention, &store, artifacts.clone());
+    let controller = Controller::assemble(&config, Kept { store, artifacts }, token)?;
     let members = controller.remote.members();
     members.look().await.context("cannot read which workers there are")?;
     if members.peers().is_empty() {
@@ -40,7 +44,8 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let _following = controller.follow();
     let (stop_scheduling, stopped) = watch::channel(false);
     let scheduler = Scheduler::new(controller.dispatch.clone(), controller.store.schedules.clone());
-    let scheduling = tokio::spawn(scheduler.run(stopped));
+    let scheduling = tokio::spawn(scheduler.run(stopped.clone()));
+    let collecting = tokio::spawn(collector.run(stopped));
     if controller.store.offers.is_none() {
         // Without Redis nobody else hears what is accepted here.
         let (dispatch, remote) = (controller.dispatch.clone(), controller.remote.clone());
@@ -60,21 +65,16 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
         accepting.spawn(async move { threads.accept(listener).await });
     }
     stop.requested().await;
+    controller.readiness.drain();
+    wait_for_balancers(&stop, config.shutdown_delay).await;
     controller.dispatch.close();
     stop_scheduling.send_replace(true);
     let patience = config.shutdown_timeout;
     tracing::info!("stopping: new calls are refused, calls in flight may take up to {patience:?}");
     accepting.shutdown().await;
-    let drained = tokio::time::timeout(patience, controller.dispatch.drain());
-    let drained = tokio::select! {
-        drained = drained => drained.is_ok(),
-        () = stop.requested() => false,
-    };
-    if !drained {
-        tracing::warn!(calls = controller.dispatch.in_flight(), "calls in flight are cut off");
-    }
+    let drained = drain(&stop, &controller.dispatch, patience).await;
     close.send_replace(true);
-    let _ended = scheduling.await;
+    let _ended = tokio::join!(scheduling, collecting);
     tasks.shutdown().await;
     controller.stop().await?;
     if drained && let Some(threads) = Arc::into_inner(threads) {
@@ -93,17 +93,15 @@ struct Controller {
     recorder: Recorder,
     recording: tokio::task::JoinHandle<()>,
     front: Arc<Front>,
+    readiness: Arc<ServerReadiness>,
 }
 
 impl Controller {
     fn assemble(
         config: &ServeConfig,
-        data: &Path,
-        store: Storage,
+        Kept { store, artifacts }: Kept,
         token: Option<Token>,
     ) -> anyhow::Result<Self> {
-        let artifacts: Arc<dyn ArtifactStore> =
-            Arc::new(LocalArtifacts::open_shared(&data.join("artifacts"))?);
         let remote = RemoteWorkers::new(Members::new(nodes(&store)?, token), None);
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
         let dispatch = dispatch(&store, remote.clone(), &recorder);
@@ -118,11 +116,13 @@ impl Controller {
             None => control.with_default_network_by(move || default_network(&workers)),
         };
         let workers = remote.clone();
+        let readiness = ServerReadiness::new(store.functions.clone());
         let native = App::new(Arc::new(control), dispatch.clone(), Vec::new());
+        let native = native.with_readiness(readiness.clone());
         let front = front(config, native.with_runtimes(move || runtime_infos(&workers)));
         let recording = tokio::spawn(recorder.clone().run());
         let heard = parking_lot::Mutex::new(heard);
-        Ok(Self { store, remote, dispatch, rollout, heard, recorder, recording, front })
+        Ok(Self { store, remote, dispatch, rollout, heard, recorder, recording, front, readiness })
     }
 
     /// Follows what other controllers change, until dropped.

@@ -5,11 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
+use impuls_artifacts::{ArtifactStore, CodeFolders};
 use impuls_cli::{ServeConfig, WorkerConfig};
 use impuls_cluster::{About, Announcer, Load, Members, Own, RemoteWorkers, Server, Token};
 use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig};
-use impuls_domain::Contract;
 use impuls_runtimes::{Announced, Catalogue};
 use impuls_sandbox_process::ProcessDriver;
 use impuls_worker::LocalWorker;
@@ -24,11 +23,12 @@ use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{Keeps, LocalRollout};
 use crate::serve::{
-    CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, PREWARMED, SANDBOX_SHUTDOWN, Stop, announce, data_dir, dispatch,
-    give_back, hooks, lock, search_path, start_driver,
+    CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, Kept, SANDBOX_SHUTDOWN, Stop, announce, data_dir, dispatch,
+    give_back, hooks, lock, prewarm, search_path, start_driver,
 };
 use crate::settings;
 use crate::storage::Storage;
+use crate::{artifacts, repair};
 
 /// How long saying a last word to the store may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -50,12 +50,14 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     let serve = config.serve;
     let toolchains = serve.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
-    let store = Storage::open(&serve, &data).await?;
+    let (store, artifacts) = tokio::try_join!(Storage::open(&serve, &data), artifacts::open(&serve, &data))?;
+    let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&serve, &data).await?;
-    let worker = Worker::assemble(&serve, &data, (store, token), (catalogue, driver), identity)?;
-    load_functions(&*worker.store.functions, &worker.dispatch).await?;
     let mut tasks = JoinSet::new();
+    tasks.spawn(repair::run(driver.clone()));
+    let worker = Worker::assemble((&serve, &data), kept, token, (catalogue, driver), identity)?;
+    load_functions(&*worker.store.functions, &worker.dispatch).await?;
     let _following = worker.follow();
     let (close, closing) = watch::channel(false);
     let threads = Arc::new(Fronts::start(&worker.server, &closing)?);
@@ -84,16 +86,7 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     worker.load.drain();
     worker.dispatch.close();
     stop_delivery.send_replace(true);
-    let patience = serve.shutdown_timeout;
-    tracing::info!("stopping: calls go to other workers, calls in flight may take up to {patience:?}");
-    last_word("that this worker stops", worker.announcer.announce()).await;
-    let drained = tokio::select! {
-        drained = tokio::time::timeout(patience, worker.drain()) => drained.is_ok(),
-        () = stop.requested() => false,
-    };
-    if !drained {
-        tracing::warn!(calls = worker.load.calls(), "calls in flight are cut off");
-    }
+    let drained = drain(&worker, &stop, serve.shutdown_timeout).await;
     accepting.shutdown().await;
     close.send_replace(true);
     let patience = if drained { DELIVERY_SHUTDOWN } else { Duration::ZERO };
@@ -107,6 +100,20 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
         threads.end(CONNECTION_SHUTDOWN).await;
     }
     Ok(())
+}
+
+/// Whether all calls have ended in time. A further signal ends the wait.
+async fn drain(worker: &Worker, stop: &Stop, patience: Duration) -> bool {
+    tracing::info!("stopping: calls go to other workers, calls in flight may take up to {patience:?}");
+    last_word("that this worker stops", worker.announcer.announce()).await;
+    let drained = tokio::select! {
+        drained = tokio::time::timeout(patience, worker.drain()) => drained.is_ok(),
+        () = stop.requested() => false,
+    };
+    if !drained {
+        tracing::warn!(calls = worker.load.calls(), "calls in flight are cut off");
+    }
+    drained
 }
 
 /// Says something to the store that it would find out by itself a little later.
@@ -209,13 +216,13 @@ struct Worker {
 
 impl Worker {
     fn assemble(
-        config: &ServeConfig,
-        data: &Path,
-        (store, token): (Storage, Option<Token>),
+        (config, data): (&ServeConfig, &Path),
+        Kept { store, artifacts }: Kept,
+        token: Option<Token>,
         (catalogue, driver): (Arc<Catalogue>, Arc<ProcessDriver>),
         identity: Identity,
     ) -> anyhow::Result<Self> {
-        let local = local(config, data, (&catalogue, &driver))?;
+        let local = local((config, data), artifacts, (&catalogue, &driver))?;
         let builds = Builds::new(local.clone(), store.builds.clone());
         let host = Arc::new(LocalHost {
             worker: local.clone(),
@@ -304,11 +311,10 @@ impl Worker {
 
 /// The sandboxes of this machine, with the first ones on their way.
 fn local(
-    config: &ServeConfig,
-    data: &Path,
+    (config, data): (&ServeConfig, &Path),
+    artifacts: Arc<dyn ArtifactStore>,
     (catalogue, driver): (&Arc<Catalogue>, &Arc<ProcessDriver>),
 ) -> anyhow::Result<Arc<LocalWorker>> {
-    let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open_shared(&data.join("artifacts"))?);
     let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
     let network = settings::default_network(config, driver.isolation());
     let worker = LocalWorker::new(
@@ -322,10 +328,6 @@ fn local(
             background: tokio::runtime::Handle::current(),
         },
     );
-    for (installed, aliases) in catalogue.installed() {
-        if aliases.iter().any(|alias| PREWARMED.contains(alias)) {
-            worker.prewarm(&installed.name, Contract::default());
-        }
-    }
+    prewarm(&worker, catalogue);
     Ok(worker)
 }

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::artifacts::ArtifactsArgs;
+use super::drain::DrainArgs;
 use super::parsers::{duration, listen_address, path, switch};
 use super::redis::RedisArgs;
+use super::retention::RetentionArgs;
 use super::serve::{DefaultNetwork, LogFormat, ServeArgs};
 
 /// What all nodes of a cluster take.
@@ -77,6 +80,15 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_auto_migrate: Option<bool>,
+    /// Where code is kept: where all controllers and workers find it.
+    #[command(flatten)]
+    pub artifacts: ArtifactsArgs,
+    /// What is kept of the past.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
+    /// How a controller stops.
+    #[command(flatten)]
+    pub drain: DrainArgs,
     /// A Redis server.
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -120,6 +132,9 @@ impl ControllerArgs {
             db_conn: self.db_conn,
             db_pool: self.db_pool,
             no_auto_migrate: self.no_auto_migrate,
+            artifacts: self.artifacts,
+            retention: self.retention,
+            drain: self.drain,
             redis: self.redis,
             insecure_no_auth: self.insecure_no_auth,
             shutdown_timeout: self.shutdown_timeout,

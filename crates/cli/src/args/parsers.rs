@@ -16,7 +16,7 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     literal.parse().map_err(|_| format!("{text:?} is not an address with a port, such as 127.0.0.1:8080"))
 }
 
-/// A time span: `30s`, `500ms`, `1m30s`, `2h`; a number without a unit is seconds.
+/// A time span: `30s`, `500ms`, `1m30s`, `2h`, `90d`; a number without a unit is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time span, such as 30s, 500ms or 1m30s");
     if let Ok(seconds) = text.parse::<u64>() {
@@ -34,6 +34,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return Err(wrong()),
         };
         let span = Duration::from_millis(number.checked_mul(millis).ok_or_else(wrong)?);

@@ -8,7 +8,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 use super::RedisArgs;
+use super::artifacts::ArtifactsArgs;
+use super::drain::DrainArgs;
 use super::parsers::{duration, key_value, listen_address, path, switch};
+use super::retention::RetentionArgs;
 use super::store::ApplyArgs;
 
 /// How the server writes its own log.
@@ -65,6 +68,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_auto_migrate: Option<bool>,
+    /// Where code is kept.
+    #[command(flatten)]
+    pub artifacts: ArtifactsArgs,
+    /// What is kept of the past.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
     /// A queue beside the database.
     #[command(flatten)]
     pub redis: RedisArgs,
@@ -82,6 +91,9 @@ pub struct ServeArgs {
     /// How long invocations in flight may take to finish at the end, such as 30s or 1m30s [default: 30s].
     #[arg(long, value_name = "TIME", env = "IMPULS_SHUTDOWN_TIMEOUT", value_parser = duration)]
     pub shutdown_timeout: Option<Duration>,
+    /// How the server stops.
+    #[command(flatten)]
+    pub drain: DrainArgs,
     /// The most sandboxes at once [default: as many as the memory allows].
     #[arg(long, value_name = "N", env = "IMPULS_MAX_SANDBOXES", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sandboxes: Option<u32>,

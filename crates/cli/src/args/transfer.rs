@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ServeArgs;
 use super::parsers::path;
+use super::{ArtifactsArgs, ServeArgs};
+use crate::config::{ArtifactsConfig, ConfigError, Variables};
 
 /// Which store: that of a server, by the server's own flags and variables.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub struct StoreArgs {
     /// The server's database, for storage postgres.
     #[arg(long, value_name = "STRING", env = "IMPULS_DB_CONN", hide_env_values = true)]
     pub db_conn: Option<String>,
+    /// Where the server keeps code.
+    #[command(flatten)]
+    pub artifacts: ArtifactsArgs,
     /// The user's data folder, as the XDG base directory specification has it.
     #[arg(long, env = "XDG_DATA_HOME", hide = true, value_parser = path())]
     pub xdg_data_home: Option<PathBuf>,
@@ -32,8 +36,8 @@ pub struct StoreArgs {
 
 impl From<StoreArgs> for ServeArgs {
     fn from(args: StoreArgs) -> Self {
-        let StoreArgs { data_dir, config, storage, db_conn, xdg_data_home, home } = args;
-        Self { data_dir, config, storage, db_conn, xdg_data_home, home, ..Self::default() }
+        let StoreArgs { data_dir, config, storage, db_conn, artifacts, xdg_data_home, home } = args;
+        Self { data_dir, config, storage, db_conn, artifacts, xdg_data_home, home, ..Self::default() }
     }
 }
 
@@ -46,15 +50,26 @@ pub struct MigrateArgs {
     /// The store to fill, which must be empty: sqlite:DIR, file:DIR or postgres://user:password@host/database.
     #[arg(long, value_name = "STORE", env = "IMPULS_MIGRATE_TO", hide_env_values = true)]
     pub to: String,
-    /// The folder of the source's code, DIR/artifacts for sqlite and file; needed for postgres.
-    #[arg(long, value_name = "DIR", value_parser = path())]
-    pub from_artifacts: Option<PathBuf>,
-    /// The folder for the target's code, DIR/artifacts for sqlite and file; needed for postgres.
-    #[arg(long, value_name = "DIR", value_parser = path())]
-    pub to_artifacts: Option<PathBuf>,
+    /// Where the source's code is: a folder or s3://bucket/prefix, DIR/artifacts for sqlite and file; needed for postgres.
+    #[arg(long, value_name = "LOCATION")]
+    pub from_artifacts: Option<String>,
+    /// Where the target's code is to be, as above; needed for postgres.
+    #[arg(long, value_name = "LOCATION")]
+    pub to_artifacts: Option<String>,
     /// Go on although the code of a function is lost at the source.
     #[arg(long)]
     pub allow_missing_code: bool,
+}
+
+impl MigrateArgs {
+    /// Where the code of the source and that of the target is, if that is said; buckets with the variables of this process.
+    pub fn artifacts(&self) -> Result<(Option<ArtifactsConfig>, Option<ArtifactsConfig>), ConfigError> {
+        let variables = Variables::of_this_process();
+        let told = |location: &Option<String>| {
+            location.clone().map(|location| ArtifactsConfig::told(location, &variables)).transpose()
+        };
+        Ok((told(&self.from_artifacts)?, told(&self.to_artifacts)?))
+    }
 }
 
 /// Names alone: there are passwords among the values.

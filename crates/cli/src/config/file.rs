@@ -10,6 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
+use super::retention::RetentionTable;
 use crate::args::{DefaultNetwork, LogFormat, duration, listen_address};
 
 /// The configuration file (TOML): the long flags of `serve` with `_` for `-`. Unknown keys are refused.
@@ -31,6 +32,8 @@ pub struct FileConfig {
     pub db_pool: Option<NonZeroU32>,
     /// Whether to refuse a database whose tables are missing or old.
     pub no_auto_migrate: Option<bool>,
+    /// Where code is kept: a folder, or `s3://bucket/prefix`.
+    pub artifacts: Option<String>,
     /// The secret that controllers and workers share.
     pub cluster_token: Option<String>,
     /// Where a worker's internal listener is reached.
@@ -50,6 +53,9 @@ pub struct FileConfig {
     /// How long invocations in flight may take to finish at the end, such as `"30s"`.
     #[serde(deserialize_with = "time_span")]
     pub shutdown_timeout: Option<Duration>,
+    /// How long new calls are still answered at the end.
+    #[serde(deserialize_with = "time_span")]
+    pub shutdown_delay: Option<Duration>,
     /// The most sandboxes at once.
     pub max_sandboxes: Option<NonZeroU32>,
     /// Sandboxes of each runtime that wait for code.
@@ -64,6 +70,8 @@ pub struct FileConfig {
     pub network_allow: Vec<String>,
     /// The table `[build]`.
     pub build: BuildTable,
+    /// The table `[retention]`.
+    pub retention: RetentionTable,
     /// How the server's own log is written: `"text"` or `"json"`.
     pub log_format: Option<LogFormat>,
     /// What the server's own log has.
@@ -107,7 +115,7 @@ fn listen_addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr
     texts.iter().map(|text| listen_address(text).map_err(D::Error::custom)).collect()
 }
 
-fn time_span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+pub(super) fn time_span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(from)?;
     duration(&text).map(Some).map_err(D::Error::custom)
 }

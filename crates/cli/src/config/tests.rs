@@ -163,7 +163,7 @@ fn a_flag_beats_variables_and_they_beat_the_file() {
     let variables = [
         ("SERVER_ADDR", "not looked at"),
         ("DATA_DIR", "/variable"),
-        ("STORAGE_BASE_DIR", "/lower"),
+        ("STORAGE_BASE_DIR", "/code"),
         ("RUST_LOG", "debug"),
         ("FAAS_WARM_POOL_SIZE", "4"),
     ];
@@ -173,8 +173,7 @@ fn a_flag_beats_variables_and_they_beat_the_file() {
     let config = told(&variables[1..], ServeArgs::default()).unwrap();
     assert_eq!((config.data_dir, config.log_level.as_str()), (DataDir::Given("/variable".into()), "debug"));
     assert_eq!((config.listen, config.prewarm), (local(3), Some(4)));
-    let config = told(&variables[2..], ServeArgs::default()).unwrap();
-    assert_eq!(config.data_dir, DataDir::Given("/lower".into()));
+    assert_eq!(config.artifacts, ArtifactsConfig::Folder("/code".into()));
     let config = told(&[("FAAS_DISABLE_PREWARM", "1")], ServeArgs::default()).unwrap();
     assert_eq!(config.prewarm, Some(0));
 }
@@ -201,6 +200,35 @@ fn storage_of_one_machine_has_the_names_of_every_earlier_server() {
     let config = told(&[("STORAGE_TYPE", "postgres"), ("DB_CONN", "x")], ServeArgs::default()).unwrap();
     assert_eq!((config.storage.as_str(), config.database.connection.as_deref()), ("postgres", Some("x")));
     assert!(config.notices.is_empty());
+}
+
+#[test]
+fn code_is_kept_where_the_settings_say() {
+    let artifacts = |file_text: &str, variables: &[(&str, &str)], flag: Option<&str>| {
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let artifacts = crate::ArtifactsArgs { artifacts: flag.map(str::to_owned) };
+        let args = ServeArgs { data_dir: Some("/d".into()), artifacts, ..ServeArgs::default() };
+        resolve(file(file_text), &variables, args).map(|config| config.artifacts)
+    };
+    let keys = [("AWS_SECRET_ACCESS_KEY", "open sesame"), ("STORAGE_BASE_DIR", "/lower")];
+    assert_eq!(artifacts("", &[], None).unwrap(), ArtifactsConfig::InDataDir);
+    assert_eq!(artifacts("", &keys, None).unwrap(), ArtifactsConfig::Folder("/lower".into()));
+    assert_eq!(
+        artifacts("artifacts = '/file'", &keys, None).unwrap(),
+        ArtifactsConfig::Folder("/file".into())
+    );
+    let bucket = artifacts("artifacts = '/file'", &keys, Some("s3://b/p")).unwrap();
+    assert!(!format!("{bucket:?}").contains("sesame"), "{bucket:?}");
+    let ArtifactsConfig::Bucket(bucket) = bucket else { panic!("{bucket:?}") };
+    assert_eq!(bucket.location, "s3://b/p");
+    assert_eq!(bucket.variables.len(), 1);
+    let refused = artifacts("", &[], Some("gs://me:secret@b")).unwrap_err().to_string();
+    assert!(refused.contains("gs://") && !refused.contains("secret"), "{refused}");
+    let storage = [("STORAGE_TYPE", "s3"), ("STORAGE_BASE_DIR", "/lower")];
+    let refused = artifacts("", &storage, None).unwrap_err().to_string();
+    assert!(refused.contains("IMPULS_ARTIFACTS"), "{refused}");
+    assert!(artifacts("", &storage, Some("s3://b")).is_ok());
 }
 
 #[test]

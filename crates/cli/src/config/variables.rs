@@ -121,7 +121,18 @@ impl Variables {
 
     /// Where everything is kept.
     pub(super) fn data_dir(&self) -> Option<PathBuf> {
-        ["DATA_DIR", "STORAGE_BASE_DIR"].iter().find_map(|name| self.get(name)).map(PathBuf::from)
+        self.get("DATA_DIR").map(PathBuf::from)
+    }
+
+    /// The folder of GoFaas' code.
+    pub(super) fn artifacts(&self) -> Option<String> {
+        self.get("STORAGE_BASE_DIR").map(str::to_owned)
+    }
+
+    /// What AWS' own tools are told.
+    pub(super) fn aws(&self) -> BTreeMap<String, String> {
+        let aws = self.0.iter().filter(|(name, _)| name.starts_with("AWS_"));
+        aws.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Where functions are recorded.

@@ -5,7 +5,7 @@ use impuls_store::rows::{AliasRow, FunctionRow, Key, RevisionRow};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Refusal, Work, append, async_invocations, schedules};
+use super::{Refusal, Work, append, async_invocations, retention, schedules};
 use crate::error::{is_foreign_key_violation, is_unique_violation};
 use crate::transfer;
 
@@ -19,6 +19,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Res
         Work::DeleteAlias(function, name) => delete_alias(connection, function, name).await,
         Work::PutBuild(key, archive, at) => put_build(connection, key, archive, *at).await.map(|()| true),
         Work::Async(work) => return async_invocations::apply(connection, work).await,
+        Work::Retention(work) => return retention::apply(connection, work).await,
         Work::Schedule(work) => schedules::apply(connection, work).await,
         Work::Put(table, rows) => {
             transfer::put(connection, *table, rows).await?;
