@@ -6,9 +6,10 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help build run dev run-controller run-worker docker-up docker-down migrate-up test test-all e2e check deny bench gen fmt clean
+.PHONY: setup-images install-firecracker build-runtime-images
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 
 build: ## release build: build/impuls and build/impuls-server, the same program
 	@cargo build --release --bin impuls
@@ -61,6 +62,15 @@ bench: build ## figures beside peers and budgets (docs/benchmarks.md); ARGS=--qu
 
 gen: ## write generated files: openapi/impuls.json
 	@cargo xtask gen
+
+setup-images: build ## a guest kernel and a root file system in DATA_DIR/images (/var/lib/impuls/images)
+	@scripts/setup-images.sh
+
+install-firecracker: ## Firecracker and its jailer from an official release, verified
+	@scripts/install-firecracker.sh
+
+build-runtime-images: build ## the runtime images of GoFaas, loaded into Docker where it answers
+	@scripts/build-runtime-images.sh
 
 fmt: ## format the Rust code
 	@cargo fmt --all

@@ -12,6 +12,7 @@ mod doctor;
 mod edits;
 mod feed;
 mod fronts;
+mod images;
 mod import;
 mod logging;
 mod offers;
@@ -61,6 +62,7 @@ fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Controller(args) => cluster::controller(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Worker(args) => cluster::worker(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
+        Command::Image(command) => Ok(images::image(command, cli.globals.json)),
         Command::Store(StoreCommand::Apply(args)) => apply::apply(&args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Store(StoreCommand::Schema { storage }) => {
             write!(std::io::stdout(), "{}", storage::schema(&storage)?)?;

@@ -7,6 +7,7 @@ mod artifacts;
 mod client;
 mod cluster;
 mod drain;
+mod images;
 mod import;
 mod parsers;
 mod queued;
@@ -28,6 +29,7 @@ pub use client::{
 };
 pub use cluster::{ClusterArgs, ControllerArgs, WorkerArgs};
 pub use drain::DrainArgs;
+pub use images::{ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs};
 pub use import::ImportArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
@@ -88,6 +90,9 @@ pub enum Command {
     /// Prepare where functions are recorded.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Build and keep what microVMs and containers are made of.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Move everything from one store to another: functions with all versions, calls, schedules, code.
     Migrate(Box<MigrateArgs>),
     /// Take the functions of an earlier server (the first Impuls, GoFaas) into a running one.

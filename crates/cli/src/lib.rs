@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and the subcommands that are clients of the HTTP API.
 //!
 //! [`parse_from`] turns arguments and environment into a [`Cli`]. [`run`] performs a [`ClientCommand`]; `serve`,
-//! `doctor` and the sandbox spawner are only parsed here and performed by the binary, which alone knows the server.
+//! `doctor`, `image` and the sandbox spawner are only parsed here and performed by the binary, which alone knows the server.
 //! `controller` and `worker` as well.
 //! [`ServeConfig`] is what `serve` was told, by file, environment and flags together.
 //!
@@ -14,14 +14,14 @@ mod error;
 mod output;
 mod package;
 mod run;
-mod text;
+pub mod text;
 
 pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, ArtifactsArgs, BackupArgs, Cli, ClientCommand,
     ClusterArgs, Command, ControllerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, DrainArgs,
-    FunctionArgs, Globals, ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs,
-    RetentionArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, WorkerArgs, command,
-    parse_from,
+    FunctionArgs, Globals, ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs, ImportArgs,
+    InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RetentionArgs, RollbackArgs,
+    ServeArgs, Settings, StoreArgs, StoreCommand, WorkerArgs, command, parse_from,
 };
 pub use config::{
     ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig,
@@ -29,4 +29,5 @@ pub use config::{
     Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
 };
 pub use error::Exit;
+pub use output::Progress;
 pub use run::run;

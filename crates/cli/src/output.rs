@@ -73,22 +73,33 @@ impl Output {
 
     /// Shows a person that something is going on.
     pub(crate) fn progress(&self, message: String) -> Progress {
-        if !self.err_is_terminal || self.json {
-            return Progress(None);
+        Progress::shown(self.err_is_terminal && !self.json, message)
+    }
+}
+
+/// A turning spinner on standard error; it disappears on drop.
+pub struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    /// Shows on this process' standard error that something is going on, if that is a terminal and the result is for
+    /// people.
+    #[must_use]
+    pub fn start(json: bool, message: String) -> Self {
+        Self::shown(io::stderr().is_terminal() && !json, message)
+    }
+
+    fn shown(shown: bool, message: String) -> Self {
+        if !shown {
+            return Self(None);
         }
         let spinner = ProgressBar::new_spinner().with_message(message);
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             spinner.set_style(style);
         }
         spinner.enable_steady_tick(TICK);
-        Progress(Some(spinner))
+        Self(Some(spinner))
     }
-}
 
-/// A turning spinner on standard error; it disappears on drop.
-pub(crate) struct Progress(Option<ProgressBar>);
-
-impl Progress {
     /// Passes on what a build writes, beside the spinner or where there is none.
     pub(crate) fn log(&self, text: &str) {
         let write = || {
@@ -102,7 +113,7 @@ impl Progress {
     }
 
     /// Says what is going on now.
-    pub(crate) fn set(&self, message: String) {
+    pub fn set(&self, message: String) {
         if let Some(spinner) = &self.0 {
             spinner.set_message(message);
         }

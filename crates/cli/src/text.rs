@@ -4,7 +4,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use impuls_client::wire::{AliasTarget, LoadError};
 
 /// A table without lines, its columns two spaces apart. Fits itself to a terminal; elsewhere no line is broken.
-pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, terminal: bool) -> String {
+pub fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, terminal: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     let arrangement = if terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
@@ -19,7 +19,7 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, t
 }
 
 /// Lines of `key  value`; a value that is empty is left out.
-pub(crate) fn pairs(pairs: Vec<(&str, String)>) -> String {
+pub fn pairs(pairs: Vec<(&str, String)>) -> String {
     let pairs: Vec<_> = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or_default();
     let lines = pairs.iter().map(|(key, value)| {
@@ -30,7 +30,7 @@ pub(crate) fn pairs(pairs: Vec<(&str, String)>) -> String {
 }
 
 /// A size in binary units: `512 B`, `1.5 KiB`.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => {

@@ -8,7 +8,7 @@ use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 use crate::closure;
 
 /// The agent inside a sandbox.
-pub(crate) const GUEST_AGENT: &str = "/opt/impuls/agent";
+pub const GUEST_AGENT: &str = "/opt/impuls/agent";
 /// The folders of the machine's own programs, with what they load.
 const SYSTEM_FOLDERS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
 /// How the names of folders in `/etc` begin that programs in `/usr` are led to by links: Debian's alternatives, and the

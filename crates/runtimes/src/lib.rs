@@ -10,6 +10,7 @@ pub mod closure;
 pub mod csharp;
 pub mod elsewhere;
 pub mod go;
+pub mod guest;
 pub mod language;
 pub mod node;
 mod npm;

@@ -9,6 +9,7 @@ use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 use crate::agent;
 use crate::build::{Build, Source};
 use crate::closure;
+use crate::guest::Shim;
 use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
 use crate::npm;
 
@@ -122,8 +123,25 @@ fn image(name: &RuntimeName, path: &Path) -> RuntimeImage {
     mounts.extend(parts(&mounts, Path::new(DEBIAN_PARTS)));
     mounts.push(BindMount { host: path.to_owned(), guest: PathBuf::from(GUEST_NODE) });
     mounts.extend(closure::shared_data());
+    let Shim { files, argv, steered_argv, warm_argument } = shim(GUEST_NODE);
+    RuntimeImage {
+        name: name.clone(),
+        mounts,
+        links: closure::root_links().into_iter().chain([closure::certificates_link()]).collect(),
+        files,
+        steered_argv,
+        argv,
+        warm_argument,
+        start: StartMethod::Exec,
+        tmp_mib: limits::TMP_MIB,
+        idle_memory_mib: 16,
+    }
+}
+
+/// The shim for the interpreter at this path.
+pub(crate) fn shim(interpreter: &str) -> Shim {
     let argv = [
-        GUEST_NODE,
+        interpreter,
         // A first garbage collection long before a small sandbox is full; the heap may still grow to the
         // sandbox's own limit, which the kernel enforces.
         "--initial-old-space-size=32",
@@ -133,18 +151,8 @@ fn image(name: &RuntimeName, path: &Path) -> RuntimeImage {
         GUEST_SHIM,
     ];
     let argv: Vec<String> = argv.map(str::to_owned).to_vec();
-    RuntimeImage {
-        name: name.clone(),
-        mounts,
-        links: closure::root_links().into_iter().chain([closure::certificates_link()]).collect(),
-        files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
-        steered_argv: argv.clone(),
-        argv,
-        warm_argument: "--warm",
-        start: StartMethod::Exec,
-        tmp_mib: limits::TMP_MIB,
-        idle_memory_mib: 16,
-    }
+    let files = FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text));
+    Shim { files: files.collect(), steered_argv: argv.clone(), argv, warm_argument: "--warm" }
 }
 
 /// What a Node that is mostly a library, as distributions have it, reads from this folder. A Node in one file has

@@ -10,6 +10,7 @@ use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 use crate::agent;
 use crate::build::{Build, Source};
 use crate::closure;
+use crate::guest::Shim;
 use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
 use crate::pip;
 
@@ -150,19 +151,35 @@ fn image(name: &RuntimeName, path: &Path, prefix: &Path, stdlib: &Path) -> Runti
     mounts.push(BindMount { host: path.to_owned(), guest: guest(path) });
     mounts.push(BindMount { host: stdlib.to_owned(), guest: guest(stdlib) });
     mounts.extend(closure::shared_data());
-    // Isolated from variables and user folders, unless the function's own variables are the point.
-    let command = |script: &str| [&interpreter, "-I", script].map(str::to_owned).to_vec();
+    let Shim { files, argv, steered_argv, warm_argument } = shim(&interpreter);
     RuntimeImage {
         name: name.clone(),
         mounts,
         links: closure::root_links().into_iter().chain([closure::certificates_link()]).collect(),
-        files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
-        argv: command(GUEST_SHIM),
-        steered_argv: [&interpreter, "-s", GUEST_SHIM].map(str::to_owned).to_vec(),
-        warm_argument: "--warm",
-        start: StartMethod::Zygote(command(GUEST_ZYGOTE)),
+        files,
+        argv,
+        steered_argv,
+        warm_argument,
+        start: StartMethod::Zygote(isolated(&interpreter, GUEST_ZYGOTE)),
         tmp_mib: limits::TMP_MIB,
         idle_memory_mib: 4,
+    }
+}
+
+/// Isolated from variables and user folders.
+fn isolated(interpreter: &str, script: &str) -> Vec<String> {
+    [interpreter, "-I", script].map(str::to_owned).to_vec()
+}
+
+/// The shim for the interpreter at this path.
+pub(crate) fn shim(interpreter: &str) -> Shim {
+    let files = FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text));
+    Shim {
+        files: files.collect(),
+        argv: isolated(interpreter, GUEST_SHIM),
+        // The function's own variables are the point.
+        steered_argv: [interpreter, "-s", GUEST_SHIM].map(str::to_owned).to_vec(),
+        warm_argument: "--warm",
     }
 }
 

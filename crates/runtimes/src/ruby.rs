@@ -9,6 +9,7 @@ use impuls_sandbox::{BindMount, RuntimeImage, StartMethod};
 
 use crate::agent;
 use crate::closure;
+use crate::guest::Shim;
 use crate::language::{Installed, Language, SearchPath, is_program, output, source_stem};
 
 /// Versions that can be asked for by name.
@@ -209,19 +210,26 @@ fn extensions(folder: &Path, found: &mut Vec<PathBuf>) {
 
 fn image(name: &RuntimeName, path: &Path, mut mounts: Vec<BindMount>) -> RuntimeImage {
     mounts.extend(closure::shared_data());
-    let argv = vec![path.to_string_lossy().into_owned(), GUEST_SHIM.to_owned()];
+    let Shim { files, argv, steered_argv, warm_argument } = shim(&path.to_string_lossy());
     RuntimeImage {
         name: name.clone(),
         mounts,
         links: closure::root_links().into_iter().chain([closure::certificates_link()]).collect(),
-        files: FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text)).collect(),
-        steered_argv: argv.clone(),
+        files,
+        steered_argv,
         argv,
-        warm_argument: "--warm",
+        warm_argument,
         start: StartMethod::Exec,
         tmp_mib: limits::TMP_MIB,
         idle_memory_mib: 10,
     }
+}
+
+/// The shim for the interpreter at this path.
+pub(crate) fn shim(interpreter: &str) -> Shim {
+    let argv = [interpreter, GUEST_SHIM].map(str::to_owned).to_vec();
+    let files = FILES.iter().map(|(name, text)| (Path::new(GUEST_SHIM).with_file_name(name), *text));
+    Shim { files: files.collect(), steered_argv: argv.clone(), argv, warm_argument: "--warm" }
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 23] = [
+const GUEST_KERNEL: &str = "what the build of a guest kernel needs";
+
+const NEEDS: [Need; 31] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -56,6 +58,26 @@ const NEEDS: [Need; 23] = [
         package: "postgresql",
         purpose: "PostgreSQL, for servers that share a database",
         is_met: tools::has_postgres,
+    },
+    Need {
+        package: "mmdebstrap",
+        purpose: "roots of Debian packages, for images",
+        is_met: || tools::has("mmdebstrap"),
+    },
+    Need { package: "flex", purpose: GUEST_KERNEL, is_met: || tools::has("flex") },
+    Need { package: "bison", purpose: GUEST_KERNEL, is_met: || tools::has("bison") },
+    Need { package: "bc", purpose: GUEST_KERNEL, is_met: || tools::has("bc") },
+    Need {
+        package: "libelf-dev",
+        purpose: GUEST_KERNEL,
+        is_met: || Path::new("/usr/include/libelf.h").exists(),
+    },
+    Need { package: "squashfs-tools", purpose: "squashfs images", is_met: || tools::has("sqfstar") },
+    Need { package: "erofs-utils", purpose: "erofs images", is_met: || tools::has("mkfs.erofs") },
+    Need {
+        package: "e2fsprogs",
+        purpose: "ext4 images",
+        is_met: || Path::new("/usr/sbin/mke2fs").exists() || Path::new("/sbin/mke2fs").exists(),
     },
     Need {
         package: "runc",

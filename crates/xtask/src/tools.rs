@@ -53,6 +53,12 @@ pub fn has_dotnet_sdk() -> bool {
     process::output_of("dotnet", &["--list-sdks"]).is_some_and(|sdks| !sdks.trim().is_empty())
 }
 
+/// Whether packages of this machine come from Debian's archive.
+pub fn is_debian() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| line == "ID=debian") && process::output_of("apt-get", &["--version"]).is_some()
+}
+
 /// Whether a program of this name is on the PATH.
 pub fn has(program: &str) -> bool {
     process::output_of("which", &[program]).is_some()

@@ -26,7 +26,7 @@ pub enum DataDir {
 impl DataDir {
     /// The default for a user with these folders. `xdg_data_home` counts only when it is absolute, as the XDG base
     /// directory specification demands.
-    pub(super) fn default_for(xdg_data_home: Option<PathBuf>, home: Option<PathBuf>) -> Self {
+    pub(crate) fn default_for(xdg_data_home: Option<PathBuf>, home: Option<PathBuf>) -> Self {
         let data = xdg_data_home
             .filter(|path| path.is_absolute())
             .or_else(|| home.filter(|path| path.is_absolute()).map(|home| home.join(".local/share")));

@@ -52,11 +52,18 @@ impl Machine {
         note("postgres", tools::has_postgres());
         note("runc", Path::new("/usr/sbin/runc").exists());
         note("redis", tools::has("redis-server") && tools::has("redis-cli"));
-        for program in
-            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
-        {
+        for program in [
+            "php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta",
+            "flex", "bison", "bc",
+        ] {
             note(program, tools::has(program));
         }
+        note("mmdebstrap", tools::has("mmdebstrap"));
+        note("squashfs", tools::has("sqfstar") && tools::has("unsquashfs"));
+        note("erofs", tools::has("mkfs.erofs"));
+        note("mke2fs", Path::new("/usr/sbin/mke2fs").exists() || Path::new("/sbin/mke2fs").exists());
+        note("libelf", Path::new("/usr/include/libelf.h").exists());
+        note("debian", tools::is_debian());
         note("roles", has_roles());
         note("pypi", tools::has_pip() && process::output_of("python3", &PYPI).is_some());
         note("goproxy", tools::has("go") && tools::answers(GO_PROXY));

@@ -46,6 +46,8 @@ fn row(folder: &str) -> Option<Row> {
         "store" | "artifacts" | "queue" => only(&["domain"], NO_EDGE),
         "sandbox" => only(&["domain", "guest-protocol"], NO_EDGE),
         "runtimes" => only(&["domain", "sandbox"], NO_EDGE),
+        // Its roots have the shims in them.
+        "images" => only(&["runtimes"], NO_EDGE),
         "control" => only(&["domain", "store", "artifacts"], NO_EDGE),
         "dispatch" => only(&["domain", "store", "queue", "sandbox"], NO_EDGE),
         "worker" => only(&["domain", "store", "artifacts", "sandbox", "runtimes", "dispatch"], NO_EDGE),

@@ -1,0 +1,174 @@
+//! Lays a tar archive over a tree: packages' files, or a layer of an OCI image with its whiteouts (OCI image
+//! specification 1.1, "Image Layer Filesystem Changeset").
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tar::{Archive, Entry, EntryType};
+
+use super::{Content, Kind, MOST_ENTRIES, Node, Tree, ordinary};
+use crate::error::ImageError;
+
+/// How the name of a whiteout begins.
+const WHITEOUT: &str = ".wh.";
+/// The whiteout of everything that lower layers have in a folder.
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// What an entry of the archive does.
+enum Change {
+    Put(PathBuf, Node),
+    /// The same file under a further name.
+    Again {
+        path: PathBuf,
+        original: PathBuf,
+    },
+}
+
+/// Lays an uncompressed tar archive over a tree. Whiteouts take away only what was there before. Devices, pipes and
+/// sockets are left out: guests have devices of their own. `what` names the archive in errors.
+pub fn lay_over(tree: &mut Tree, file: File, what: &str) -> Result<(), ImageError> {
+    let unreadable = |error: std::io::Error| ImageError::archive(what, error.to_string());
+    let length = file.metadata().map_err(unreadable)?.len();
+    let mut reader = file.try_clone().map_err(unreadable)?;
+    reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    let file = Arc::new(file);
+    let (mut changes, mut whiteouts) = (Vec::new(), Vec::new());
+    let mut archive = Archive::new(reader);
+    for (count, entry) in archive.entries_with_seek().map_err(unreadable)?.enumerate() {
+        if count >= MOST_ENTRIES {
+            return Err(ImageError::TooLarge { what: "files and folders", limit: MOST_ENTRIES as u64 });
+        }
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path().map_err(unreadable)?.into_owned();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(WHITEOUT) {
+            whiteouts.push(path);
+        } else if let Some(change) = change(&entry, path, (&file, length), what)? {
+            changes.push(change);
+        }
+    }
+    whiteouts.iter().for_each(|path| white_out(tree, path));
+    changes.into_iter().try_for_each(|change| perform(tree, change))
+}
+
+fn change(
+    entry: &Entry<'_, File>,
+    path: PathBuf,
+    (file, length): (&Arc<File>, u64),
+    what: &str,
+) -> Result<Option<Change>, ImageError> {
+    let refused = |reason: &str| {
+        let shown: String = path.to_string_lossy().chars().take(200).collect();
+        ImageError::archive(what, format!("entry {shown:?} {reason}"))
+    };
+    let header = entry.header();
+    let number = |value: std::io::Result<u64>| value.ok().and_then(|value| u32::try_from(value).ok());
+    let mode = header.mode().map_err(|_| refused("has no valid mode"))?;
+    let (uid, gid) = number(header.uid())
+        .zip(number(header.gid()))
+        .ok_or_else(|| refused("has an owner that no Linux can have"))?;
+    let target = || {
+        let target = entry.link_name().ok().flatten().map(std::borrow::Cow::into_owned);
+        target.ok_or_else(|| refused("is a link to nothing"))
+    };
+    let kind = match header.entry_type() {
+        EntryType::Regular | EntryType::Continuous => {
+            let (offset, size) = (entry.raw_file_position(), entry.size());
+            if offset.checked_add(size).is_none_or(|end| end > length) {
+                return Err(refused("is cut off"));
+            }
+            Kind::File(Content::Part { file: file.clone(), offset, length: size })
+        }
+        EntryType::Directory => Kind::Folder,
+        EntryType::Symlink => Kind::Link(target()?),
+        EntryType::Link => return Ok(Some(Change::Again { original: target()?, path })),
+        EntryType::GNUSparse => return Err(refused("has holes, which are not supported")),
+        _ => return Ok(None),
+    };
+    Ok(Some(Change::Put(path, Node { kind, mode, uid, gid })))
+}
+
+fn white_out(tree: &mut Tree, path: &Path) {
+    let Some(path) = ordinary(path) else { return };
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some(folder) = tree.resolve(path.parent().unwrap_or(Path::new("")), true) else { return };
+    if name == OPAQUE {
+        tree.below(&folder).iter().for_each(|path| tree.remove(path));
+    } else if let Some(name) = name.strip_prefix(WHITEOUT).filter(|name| !name.is_empty() && *name != "..") {
+        tree.remove(&folder.join(name));
+    }
+}
+
+fn perform(tree: &mut Tree, change: Change) -> Result<(), ImageError> {
+    match change {
+        Change::Put(path, node) => tree.put(&path, node).map(|_| ()),
+        Change::Again { path, original } => {
+            let found = ordinary(&original).and_then(|path| tree.resolve(&path, false));
+            let node =
+                found.and_then(|place| tree.get(&place)).filter(|node| !matches!(node.kind, Kind::Folder));
+            let shown: String = original.to_string_lossy().chars().take(200).collect();
+            let node = node.cloned().ok_or_else(|| {
+                ImageError::archive(format!("entry {:?}", path.display().to_string()), {
+                    format!("is a further name of {shown:?}, which is no file before it")
+                })
+            })?;
+            tree.put(&path, node).map(|_| ())
+        }
+    }
+}
+
+/// The names of the regular files and links in a tar archive, with where their bytes are; for archives that hold other
+/// archives. Links have their target instead.
+pub(crate) fn index(file: &File, what: &str) -> Result<Vec<(PathBuf, Indexed)>, ImageError> {
+    let unreadable = |error: std::io::Error| ImageError::archive(what, error.to_string());
+    let length = file.metadata().map_err(unreadable)?.len();
+    let mut reader = file.try_clone().map_err(unreadable)?;
+    reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    let mut archive = Archive::new(reader);
+    let (mut found, mut names) = (Vec::new(), BTreeSet::new());
+    for entry in archive.entries_with_seek().map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path().map_err(unreadable)?.into_owned();
+        let Some(path) = ordinary(&path) else { continue };
+        let (offset, size) = (entry.raw_file_position(), entry.size());
+        let indexed = match entry.header().entry_type() {
+            EntryType::Regular if offset.saturating_add(size) <= length => Indexed::Part(offset, size),
+            EntryType::Symlink | EntryType::Link => {
+                let target = entry.link_name().ok().flatten().map(std::borrow::Cow::into_owned);
+                Indexed::Link(target.unwrap_or_default())
+            }
+            _ => continue,
+        };
+        if names.insert(path.clone()) {
+            found.push((path, indexed));
+        }
+        if found.len() > MOST_ENTRIES {
+            return Err(ImageError::TooLarge { what: "files", limit: MOST_ENTRIES as u64 });
+        }
+    }
+    Ok(found)
+}
+
+/// One file of an archive that holds others.
+#[derive(Clone, Debug)]
+pub(crate) enum Indexed {
+    /// Its offset and length.
+    Part(u64, u64),
+    /// It is another file's further name.
+    Link(PathBuf),
+}
+
+/// Reads a small part of a file.
+pub(crate) fn read_part(file: &File, (offset, length): (u64, u64), limit: u64) -> std::io::Result<Vec<u8>> {
+    if length > limit {
+        return Err(std::io::Error::other(format!("has {length} bytes; at most {limit} are allowed")));
+    }
+    let mut reader = file.try_clone()?;
+    reader.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    reader.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
