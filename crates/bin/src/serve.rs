@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
 use impuls_artifacts::{ArtifactStore, CodeFolders, LocalArtifacts};
 use impuls_cli::ServeConfig;
@@ -15,8 +15,6 @@ use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConf
 use impuls_domain::{Cidr, Contract};
 use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
-use impuls_sandbox::SandboxDriver;
-use impuls_sandbox_process::ProcessDriver;
 use impuls_store::FunctionPage;
 use impuls_worker::LocalWorker;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
+use crate::drivers::{self, Drivers};
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{LocalRollout, newest};
@@ -62,9 +61,7 @@ pub(crate) fn search_path(toolchains: Option<PathBuf>) -> SearchPath {
 pub(crate) fn serve(config: ServeConfig) -> anyhow::Result<()> {
     crate::logging::start(config.log_format, &config.log_level)?;
     storage::check(&config)?;
-    if !["auto", "process"].contains(&config.driver.as_str()) {
-        bail!("driver {:?} is not supported yet; those that are: auto, process", config.driver);
-    }
+    drivers::check(&config.driver)?;
     for setting in &config.without_effect {
         tracing::warn!(
             "the setting {setting} is accepted and has no effect: functions run in the process sandbox"
@@ -105,8 +102,8 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
     let store = Storage::open(&config, &data).await?;
     let catalogue = Arc::new(catalogue.await?);
-    let driver = start_driver(&config, &data).await?;
-    let mut server = Server::assemble(&config, &data, store, catalogue, driver)?;
+    let drivers = Drivers::start(&config, &data).await?;
+    let mut server = Server::assemble(&config, &data, store, catalogue, drivers)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
     let delivery = server.delivery(hooks);
@@ -217,29 +214,6 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<ProcessDriver>> {
-    let driver = ProcessDriver::start(impuls_sandbox_process::Config {
-        run_dir: data.join("run"),
-        exe: PathBuf::from(SPAWNER),
-        allow_weaker: config.allow_weaker_isolation,
-        network: settings::network(config)?,
-    });
-    let driver = driver.await.context("cannot set up sandboxes; `impuls doctor` says more")?;
-    for layer in driver.isolation().missing() {
-        tracing::warn!(
-            "isolation layer missing: {}: {}; without it: {}",
-            layer.name,
-            layer.detail,
-            layer.cost
-        );
-    }
-    let orphans = driver.reap_orphans().await.context("cannot remove what an earlier server left")?;
-    if orphans > 0 {
-        tracing::info!(orphans, "removed sandboxes that an earlier server left");
-    }
-    Ok(driver)
-}
-
 fn announce(listeners: &[tokio::net::TcpListener], data: &Path) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "data folder {}", data.display())?;
@@ -254,7 +228,7 @@ fn announce(listeners: &[tokio::net::TcpListener], data: &Path) -> anyhow::Resul
 struct Server {
     store: Storage,
     worker: Arc<LocalWorker>,
-    driver: Arc<ProcessDriver>,
+    drivers: Drivers,
     dispatch: Arc<Dispatch>,
     recorder: Recorder,
     recording: tokio::task::JoinHandle<()>,
@@ -270,15 +244,15 @@ impl Server {
         data: &Path,
         store: Storage,
         catalogue: Arc<Catalogue>,
-        driver: Arc<ProcessDriver>,
+        drivers: Drivers,
     ) -> anyhow::Result<Self> {
         let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open(&data.join("artifacts"))?);
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
-        let default_network = settings::default_network(config, driver.isolation());
+        let default_network = drivers.default_network(config);
         let worker = LocalWorker::new(
             settings::worker(config, default_network.clone()),
             impuls_worker::Parts {
-                driver: driver.clone(),
+                drivers: drivers.for_worker(),
                 catalogue: catalogue.clone(),
                 folders,
                 artifacts: artifacts.clone(),
@@ -329,7 +303,7 @@ impl Server {
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
         let feed = heard.map(|heard| (feed, heard));
-        Ok(Self { store, worker, driver, dispatch, recorder, recording, keeping, front, feed })
+        Ok(Self { store, worker, drivers, dispatch, recorder, recording, keeping, front, feed })
     }
 
     fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {
@@ -359,7 +333,7 @@ impl Server {
         if tokio::time::timeout(SANDBOX_SHUTDOWN, self.worker.shut_down()).await.is_err() {
             tracing::error!("some sandboxes did not end in time; they end with this process");
         }
-        self.driver.shutdown().await;
+        self.drivers.shutdown().await;
         self.recorder.stop();
         self.recording.await?;
         self.store.close().await

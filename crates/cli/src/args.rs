@@ -4,6 +4,7 @@
 //! else.
 
 mod client;
+mod containers;
 mod parsers;
 mod queued;
 mod serve;
@@ -17,6 +18,7 @@ pub use client::{
     AliasCommand, AliasSpec, AliasSpecError, DeleteArgs, DeployArgs, FunctionArgs, InvokeArgs, ListArgs,
     LogsArgs, RollbackArgs, Settings,
 };
+pub use containers::ContainerArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};

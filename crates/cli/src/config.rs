@@ -3,6 +3,7 @@
 //! [`resolve`] is pure. It refuses only what no server may do; whether a storage or driver of that name exists is for
 //! the binary to say.
 
+mod containers;
 mod data_dir;
 mod file;
 mod variables;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::args::{DefaultNetwork, LogFormat, ServeArgs};
+pub use containers::{ContainerConfig, ContainerTable};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
 pub use variables::Variables;
@@ -41,8 +43,10 @@ pub struct ServeConfig {
     pub storage: String,
     /// The database, for storage that needs a server.
     pub database: DatabaseConfig,
-    /// The name of the sandbox driver. Default `auto`, the strongest that works here.
+    /// The name of the sandbox driver. Default `auto`, the process driver.
     pub driver: String,
+    /// Which program makes containers.
+    pub containers: ContainerConfig,
     /// Addresses that other machines can reach are wanted without authentication. Default off.
     pub insecure_no_auth: bool,
     /// A missing isolation layer is no reason not to start. Default off.
@@ -192,7 +196,9 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             pool: args.db_pool.or(file.db_pool.map(u32::from)),
             no_auto_migrate: args.no_auto_migrate.or(file.no_auto_migrate).unwrap_or(false),
         },
-        driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
+        driver: text([args.driver, containers::driver_of(variables)?, file.driver])
+            .unwrap_or_else(|| "auto".to_owned()),
+        containers: ContainerConfig::of(args.containers, file.container),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
         shutdown_timeout: args.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),

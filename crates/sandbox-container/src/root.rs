@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +59,8 @@ impl Plan {
         for folder in FOLDERS {
             fs::create_dir_all(root.join(folder))?;
         }
+        // runc gives a file system the mode of the folder that it is mounted on.
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
         for (path, text) in ETC {
             fs::write(root.join(path), text)?;
         }

@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 21] = [
+const NEEDS: [Need; 23] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -43,6 +43,8 @@ const NEEDS: [Need; 21] = [
         purpose: "the networks that tests play in",
         is_met: || Path::new("/usr/sbin/ip").exists() || Path::new("/sbin/ip").exists(),
     },
+    Need { package: "crun", purpose: "crun, for the container driver", is_met: || tools::has("crun") },
+    Need { package: "runc", purpose: "runc, for the container driver", is_met: || tools::has("runc") },
     Need { package: "python3-pip", purpose: "pip, for the Lambda client for Python", is_met: tools::has_pip },
     Need { package: "autoconf", purpose: LAMBDA_CLIENT, is_met: || tools::has("autoreconf") },
     Need { package: "automake", purpose: LAMBDA_CLIENT, is_met: || tools::has("automake") },

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+use super::containers::ContainerArgs;
 use super::parsers::{duration, key_value, listen_address, path, switch};
 
 /// How the server writes its own log.
@@ -62,9 +63,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_auto_migrate: Option<bool>,
-    /// How functions are isolated [default: auto, the strongest that works here].
+    /// How functions are isolated: process, container, or auto, which is process [default: auto].
     #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]
     pub driver: Option<String>,
+    /// Which program makes containers.
+    #[command(flatten)]
+    pub containers: ContainerArgs,
     /// Allow addresses that other machines can reach although nobody has to show a token.
     #[arg(long, value_name = "BOOL", env = "IMPULS_INSECURE_NO_AUTH", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -10,6 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
+use super::containers::ContainerTable;
 use crate::args::{DefaultNetwork, LogFormat, duration, listen_address};
 
 /// The configuration file (TOML): the long flags of `serve` with `_` for `-`. Unknown keys are refused.
@@ -33,6 +34,8 @@ pub struct FileConfig {
     pub no_auto_migrate: Option<bool>,
     /// The name of the sandbox driver.
     pub driver: Option<String>,
+    /// The table `[container]`.
+    pub container: ContainerTable,
     /// Whether addresses that other machines can reach are allowed without authentication.
     pub insecure_no_auth: Option<bool>,
     /// Whether to start when an isolation layer is missing.

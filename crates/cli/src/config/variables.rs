@@ -13,7 +13,7 @@ use super::ConfigError;
 use crate::args::listen_address;
 
 /// What has no counterpart here; a `*` stands for anything.
-const WITHOUT_EFFECT: [&str; 17] = [
+const WITHOUT_EFFECT: [&str; 15] = [
     "CORS_*",
     "FAAS_*",
     "FC_*",
@@ -28,8 +28,6 @@ const WITHOUT_EFFECT: [&str; 17] = [
     "STRAPI_INVOCATION_REPORT_URL",
     "TANGLE_ENDPOINT",
     "TOKEN_DURATION",
-    "WORKER_RUNTIME_TYPE",
-    "WORKER_USE_CONTAINER",
     "WORKER_WORK_DIR",
 ];
 /// Those of the families above that do have an effect, here or in clients.
@@ -88,7 +86,7 @@ impl Variables {
         std::env::vars_os().filter_map(unicode).collect()
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 

@@ -47,9 +47,10 @@ impl Machine {
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
         note("postgres", tools::has_postgres());
-        for program in
-            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
-        {
+        for program in [
+            "php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta",
+            "crun", "runc",
+        ] {
             note(program, tools::has(program));
         }
         note("goproxy", tools::has("go") && tools::answers(GO_PROXY));
