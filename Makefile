@@ -5,10 +5,10 @@ DATA_DIR ?= build/data
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run dev test test-all e2e check deny bench gen fmt clean
+.PHONY: help build run dev docker-up docker-down migrate-up test test-all e2e check deny bench gen fmt clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 build: ## release build: build/impuls and build/impuls-server, the same program
 	@cargo build --release --bin impuls
@@ -24,6 +24,15 @@ run: ## build, serve on LISTEN (127.0.0.1:8080) from DATA_DIR (build/data), depl
 dev: ## serve a debug build on LISTEN from a scratch folder that is removed afterwards
 	@cargo build --bin impuls
 	@scripts/dev.sh $(LISTEN) $(TARGET_DIR)/debug/impuls
+
+docker-up: ## start PostgreSQL and Redis of compose.yaml in Docker, on 127.0.0.1
+	@docker compose --profile cluster up --detach --wait postgres redis
+
+docker-down: ## stop every container of compose.yaml; what they stored stays in their volumes
+	@docker compose --profile dev --profile cluster down
+
+migrate-up: build ## make the tables in the database of DB_… or IMPULS_DB_CONN, else in that of docker-up
+	@scripts/migrate.sh
 
 test: ## every test; installs what it needs and names what it left out
 	@cargo xtask test

@@ -14,7 +14,8 @@ use hyper_util::rt::TokioIo;
 /// The most that one read of the bare socket takes.
 const CHUNK: usize = 64 << 10;
 
-fn announce(address: std::net::SocketAddr) -> anyhow::Result<()> {
+/// Prints where a server listens.
+pub(crate) fn announce(address: std::net::SocketAddr) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening on http://{address}")?;
     out.flush().context("cannot print the address")

@@ -2,6 +2,7 @@
 //! [`run`] has the order of events, [`rows`] the measurements. It uses the server as anybody would: the real program,
 //! over HTTP. Figures are only ever measured here, never asserted in a test. How to read them: `docs/benchmarks.md`.
 
+mod append;
 mod bench;
 mod echo;
 mod http;
@@ -27,9 +28,10 @@ use crate::options::{Options, Part};
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let done = match options.part {
+    let done = match &options.part {
         Some(Part::EchoHttp) => echo::serve_http(),
         Some(Part::EchoSocket) => echo::serve_socket(),
+        Some(Part::AppendHttp { file }) => append::serve(file),
         None => run::run(options),
     };
     match done {

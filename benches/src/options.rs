@@ -39,12 +39,15 @@ pub(crate) struct Options {
     /// Where the figures go as JSON [default: build/bench.json].
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// A PostgreSQL database, as `postgres://…`, on which asynchronous calls are measured as well; its tables are made.
+    #[arg(long, value_name = "URL")]
+    pub(crate) database: Option<String>,
     #[command(subcommand)]
     pub(crate) part: Option<Part>,
 }
 
 /// What this program is besides: the bare servers that it measures beside Impuls.
-#[derive(Subcommand, Clone, Copy, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Part {
     /// Gives back every HTTP body.
     #[command(hide = true)]
@@ -52,6 +55,12 @@ pub(crate) enum Part {
     /// Gives back every byte.
     #[command(hide = true)]
     EchoSocket,
+    /// Appends every HTTP body to a file.
+    #[command(hide = true)]
+    AppendHttp {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 /// A measurement.
@@ -65,6 +74,8 @@ pub(crate) enum RowName {
     Latency,
     /// Warm calls over 64 connections.
     Throughput,
+    /// Asynchronous calls: accepted durably, and ended.
+    Async,
     /// Handlers and programs in Go.
     Go,
     /// Memory and descriptors.

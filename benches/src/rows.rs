@@ -1,5 +1,6 @@
 //! The measurements. Each has one file, takes its turn in every round and gives its findings at the end.
 
+mod accepted;
 mod first;
 mod first_empty;
 mod go;
@@ -48,6 +49,9 @@ pub(crate) fn prepare(bench: &Bench, peers: Option<&Peers>) -> anyhow::Result<Ve
         if wants(RowName::Throughput) {
             rows.push(Box::new(throughput::Throughput::prepare(bench, peers)?));
         }
+    }
+    if wants(RowName::Async) {
+        rows.push(Box::new(accepted::Accepted::prepare(bench)?));
     }
     if wants(RowName::Go) {
         rows.push(Box::new(go::Go::prepare(bench)?));

@@ -1,6 +1,7 @@
 //! The one program: server, spawner and command line. Configuration, wiring and signals are here; what is wired
 //! together is in the other crates, of which this one alone names the concrete back ends.
 
+mod apply;
 mod authenticate;
 mod builds;
 mod dialects;
@@ -9,6 +10,7 @@ mod drivers;
 mod feed;
 mod fronts;
 mod logging;
+mod offers;
 mod rollout;
 mod serve;
 mod settings;
@@ -17,7 +19,7 @@ mod storage;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use impuls_cli::{Cli, Command};
+use impuls_cli::{Cli, Command, StoreCommand};
 
 /// A call makes some dozen small allocations on the thread that also frees them, which this allocator is made for.
 #[global_allocator]
@@ -55,8 +57,9 @@ fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::serve(args.load()?).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::doctor(cli.globals.json, args.toolchains),
-        Command::Store(command) => {
-            write!(std::io::stdout(), "{}", storage::command(&command)?)?;
+        Command::Store(StoreCommand::Apply(args)) => apply::apply(&args.load()?).map(|()| ExitCode::SUCCESS),
+        Command::Store(StoreCommand::Schema { storage }) => {
+            write!(std::io::stdout(), "{}", storage::schema(&storage)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Spawner => Ok(impuls_sandbox_process::spawner_main()),

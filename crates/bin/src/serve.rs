@@ -261,13 +261,17 @@ impl Server {
             },
         );
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
-        let dispatch = Arc::new(Dispatch::new(
+        let dispatch = Dispatch::new(
             settings::dispatch(store.is_shared()),
             worker.clone(),
             store.versions.clone(),
             store.queue.clone(),
             recorder.clone(),
-        ));
+        );
+        let dispatch = Arc::new(match &store.offers {
+            Some(offers) => dispatch.with_queue(offers.clone()),
+            None => dispatch,
+        });
         let stores = Stores {
             functions: store.functions.clone(),
             versions: store.versions.clone(),

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use impuls_cli::{DatabaseConfig, ServeConfig, StoreCommand};
+use impuls_cli::{DatabaseConfig, ServeConfig};
+use impuls_queue::InvocationQueue;
 use impuls_store::{
     AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
     VersionStore,
@@ -12,10 +13,12 @@ use impuls_store::{
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
 
+use crate::offers;
+
 /// The name of the file in the data folder.
 const SQLITE_FILE: &str = "impuls.db";
 const SQLITE: &str = "sqlite";
-const POSTGRES: &str = "postgres";
+pub(crate) const POSTGRES: &str = "postgres";
 
 /// One back end by each of its seams.
 #[derive(Clone)]
@@ -27,6 +30,8 @@ pub(crate) struct Storage {
     pub(crate) queue: Arc<dyn AsyncInvocationStore>,
     pub(crate) deliveries: Arc<dyn DeliveryStore>,
     pub(crate) schedules: Arc<dyn ScheduleStore>,
+    /// What tells servers of asynchronous calls; `None` is this server's memory.
+    pub(crate) offers: Option<Arc<dyn InvocationQueue>>,
     back_end: BackEnd,
 }
 
@@ -46,10 +51,11 @@ impl Storage {
                 BackEnd::Sqlite(store.context("cannot open the metadata store")?)
             }
         };
-        Ok(match &back_end {
+        let storage = match &back_end {
             BackEnd::Sqlite(store) => Self::of(Arc::new(store.clone()), back_end),
             BackEnd::Postgres(store) => Self::of(Arc::new(store.clone()), back_end),
-        })
+        };
+        Ok(Self { offers: offers::open(&config.redis)?, ..storage })
     }
 
     fn of<S>(store: Arc<S>, back_end: BackEnd) -> Self
@@ -65,6 +71,7 @@ impl Storage {
             queue: store.clone(),
             deliveries: store.clone(),
             schedules: store,
+            offers: None,
             back_end,
         }
     }
@@ -99,6 +106,7 @@ impl Storage {
 
 /// Refuses a storage that there is not, or that cannot be reached with what was said; before anything is started.
 pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
+    offers::check(&config.redis)?;
     match config.storage.as_str() {
         SQLITE => Ok(()),
         POSTGRES => connection(&config.database).map(drop),
@@ -106,10 +114,9 @@ pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
     }
 }
 
-/// `impuls store …`: the text to print.
-pub(crate) fn command(command: &StoreCommand) -> anyhow::Result<String> {
-    let StoreCommand::Schema { storage } = command;
-    match storage.as_str() {
+/// `impuls store schema`: the text to print.
+pub(crate) fn schema(storage: &str) -> anyhow::Result<String> {
+    match storage {
         // Its other names, as for the server.
         SQLITE | "file" | "local" => Ok(impuls_store_sqlite::schema_sql()),
         POSTGRES | "postgresql" => Ok(impuls_store_postgres::schema_sql()),

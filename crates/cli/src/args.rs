@@ -7,7 +7,9 @@ mod client;
 mod containers;
 mod parsers;
 mod queued;
+mod redis;
 mod serve;
+mod store;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -21,7 +23,9 @@ pub use client::{
 pub use containers::ContainerArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
+pub use redis::RedisArgs;
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
+pub use store::ApplyArgs;
 
 /// The server's address when none is given.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";

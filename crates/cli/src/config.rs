@@ -6,6 +6,7 @@
 mod containers;
 mod data_dir;
 mod file;
+mod redis;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -15,10 +16,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{DefaultNetwork, LogFormat, ServeArgs};
+use crate::args::{DefaultNetwork, LogFormat, RedisArgs, ServeArgs};
 pub use containers::{ContainerConfig, ContainerTable};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
+pub use redis::RedisConfig;
 pub use variables::Variables;
 
 /// The port when none is given.
@@ -43,6 +45,8 @@ pub struct ServeConfig {
     pub storage: String,
     /// The database, for storage that needs a server.
     pub database: DatabaseConfig,
+    /// A queue beside the database.
+    pub redis: RedisConfig,
     /// The name of the sandbox driver. Default `auto`, the process driver.
     pub driver: String,
     /// Which program makes containers.
@@ -186,6 +190,9 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
     let storage =
         storage.map_or_else(|| DEFAULT_STORAGE.to_owned(), |name| known_storage(name, &mut notices));
     notices.extend(unused_database(&storage, variables));
+    let is_shared = storage == "postgres";
+    let in_file = RedisArgs { redis: file.redis, redis_ca: file.redis_ca };
+    let redis = RedisConfig::resolve(args.redis, in_file, variables, is_shared, &mut notices)?;
     Ok(ServeConfig {
         listen,
         listen_if_free,
@@ -196,6 +203,7 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             pool: args.db_pool.or(file.db_pool.map(u32::from)),
             no_auto_migrate: args.no_auto_migrate.or(file.no_auto_migrate).unwrap_or(false),
         },
+        redis,
         driver: text([args.driver, containers::driver_of(variables)?, file.driver])
             .unwrap_or_else(|| "auto".to_owned()),
         containers: ContainerConfig::of(args.containers, file.container),

@@ -16,13 +16,13 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, Cli, ClientCommand, Command, ContainerArgs, DefaultNetwork,
-    DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs, LogFormat, LogsArgs,
-    RollbackArgs, ServeArgs, Settings, StoreCommand, command, parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, Cli, ClientCommand, Command, ContainerArgs,
+    DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs,
+    LogFormat, LogsArgs, RollbackArgs, ServeArgs, Settings, StoreCommand, command, parse_from,
 };
 pub use config::{
     BuildConfig, BuildTable, ConfigError, ContainerConfig, ContainerTable, DataDir, DatabaseConfig,
-    FileConfig, ServeConfig, Variables, resolve,
+    FileConfig, RedisConfig, ServeConfig, Variables, resolve,
 };
 pub use error::Exit;
 pub use run::run;

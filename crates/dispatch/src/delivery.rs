@@ -1,15 +1,19 @@
 //! Asynchronous invocations on their way: accepted once they are stored (see [`crate::submit`]), then delivered until
 //! they have ended.
 //!
-//! The rows are the truth. [`Delivery::run`] claims what is due, with a lease that a heartbeat renews, and runs each
-//! claim as any other call, or posts it to its hook; a row whose lease ends without a word is claimed again. Delivery is
+//! The rows are the truth; the queue only says which of them to look at. [`Delivery::run`] claims what is due, with a lease that
+//! a heartbeat renews, and runs each claim as any other call, or posts it to its hook; a row whose lease ends without a word is
+//! claimed again. What one function may hold is bounded (`shares`), so that none holds back the others. Delivery is
 //! at least once: a server that dies between a function's end and its row runs it again, under the same request id and the
 //! next attempt's number. What becomes of an attempt is decided in `verdict`; what an end is followed by in `tell`.
 
+mod held;
+mod shares;
+mod sweep;
 mod tell;
+mod upkeep;
 mod verdict;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +23,16 @@ use impuls_domain::{
     AsyncInvocation, AsyncStatus, Caller, Completion, Destination, ErrorType, Failure, HookUrl, InvocationId,
     Logs, Outcome, Tally, Usage,
 };
-use impuls_store::{AsyncInvocationPage, Claim, DeliveryStore, Pruning, PutBack, StoreError};
+use impuls_queue::{Offer, Taken};
+use impuls_store::{AsyncInvocationPage, Claim, DeliveryStore, PutBack, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub(crate) use self::held::Held;
+use self::shares::{Share, Shares};
+use self::sweep::Sweep;
 use self::verdict::{Happened, Next};
 use crate::error::DispatchError;
 use crate::hook::{HookClient, HookError, HookRequest};
@@ -37,22 +45,20 @@ const PAGE: u32 = 500;
 const STORE_TRIES: u32 = 5;
 /// How long a hook may take to answer.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Finished invocations that one commit removes.
-const PRUNED: u32 = 500;
-/// Commits of one round of removing.
-const PRUNINGS: usize = 20;
-/// How often finished invocations are removed, in looks at the store.
-const LOOKS_PER_PRUNING: u32 = 60;
 
 /// Bounds of delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryConfig {
     /// Asynchronous invocations that run at once. Default 128.
     pub in_flight: usize,
-    /// How long a claim holds without a heartbeat. Default 30 s.
+    /// Of these, at most so many of one function, however long they take. Default 96.
+    pub share: usize,
+    /// How long a claim holds without a heartbeat. Default 20 s: what a dead server was running goes on within 30 s.
     pub lease: Duration,
     /// How often the store is looked at for what has become due by itself. Default 1 s.
     pub interval: Duration,
+    /// How often what ended long ago is removed. Default one minute.
+    pub pruning: Duration,
     /// Which finished invocations are kept. Default: 7 days and 10,000.
     pub finished: Retention,
     /// Which dead letters are kept. Default: 30 days and 10,000.
@@ -74,56 +80,19 @@ impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
             in_flight: 128,
-            lease: Duration::from_secs(30),
+            share: 96,
+            lease: Duration::from_secs(20),
             interval: Duration::from_secs(1),
+            pruning: Duration::from_secs(60),
             finished: Retention { age: DAY * 7, count: 10_000 },
             dead: Retention { age: DAY * 30, count: 10_000 },
         }
     }
 }
 
-/// The attempts that this server holds.
-#[derive(Default)]
-pub(crate) struct Held(Mutex<HashMap<InvocationId, Attempt>>);
-
-struct Attempt {
-    number: u32,
-    tally: Tally,
-    task: Option<AbortHandle>,
-}
-
-impl Held {
-    fn take(&self, claimed: &[AsyncInvocation]) {
-        let attempt = |of: &AsyncInvocation| Attempt { number: of.attempt, tally: of.tally, task: None };
-        self.0.lock().extend(claimed.iter().map(|invocation| (invocation.id, attempt(invocation))));
-    }
-
-    /// Makes a task stoppable, unless it has ended.
-    fn begun(&self, id: InvocationId, task: AbortHandle) {
-        if let Some(attempt) = self.0.lock().get_mut(&id) {
-            attempt.task = Some(task);
-        }
-    }
-
-    /// Stops what this server does for an invocation; nothing if it does nothing.
-    pub(crate) fn stop(&self, id: InvocationId) {
-        let attempt = self.0.lock().remove(&id);
-        if let Some(task) = attempt.and_then(|attempt| attempt.task) {
-            task.abort();
-        }
-    }
-
-    /// Forgets an attempt, but no later one.
-    fn ended(&self, of: &AsyncInvocation) {
-        let mut held = self.0.lock();
-        if held.get(&of.id).is_some_and(|attempt| attempt.number == of.attempt) {
-            held.remove(&of.id);
-        }
-    }
-
-    fn numbers(&self) -> Vec<(InvocationId, u32)> {
-        self.0.lock().iter().map(|(id, attempt)| (*id, attempt.number)).collect()
-    }
+/// What the queue is told of an invocation that is stored.
+pub(crate) fn offer(invocation: &AsyncInvocation) -> Offer {
+    Offer { invocation: invocation.id, function: invocation.function }
 }
 
 /// Delivers what was accepted.
@@ -132,6 +101,7 @@ pub struct Delivery {
     dispatch: Arc<Dispatch>,
     store: Arc<dyn DeliveryStore>,
     hooks: Arc<dyn HookClient>,
+    shares: Arc<Mutex<Shares>>,
 }
 
 impl Delivery {
@@ -143,7 +113,8 @@ impl Delivery {
         store: Arc<dyn DeliveryStore>,
         hooks: Arc<dyn HookClient>,
     ) -> Arc<Self> {
-        Arc::new(Self { config, dispatch, store, hooks })
+        let shares = Arc::new(Mutex::new(Shares::new(u32::try_from(config.share).unwrap_or(u32::MAX))));
+        Arc::new(Self { config, dispatch, store, hooks, shares })
     }
 
     /// Gives back what an earlier server of this store was running when it died. For a store that one server has for
@@ -171,7 +142,7 @@ impl Delivery {
     /// Stops what this server is running and gives it back, for the next server to run it again; it is not counted as
     /// a death. To be called when [`Delivery::run`] cannot be waited for.
     pub async fn give_back(&self) -> Result<usize, StoreError> {
-        let held: Vec<_> = self.dispatch.held.0.lock().drain().collect();
+        let held = self.dispatch.held.take_all();
         let mut given = 0;
         for (id, attempt) in held {
             if let Some(task) = attempt.task {
@@ -184,94 +155,104 @@ impl Delivery {
     }
 
     /// Claims and delivers until `stop` is true. Then nothing more is claimed, and what is running may end.
+    ///
+    /// Rows are claimed when the queue offers them, and by a sweep over the store for whatever it did not offer: when it may
+    /// have lost something, when a function that was full has room again, and in any case from time to time.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let _upkeep = self.upkeep();
         let mut running = JoinSet::new();
-        let mut heartbeat = tokio::time::interval(self.config.lease / 3);
         let mut look = tokio::time::interval(self.config.interval);
-        let mut looked = 0u32;
+        let mut sweep = Sweep::default();
         loop {
-            let mut may_be_more = false;
-            // In halves, so that a busy queue is not claimed one by one.
-            if running.len() <= self.config.in_flight / 2 {
-                let room = self.config.in_flight - running.len();
-                let claimed = self.claim(room).await;
-                may_be_more = claimed.len() == room;
-                for invocation in claimed {
-                    let id = invocation.id;
-                    let task = running.spawn(self.clone().deliver(invocation));
-                    self.dispatch.held.begun(id, task);
-                }
-            }
+            self.fill(&mut running, &mut sweep).await;
+            let has_room = self.has_room(&running);
             tokio::select! {
                 // It changes once, and a sender that is gone has stopped as well.
                 _ = stop.changed() => break,
-                _ = heartbeat.tick() => self.renew().await,
                 Some(_ended) = running.join_next(), if !running.is_empty() => {
                     while running.try_join_next().is_some() {}
+                    sweep.is_due |= self.shares.lock().was_freed();
                 }
-                () = self.dispatch.submitted.notified(), if !may_be_more => {}
+                taken = self.dispatch.offers.take(self.config.in_flight), if has_room && !sweep.is_due => {
+                    self.fill_with(&mut running, &mut sweep, taken).await;
+                }
+                () = self.dispatch.passed_over.notified() => sweep.is_due = true,
                 _ = look.tick() => {
-                    looked += 1;
-                    if looked.is_multiple_of(LOOKS_PER_PRUNING) {
-                        self.prune().await;
-                    }
+                    self.shares.lock().limit(self.dispatch.narrow_functions());
+                    sweep.is_due = true;
                 }
             }
         }
         while running.join_next().await.is_some() {}
     }
 
-    async fn claim(&self, limit: usize) -> Vec<AsyncInvocation> {
+    /// In halves, so that a busy queue is not claimed one by one.
+    fn has_room(&self, running: &JoinSet<()>) -> bool {
+        running.len() <= self.config.in_flight / 2
+    }
+
+    /// Claims whatever may be claimed until there is no room or nothing left.
+    async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>, sweep: &mut Sweep) {
+        while sweep.may_begin() && self.has_room(running) {
+            if sweep.has_failed() {
+                // The leases of what still runs here may have ended meanwhile; they are not to be taken from ourselves.
+                self.renew().await;
+            }
+            match self.claim(self.config.in_flight - running.len(), None).await {
+                Ok(claimed) => {
+                    sweep.claimed(claimed.len());
+                    self.start(running, claimed);
+                }
+                Err(error) => sweep.failed(&error),
+            }
+        }
+    }
+
+    /// Claims what was offered; a function that has no room is swept when it has.
+    async fn fill_with(self: &Arc<Self>, running: &mut JoinSet<()>, sweep: &mut Sweep, taken: Taken) {
+        let Taken { offers, receipt, lost } = taken;
+        sweep.is_due |= lost;
+        let ids: Vec<InvocationId> = {
+            let shares = self.shares.lock();
+            let wanted = offers.iter().filter(|offer| shares.room(offer.function) > 0);
+            wanted.map(|offer| offer.invocation).collect()
+        };
+        if !ids.is_empty() {
+            match self.claim(ids.len(), Some(ids)).await {
+                Ok(claimed) => self.start(running, claimed),
+                Err(error) => return sweep.failed(&error),
+            }
+        }
+        self.dispatch.offers.settle(receipt);
+    }
+
+    fn start(self: &Arc<Self>, running: &mut JoinSet<()>, claimed: Vec<AsyncInvocation>) {
+        for invocation in claimed {
+            let id = invocation.id;
+            let share = Share::begun(&self.shares, invocation.function);
+            let task = running.spawn(self.clone().deliver(invocation, share));
+            self.dispatch.held.begun(id, task);
+        }
+    }
+
+    async fn claim(
+        &self,
+        limit: usize,
+        only: Option<Vec<InvocationId>>,
+    ) -> Result<Vec<AsyncInvocation>, StoreError> {
         let now = now();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let claim = Claim { now, lease_until: now + self.config.lease, limit };
-        match self.store.claim(claim).await {
-            Ok(claimed) => {
-                self.dispatch.held.take(&claimed);
-                claimed
-            }
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot claim invocations");
-                Vec::new()
-            }
-        }
+        let (share, rooms) = {
+            let shares = self.shares.lock();
+            (shares.share(), shares.rooms())
+        };
+        let claim = Claim { now, lease_until: now + self.config.lease, limit, share, rooms, only };
+        let claimed = self.store.claim(claim).await?;
+        self.dispatch.held.take(&claimed);
+        Ok(claimed)
     }
 
-    async fn renew(&self) {
-        let held = self.dispatch.held.numbers();
-        match self.store.renew(&held, now() + self.config.lease).await {
-            // Among them is what ended while it was asked; its task may be stopped before it wakes anybody.
-            Ok(lost) => lost.into_iter().for_each(|id| {
-                self.dispatch.held.stop(id);
-                self.dispatch.waiters.wake(id);
-            }),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew leases");
-            }
-        }
-    }
-
-    async fn prune(&self) {
-        for (dead_letters, keep) in [(false, self.config.finished), (true, self.config.dead)] {
-            let ended_before = now() - keep.age;
-            let pruning = Pruning { dead_letters, ended_before, keep: keep.count, limit: PRUNED };
-            for _ in 0..PRUNINGS {
-                match self.dispatch.queue.prune_async_invocations(pruning).await {
-                    Ok(removed) if removed < u64::from(PRUNED) => break,
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "cannot remove old invocations"
-                        );
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn deliver(self: Arc<Self>, invocation: AsyncInvocation) {
+    async fn deliver(self: Arc<Self>, invocation: AsyncInvocation, _share: Share) {
         let happened = match &invocation.hook {
             _ if verdict::is_poisonous(invocation.tally) => Happened::Poisonous,
             Some(url) => self.post(&invocation, url.clone()).await,
@@ -383,8 +364,8 @@ impl Delivery {
             }
         };
         let done = self.store.complete(invocation.id, invocation.attempt, completion, teller.as_ref()).await;
-        if teller.is_some() {
-            self.dispatch.submitted.notify_one();
+        if let Some(teller) = &teller {
+            self.dispatch.offers.push(offer(teller));
         }
         done.map_err(DispatchError::Store)
     }

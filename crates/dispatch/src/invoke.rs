@@ -1,5 +1,6 @@
 //! The one way to run a function.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use impuls_domain::{
     Invocation, InvocationId, InvocationStatus, Logs, Outcome, Qualifier, Revision, RevisionId, Usage,
     VersionNumber,
 };
+use impuls_queue::{EmbeddedQueue, InvocationQueue};
 use impuls_sandbox::SandboxError;
 use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;
@@ -26,6 +28,9 @@ use crate::recorder::Recorder;
 use crate::table::{Entry, Resolved, Table};
 use crate::waiting::Waiters;
 use crate::worker::{RunError, RunRequest, Target, Worker};
+
+/// Functions of which delivery knows how many they let run at once; of others it finds out at their admission.
+const NARROW: usize = 1_000;
 
 /// Bounds of dispatch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,7 +117,10 @@ pub struct Dispatch {
     pub(crate) worker: Arc<dyn Worker>,
     pub(crate) executions: Arc<Admission>,
     pub(crate) queue: Arc<dyn AsyncInvocationStore>,
-    pub(crate) submitted: Notify,
+    /// What tells servers which rows to look at.
+    pub(crate) offers: Arc<dyn InvocationQueue>,
+    /// There are rows that nobody offers.
+    pub(crate) passed_over: Notify,
     /// The attempts of asynchronous invocations that this server holds.
     pub(crate) held: Held,
     pub(crate) waiters: Waiters,
@@ -142,7 +150,8 @@ impl Dispatch {
             executions: Admission::new(config.executions.into(), None),
             look_again: config.look_again,
             queue,
-            submitted: Notify::new(),
+            offers: Arc::new(EmbeddedQueue::default()),
+            passed_over: Notify::new(),
             held: Held::default(),
             waiters: Waiters::default(),
             versions,
@@ -152,6 +161,21 @@ impl Dispatch {
             idle: Notify::new(),
             random: RandomState::new(),
         }
+    }
+
+    /// Tells of accepted invocations through this queue; through one in memory without it.
+    #[must_use]
+    pub fn with_queue(self, offers: Arc<dyn InvocationQueue>) -> Self {
+        Self { offers, ..self }
+    }
+
+    /// Functions that let fewer calls run at once than delivery gives one, and how many; some of them if there are very many.
+    pub(crate) fn narrow_functions(&self) -> HashMap<FunctionId, u32> {
+        let narrow = |entry: &Arc<Entry>| {
+            let most = entry.latest().revision.config.limits.max_concurrency()?;
+            Some((entry.id, most.get()))
+        };
+        self.table.entries().iter().filter_map(narrow).take(NARROW).collect()
     }
 
     /// Makes calls see this state of a function.

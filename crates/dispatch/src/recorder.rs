@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +19,8 @@ use crate::table::Entry;
 
 /// Records that one commit takes.
 const BATCH: usize = 1_000;
+/// Records that wait for a store that does not answer, over all functions; of one more the oldest is lost.
+const UNSAVED: usize = 10_000;
 
 /// Bounds of the records.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +58,10 @@ struct Shared {
     dirty: Mutex<Vec<Arc<Entry>>>,
     log_bytes: AtomicUsize,
     failures: AtomicU64,
-    flushing: tokio::sync::Mutex<()>,
+    /// The store refused the last time.
+    is_waiting: AtomicBool,
+    /// What the store did not take, oldest first; held by whoever flushes.
+    unsaved: tokio::sync::Mutex<VecDeque<Invocation>>,
     stop: Notify,
 }
 
@@ -83,7 +88,8 @@ impl Recorder {
                 dirty: Mutex::default(),
                 log_bytes: AtomicUsize::new(0),
                 failures: AtomicU64::new(0),
-                flushing: tokio::sync::Mutex::default(),
+                is_waiting: AtomicBool::new(false),
+                unsaved: tokio::sync::Mutex::default(),
                 stop: Notify::new(),
             }),
         }
@@ -121,52 +127,67 @@ impl Recorder {
         }
     }
 
-    /// Stores what has been noted before the call. A failure is logged and counted; the records are lost.
+    /// Stores what has been noted before the call. What the store does not take waits for the next time, within a bound.
     pub async fn flush(&self) {
         let shared = &*self.shared;
-        let _one_at_a_time = shared.flushing.lock().await;
+        let mut unsaved = shared.unsaved.lock().await;
         let dirty = std::mem::take(&mut *shared.dirty.lock());
-        let mut batch = Vec::new();
         for entry in dirty {
-            let records = std::mem::take(&mut entry.recent.lock().records);
-            batch.extend(records);
-            if batch.len() >= BATCH {
-                self.store(&mut batch).await;
+            unsaved.extend(std::mem::take(&mut entry.recent.lock().records));
+            if unsaved.len() >= BATCH {
+                self.store(&mut unsaved).await;
             }
         }
-        self.store(&mut batch).await;
+        self.store(&mut unsaved).await;
     }
 
     /// Stores what has been noted of one function before the call, as [`Recorder::flush`] does of all.
     async fn flush_function(&self, id: FunctionId) {
         let shared = &*self.shared;
-        let _one_at_a_time = shared.flushing.lock().await;
+        let mut unsaved = shared.unsaved.lock().await;
         let entry = {
             let mut dirty = shared.dirty.lock();
             let at = dirty.iter().position(|entry| entry.id == id);
             at.map(|at| dirty.swap_remove(at))
         };
-        let Some(entry) = entry else { return };
-        let mut batch = Vec::from(std::mem::take(&mut entry.recent.lock().records));
-        self.store(&mut batch).await;
+        if let Some(entry) = entry {
+            unsaved.extend(std::mem::take(&mut entry.recent.lock().records));
+        }
+        self.store(&mut unsaved).await;
     }
 
-    async fn store(&self, batch: &mut Vec<Invocation>) {
+    /// Stores from the oldest on until the store refuses.
+    async fn store(&self, unsaved: &mut VecDeque<Invocation>) {
         let shared = &*self.shared;
-        for records in batch.chunks(BATCH) {
-            if let Err(error) = shared.store.append_invocations(records, shared.config.keep).await {
-                let lost =
-                    shared.failures.fetch_add(records.len() as u64, Ordering::Relaxed) + records.len() as u64;
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    lost,
-                    "invocation records are lost"
-                );
+        while !unsaved.is_empty() {
+            let count = unsaved.len().min(BATCH);
+            let batch = unsaved.make_contiguous().get(..count).unwrap_or_default();
+            if let Err(error) = shared.store.append_invocations(batch, shared.config.keep).await {
+                if !shared.is_waiting.swap(true, Ordering::Relaxed) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "cannot store records of calls; they wait until the store answers");
+                }
+                return self.lose(unsaved, unsaved.len().saturating_sub(UNSAVED));
+            }
+            self.forget(unsaved.drain(..count));
+            if shared.is_waiting.swap(false, Ordering::Relaxed) {
+                tracing::info!("records of calls are stored again");
             }
         }
-        let bytes: usize = batch.iter().map(text_bytes).sum();
-        shared.log_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        batch.clear();
+    }
+
+    fn lose(&self, unsaved: &mut VecDeque<Invocation>, count: usize) {
+        if count > 0 {
+            let lost = self.shared.failures.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+            tracing::error!(lost, "invocation records are lost");
+            self.forget(unsaved.drain(..count));
+        }
+    }
+
+    /// The text of these does not wait any more.
+    fn forget(&self, records: impl Iterator<Item = Invocation>) {
+        let bytes: usize = records.map(|record| text_bytes(&record)).sum();
+        self.shared.log_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// The store as whoever lists records must see it: what has been answered is in it.
@@ -184,7 +205,9 @@ impl Recorder {
             };
             self.flush().await;
             if stopped {
-                return;
+                let mut unsaved = self.shared.unsaved.lock().await;
+                let left = unsaved.len();
+                return self.lose(&mut unsaved, left);
             }
         }
     }

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
+use crate::delivery::offer;
 use crate::error::DispatchError;
 use crate::invoke::Dispatch;
 use crate::submit::now;
@@ -72,7 +73,7 @@ impl Scheduler {
         let invocation = self.invocation(schedule, at, now).await?;
         let tick = Tick { schedule: schedule.id, at, next, invocation };
         if self.schedules.fire(&tick).await.map_err(DispatchError::Store)? {
-            self.dispatch.submitted.notify_one();
+            self.dispatch.offers.push(offer(&tick.invocation));
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use impuls_store::{DeadLetters, StoreError};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::delivery::offer;
 use crate::error::DispatchError;
 use crate::invoke::{Dispatch, FunctionRef, InvokeOptions};
 
@@ -127,7 +128,10 @@ impl Dispatch {
     async fn enqueue(&self, invocation: AsyncInvocation) -> Result<AsyncInvocation, DispatchError> {
         match self.queue.enqueue(&invocation).await {
             Ok(None) => {
-                self.submitted.notify_one();
+                // What waits for its time is found when that has come.
+                if invocation.not_before <= invocation.created_at {
+                    self.offers.push(offer(&invocation));
+                }
                 Ok(invocation)
             }
             Ok(Some(first)) if first.event == invocation.event => Ok(first),
@@ -203,7 +207,7 @@ impl Dispatch {
             let hint = "only dead letters can be driven again";
             return Err(DispatchError::Settled { id, status: found.status.as_str(), hint });
         }
-        self.submitted.notify_one();
+        self.passed_over.notify_one();
         Ok(found)
     }
 
@@ -222,7 +226,7 @@ impl Dispatch {
         for _ in 0..1_000 {
             let which = DeadLetters::Of(function, REDRIVEN);
             let more = self.queue.redrive(which, now).await.map_err(DispatchError::Store)?;
-            self.submitted.notify_one();
+            self.passed_over.notify_one();
             driven += more;
             if more < u64::from(REDRIVEN) {
                 break;

@@ -19,6 +19,8 @@ const KNOWN: [u32; 4] = [18, 20, 22, 24];
 /// The interpreter inside a sandbox.
 const GUEST_NODE: &str = "/usr/bin/node";
 const GUEST_SHIM: &str = "/opt/impuls/node/shim.js";
+/// Where Debian keeps parts of Node that are packages of their own there. Its Node reads them when it starts.
+const DEBIAN_PARTS: &str = "/usr/share/nodejs";
 /// The shim's files, as they lie in its folder.
 const FILES: &[(&str, &str)] = &[
     ("connection.js", include_str!("../../../guest/shims/node/connection.js")),
@@ -117,6 +119,7 @@ fn inspect(path: &Path, folder: &Path, search: &SearchPath) -> Option<Installed>
 
 fn image(name: &RuntimeName, path: &Path) -> RuntimeImage {
     let mut mounts = closure::libraries(&[path.to_owned()]);
+    mounts.extend(parts(&mounts, Path::new(DEBIAN_PARTS)));
     mounts.push(BindMount { host: path.to_owned(), guest: PathBuf::from(GUEST_NODE) });
     mounts.extend(closure::shared_data());
     let argv = [
@@ -144,8 +147,31 @@ fn image(name: &RuntimeName, path: &Path) -> RuntimeImage {
     }
 }
 
+/// What a Node that is mostly a library, as distributions have it, reads from this folder. A Node in one file has
+/// everything in it.
+fn parts(libraries: &[BindMount], folder: &Path) -> Option<BindMount> {
+    let is_node = |mount: &BindMount| {
+        mount.guest.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"libnode.so"))
+    };
+    (libraries.iter().any(is_node) && folder.is_dir())
+        .then(|| BindMount { host: folder.to_owned(), guest: folder.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_a_library_gets_the_parts_that_lie_beside_it() {
+        let library =
+            |name: &str| vec![BindMount { host: name.into(), guest: Path::new("/usr/lib").join(name) }];
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let found = parts(&library("libnode.so.115"), folder).unwrap();
+        assert_eq!((found.host.as_path(), found.guest.as_path()), (folder, folder));
+        assert!(parts(&library("libnode.so.115"), &folder.join("absent")).is_none());
+        assert!(parts(&library("libc.so.6"), folder).is_none());
+    }
+
     #[test]
     fn every_file_of_the_shim_is_taken_along() {
         crate::language::assert_complete(

@@ -14,7 +14,7 @@ use impuls_domain::Deadline;
 use impuls_sandbox::{Sandbox, SandboxDriver, SandboxError, SandboxSpec, StartMethod};
 
 use crate::config::Config;
-use crate::isolation::IsolationReport;
+use crate::isolation::{IsolationReport, Layer};
 use crate::messages::Create;
 use crate::network::Network;
 use crate::orphans;
@@ -64,8 +64,7 @@ impl ProcessDriver {
         let folder = Arc::new(Folder { path, handle });
         let (core, report) = Core::start(&config.exe, &instance).await?;
         orphans::note_groups(&folder.path, &core.cgroups).map_err(failed)?;
-        let missing: Vec<String> =
-            report.unexpectedly_missing().map(|layer| format!("{} ({})", layer.name, layer.detail)).collect();
+        let missing: Vec<String> = report.unexpectedly_missing().map(named).collect();
         if !missing.is_empty() && !config.allow_weaker {
             core.close().await;
             return Err(SandboxError::Setup {
@@ -94,6 +93,11 @@ impl ProcessDriver {
         self.core.close().await;
         self.network.close().await;
     }
+}
+
+/// A missing layer, as whoever started the server should read of it.
+fn named(layer: &Layer) -> String {
+    format!("{} ({}; to repair: {})", layer.name, layer.detail, layer.fix)
 }
 
 /// What works here, found out by a spawner that lives for that only.

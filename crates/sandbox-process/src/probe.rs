@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
+use rustix::thread::CapabilitySet;
 
 use crate::cgroup::{Cgroups, Controller};
 use crate::failure::{Failure, Step};
@@ -11,7 +12,7 @@ use crate::isolation::{IsolationReport, Layer, LayerName};
 use crate::network::yard::Yard;
 use crate::network::{nft, pasta, trial};
 use crate::seccomp::Filters;
-use crate::spawner::{Identity, end_yard, start_yard};
+use crate::spawner::{Identity, end_yard, ids, start_yard};
 use crate::sys::{self, CloneArgs};
 use crate::transport;
 
@@ -26,8 +27,7 @@ pub(crate) fn examine(cgroups: &Cgroups, identity: Identity, filters: &Filters) 
         layers.push(layer(name, true, attempt(libc::CLONE_NEWUSER | flag, || Ok(()))));
     }
     layers.push(layer(LayerName::ProcMask, true, attempt(PROC, mount_proc_in_child)));
-    let own_uid = if root { Ok(String::new()) } else { Err("the server does not run as root".to_owned()) };
-    layers.push(layer(LayerName::OwnUid, root, own_uid));
+    layers.push(layer(LayerName::OwnUid, root, own_uid(root)));
     for (name, controller) in LIMITS {
         layers.push(layer(name, root, controlled(cgroups, controller)));
     }
@@ -61,6 +61,17 @@ const LIMITS: [(LayerName, Controller); 3] = [
     (LayerName::MemoryLimit, Controller::Memory),
     (LayerName::CpuLimit, Controller::Cpu),
     (LayerName::PidsLimit, Controller::Pids),
+];
+
+/// Root's capabilities without which no sandbox of a user id of its own can be made.
+const NEEDED: [(CapabilitySet, &str); 6] = [
+    (CapabilitySet::CHOWN, "CAP_CHOWN"),
+    (CapabilitySet::SETGID, "CAP_SETGID"),
+    (CapabilitySet::SETUID, "CAP_SETUID"),
+    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (CapabilitySet::SYS_CHROOT, "CAP_SYS_CHROOT"),
+    // To enter the namespaces of a sandbox that belongs to another user id.
+    (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
 ];
 
 fn layer(name: LayerName, expected: bool, finding: Finding) -> Layer {
@@ -98,6 +109,25 @@ fn mount_proc_in_child() -> Result<(), Failure> {
     mounts::try_proc()?;
     let inner = attempt(libc::CLONE_NEWUSER | PROC, mounts::try_proc);
     inner.map(drop).map_err(|reason| Failure::new(reason, std::io::Error::from_raw_os_error(libc::EPERM)))
+}
+
+/// Root of a container may lack what it takes, and root of a user namespace has only the user ids that are mapped there.
+fn own_uid(root: bool) -> Finding {
+    if !root {
+        return Err("the server does not run as root".to_owned());
+    }
+    let held = rustix::thread::capabilities(None).map_err(|error| error.to_string())?.effective;
+    let lacking: Vec<&str> =
+        NEEDED.iter().filter(|(capability, _)| !held.contains(*capability)).map(|(_, name)| *name).collect();
+    if !lacking.is_empty() {
+        return Err(format!("root without {}", lacking.join(", ")));
+    }
+    for map in ["/proc/self/uid_map", "/proc/self/gid_map"] {
+        if !ids::are_mapped(&std::fs::read_to_string(map).unwrap_or_default()) {
+            return Err(format!("{map} of this container has too few ids for sandboxes"));
+        }
+    }
+    Ok(String::new())
 }
 
 fn controlled(cgroups: &Cgroups, controller: Controller) -> Finding {
@@ -167,11 +197,12 @@ const fn advice(name: LayerName) -> (&'static str, &'static str) {
         }
         LayerName::ProcMask => (
             "no sandbox can be made without a /proc of its own",
-            "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined)",
+            "in a container, unmask /proc (Docker: --security-opt systempaths=unconfined; Kubernetes: procMount: Unmasked)",
         ),
         LayerName::OwnUid => (
             "all sandboxes run as the server's user: one that breaks out can signal the server and read its files",
-            "run the server as root; sandboxes then get a user id each",
+            "run the server as root; sandboxes then get a user id each. In a container whose root lacks rights or \
+             user ids, run it as an ordinary user",
         ),
         LayerName::MemoryLimit => ("one function can use up the machine's memory", CGROUPS),
         LayerName::CpuLimit => ("one function can use up the machine's processors", CGROUPS),

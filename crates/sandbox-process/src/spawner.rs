@@ -12,7 +12,7 @@
 
 mod assign;
 mod events;
-mod ids;
+pub(crate) mod ids;
 mod place;
 mod privilege;
 mod yard;
@@ -47,7 +47,8 @@ pub fn spawner_main() -> ExitCode {
         // Whoever started it sees the socket close and says so; the reason goes where the server's own messages
         // go.
         Err(failure) => {
-            let text = format!("impuls spawner: {}: {}\n", failure.step, failure.source);
+            let remedy = privilege::remedy(&failure);
+            let text = format!("impuls spawner: {}: {}{remedy}\n", failure.step, failure.source);
             let _nobody_reads = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
             ExitCode::FAILURE
         }

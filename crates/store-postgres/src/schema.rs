@@ -26,6 +26,7 @@ fn migrations() -> Migrator {
             "async invocations and schedules",
             include_str!("../migrations/0002_async_invocations_and_schedules.sql"),
         ),
+        simple(4, "due by function", include_str!("../migrations/0004_due_by_function.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator

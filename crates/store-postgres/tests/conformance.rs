@@ -1,25 +1,30 @@
-//! The PostgreSQL back end keeps every promise of the seam. Every case has a database of its own in one server.
+//! The PostgreSQL back end keeps every promise of the seam. Every case has a database of its own in one server, which
+//! is the tests' own unless `TEST_DATABASE_URL` names another.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::sync::LazyLock;
 
 use impuls_store_postgres::{Config, PostgresStore};
-use impuls_testkit::{Postgres, PostgresOptions};
+use impuls_testkit::{Postgres, PostgresOptions, SomeDatabase};
 
 /// It ends with the process.
 static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start(PostgresOptions::default()));
 
-struct Scratch(PostgresStore);
+struct Scratch {
+    store: PostgresStore,
+    _database: SomeDatabase,
+}
 
 impl AsRef<PostgresStore> for Scratch {
     fn as_ref(&self) -> &PostgresStore {
-        &self.0
+        &self.store
     }
 }
 
 async fn open() -> Scratch {
-    let url = tokio::task::spawn_blocking(|| SERVER.url(&SERVER.database())).await.unwrap();
-    Scratch(PostgresStore::open(Config::new(url.parse().unwrap())).await.unwrap())
+    let database = tokio::task::spawn_blocking(|| SomeDatabase::new(|| &SERVER)).await.unwrap();
+    let store = PostgresStore::open(Config::new(database.url().parse().unwrap())).await.unwrap();
+    Scratch { store, _database: database }
 }
 
 #[tokio::test]

@@ -115,15 +115,16 @@ async fn several_servers_never_claim_the_same_invocation() {
     for _ in 0..200 {
         store.enqueue(&queued(function.id)).await.unwrap();
     }
-    let claim = Claim { now: fixture::at(1), lease_until: fixture::at(60), limit: 7 };
+    let (now, lease_until) = (fixture::at(1), fixture::at(60));
+    let claim = Claim { now, lease_until, limit: 7, share: 1_000, rooms: Vec::new(), only: None };
     let claiming: Vec<_> = (0..4)
         .map(|_| {
-            let url = server.url(&database);
+            let (url, claim) = (server.url(&database), claim.clone());
             tokio::spawn(async move {
                 let store = PostgresStore::open(config(&url)).await.unwrap();
                 let mut mine = Vec::new();
                 loop {
-                    let claimed = store.claim(claim).await.unwrap();
+                    let claimed = store.claim(claim.clone()).await.unwrap();
                     if claimed.is_empty() {
                         return mine;
                     }

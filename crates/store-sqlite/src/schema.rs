@@ -48,6 +48,7 @@ fn migrations() -> Migrator {
             include_str!("../migrations/0006_async_policies_and_schedules.sql"),
         ),
         simple(7, "measured", include_str!("../migrations/0007_measured.sql")),
+        simple(8, "due by function", include_str!("../migrations/0008_due_by_function.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator

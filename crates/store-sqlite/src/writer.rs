@@ -7,13 +7,15 @@
 //!   request ─┘  (bounded)         └─ savepoint: request ─┘
 //! ```
 //!
-//! A request that is refused is undone alone. If SQLite itself gives up the transaction (a full disk does that),
+//! Accepting invocations and their ends, which come by the thousand, are made by one statement for many (`together`). A request
+//! that is refused is undone alone. If SQLite itself gives up the transaction (a full disk does that),
 //! every request of the group fails, and nothing of any of them is kept.
 
 mod append;
 mod apply;
 mod async_invocations;
 mod schedules;
+mod together;
 
 use impuls_store::StoreError;
 use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
@@ -185,8 +187,16 @@ async fn transact(
     works: &[Work],
 ) -> Result<Vec<Result<u64, Refusal>>, sqlx::Error> {
     run(connection, "BEGIN IMMEDIATE").await?;
+    let made = match together::make(connection, works).await {
+        Ok(made) => made,
+        Err(error) => return abandon(connection, error).await,
+    };
     let mut results = Vec::with_capacity(works.len());
-    for work in works {
+    for (work, made) in works.iter().zip(made) {
+        if let Some(changed) = made {
+            results.push(Ok(changed));
+            continue;
+        }
         match apply_alone(connection, work).await {
             Ok(result) => results.push(result),
             Err(error) => return abandon(connection, error).await,

@@ -53,14 +53,21 @@ pub struct Pruning {
 }
 
 /// Which invocations to claim, and until when they are held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The claimer's clock.
     pub now: OffsetDateTime,
     /// When others may claim them again unless the lease is renewed.
     pub lease_until: OffsetDateTime,
-    /// At most so many.
+    /// At most so many. Fewer may be claimed although there are more, if many of the oldest are of functions that have no
+    /// room; so nothing is left only when nothing is claimed.
     pub limit: u32,
+    /// At most so many of one function.
+    pub share: u32,
+    /// Functions of which at most so many instead; those with 0 are passed over, however many of theirs are older.
+    pub rooms: Vec<(FunctionId, u32)>,
+    /// Only these; `None` for whatever may be claimed.
+    pub only: Option<Vec<InvocationId>>,
 }
 
 /// What is known of an attempt that did not end its invocation.
@@ -119,7 +126,7 @@ pub trait AsyncInvocationStore: Send + Sync + 'static {
 /// Where workers take invocations from and bring their ends to; the same guarantees as [`AsyncInvocationStore`].
 #[async_trait]
 pub trait DeliveryStore: Send + Sync + 'static {
-    /// Takes invocations that wait and may be claimed, and those whose lease has expired, oldest first: each is then
+    /// Takes invocations that wait and may be claimed, and those whose lease has expired, oldest first of each function: each is then
     /// `Running` with the next attempt's number. An expired lease counts as a death in the tally. Not repeatable.
     async fn claim(&self, claim: Claim) -> Result<Vec<AsyncInvocation>, StoreError>;
 

@@ -1,15 +1,14 @@
 //! A PostgreSQL of the test's own: in a temporary folder, on a free port of 127.0.0.1 and a Unix socket.
-//!
-//! A shell watches over it and holds one end of a pipe. When the other end is closed, because the test says so, or
-//! because its process is gone for whatever reason, the shell stops the server and removes the folder.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::certificate::{certify, run};
+use crate::watched::{Watched, pause};
 
 /// The user that everything belongs to.
 pub const USER: &str = "postgres";
@@ -19,20 +18,6 @@ pub const PASSWORD: &str = "it's a p@ss/word?";
 const NOBODY: u32 = 65_534;
 /// Where Debian puts the programs of each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
-
-/// What the watching shell does: `$1` the folder, from `$2` on the command of the server, which is told by its standard
-/// input that the test is gone, and told again if it was started anew.
-const WATCH: &str = r#"
-folder=$1; shift
-stop() { [ -f "$folder/data/postmaster.pid" ] && kill -QUIT "$(head -n 1 "$folder/data/postmaster.pid")" 2>/dev/null; }
-while read -r word; do
-  case $word in
-    start) "$@" >>"$folder/log" 2>&1 </dev/null & echo started ;;
-    stop) stop; wait; echo stopped ;;
-  esac
-done
-stop; wait; rm -rf "$folder"
-"#;
 
 /// What a server is to be like.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,9 +32,7 @@ pub struct Postgres {
     folder: PathBuf,
     port: u16,
     programs: PathBuf,
-    watch: Child,
-    words: Option<std::process::ChildStdin>,
-    answers: BufReader<std::process::ChildStdout>,
+    process: Watched,
     databases: AtomicU32,
 }
 
@@ -69,29 +52,25 @@ impl Postgres {
         let mut server = as_somebody(&programs.join("postgres"));
         server.push("-D".to_owned());
         server.push(folder.join("data").display().to_string());
-        let mut watch = Command::new("sh");
-        watch.args(["-c", WATCH, "watch"]).arg(&folder).args(server);
-        watch.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut watch = watch.spawn().expect("no shell");
-        let words = watch.stdin.take();
-        let answers = BufReader::new(watch.stdout.take().expect("no pipe"));
-        let mut server = Self { folder, port, programs, watch, words, answers, databases: AtomicU32::new(0) };
+        let pid_file = folder.join("data/postmaster.pid");
+        let process = Watched::new(&folder, &pid_file, "QUIT", &server);
+        let mut server = Self { folder, port, programs, process, databases: AtomicU32::new(0) };
         server.resume();
         server
     }
 
     /// Kills the server at once, as `pg_ctl stop -m immediate` does. Connections break; what was committed stays.
     pub fn kill(&mut self) {
-        self.tell("stop");
+        self.process.stop();
     }
 
     /// Starts the server again, at the same address, and waits until it answers.
     pub fn resume(&mut self) {
-        self.tell("start");
+        self.process.start();
         let port = self.port.to_string();
         let mut ready = Command::new(self.programs.join("pg_isready"));
         ready.args(["--quiet", "--timeout=1", "--host=127.0.0.1", "--port", &port]);
-        for _ in 0..600 {
+        for _ in 0..1_200 {
             if ready.status().is_ok_and(|status| status.success()) {
                 return;
             }
@@ -101,14 +80,6 @@ impl Postgres {
             "PostgreSQL does not start: {}",
             fs::read_to_string(self.folder.join("log")).unwrap_or_default()
         );
-    }
-
-    fn tell(&mut self, word: &str) {
-        use std::io::Write as _;
-        let words = self.words.as_mut().expect("the shell is gone");
-        writeln!(words, "{word}").expect("the shell is gone");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("the shell is gone");
     }
 
     /// The port on 127.0.0.1.
@@ -167,20 +138,54 @@ impl Postgres {
     }
 }
 
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        self.words = None;
-        // The shell ends by itself, and nobody is left who would want to know how.
-        drop(self.watch.wait());
+/// A new, empty database for one test: of the test's own server, or of the one that `TEST_DATABASE_URL` names, whose user may make
+/// databases. It goes when this is dropped.
+#[derive(Debug)]
+pub struct SomeDatabase {
+    url: String,
+    /// The server's own database and the name of this one, where the server is not the test's.
+    lent: Option<(String, String)>,
+}
+
+impl SomeDatabase {
+    /// In the server that is named, else in the one that this gives.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says so in the environment")]
+    pub fn new(own: impl FnOnce() -> &'static Postgres) -> Self {
+        let Some(server) = std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty()) else {
+            let own = own();
+            return Self { url: own.url(&own.database()), lent: None };
+        };
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("impuls_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        execute(&server, &format!("CREATE DATABASE {name}"));
+        let (place, parameters) = server.split_once('?').unwrap_or((&server, ""));
+        let after_host = place.find("://").map_or(0, |at| at + 3);
+        let end = place[after_host..].find('/').map_or(place.len(), |at| after_host + at);
+        let url = format!("{}/{name}?{parameters}", &place[..end]);
+        Self { url: url.trim_end_matches('?').to_owned(), lent: Some((server, name)) }
+    }
+
+    /// The connection, as a URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a server says in no other way that it is ready than by answering"
-)]
-fn pause() {
-    std::thread::sleep(std::time::Duration::from_millis(100));
+impl Drop for SomeDatabase {
+    fn drop(&mut self) {
+        if let Some((server, name)) = &self.lent {
+            execute(server, &format!("DROP DATABASE {name} WITH (FORCE)"));
+        }
+    }
+}
+
+fn execute(url: &str, statement: &str) {
+    let psql = programs().expect("PostgreSQL is not installed (Debian package postgresql)").join("psql");
+    let output = Command::new(psql).args(["--no-psqlrc", "--quiet", "--command", statement, url]).output();
+    let output = output.expect("no psql");
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The folder of PostgreSQL's programs: the newest of Debian's, else where `PATH` has `initdb`.
@@ -228,13 +233,6 @@ fn write(path: &Path, text: &str, mode: u32) {
     own(path);
 }
 
-fn run(words: &[String], folder: &Path) {
-    let (program, arguments) = words.split_first().expect("no command");
-    let output = Command::new(program).args(arguments).current_dir(folder).env("LC_ALL", "C.UTF-8").output();
-    let output = output.expect("cannot start a program");
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 fn initialise(programs: &Path, folder: &Path) {
     let password = folder.join("password");
     write(&password, PASSWORD, 0o600);
@@ -259,30 +257,14 @@ fn configure(folder: &Path, port: u16, options: PostgresOptions) {
     let mut access = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n".to_owned();
     if options.tls {
         certify(folder);
+        for (name, mode) in [("server.key", 0o600), ("server.pem", 0o644)] {
+            let path = folder.join(name);
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("cannot set permissions");
+            own(&path);
+        }
         settings.push_str("ssl = on\nssl_cert_file = '../server.pem'\nssl_key_file = '../server.key'\n");
         access = access.replace("host all", "hostssl all");
     }
     write(&data.join("postgresql.conf"), &settings, 0o600);
     write(&data.join("pg_hba.conf"), &access, 0o600);
-}
-
-/// An authority, and a certificate from it for `localhost`.
-fn certify(folder: &Path) {
-    let steps = [
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout authority.key \
-         -out authority.pem",
-        "openssl req -new -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr",
-        "openssl x509 -req -days 2 -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial \
-         -extfile names -out server.pem",
-    ];
-    write(&folder.join("names"), "subjectAltName=DNS:localhost\n", 0o644);
-    for step in steps {
-        let words: Vec<String> = step.split_whitespace().map(str::to_owned).collect();
-        run(&words, folder);
-    }
-    for (name, mode) in [("server.key", 0o600), ("server.pem", 0o644)] {
-        let path = folder.join(name);
-        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("cannot set permissions");
-        own(&path);
-    }
 }

@@ -1,4 +1,6 @@
-//! How much memory the machine has left.
+//! How much memory the machine has left, or the container around the server.
+
+mod cgroup;
 
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use tokio::time::Instant;
 /// How long one reading is good for.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// The kernel's own estimate of available memory, read at most ten times a second.
+/// The kernel's own estimate of available memory, or less where a cgroup around the server ends before; read at most ten
+/// times a second.
 #[derive(Default)]
 pub(crate) struct MemoryGauge {
     last: Mutex<Option<(Instant, u64)>>,
@@ -24,7 +27,8 @@ impl MemoryGauge {
         {
             return Some(value);
         }
-        let value = parse(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+        let machine = parse(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+        let value = cgroup::left_mib().map_or(machine, |left| left.min(machine));
         *last = Some((now, value));
         Some(value)
     }

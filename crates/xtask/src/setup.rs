@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 23] = [
+const NEEDS: [Need; 25] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -44,7 +44,6 @@ const NEEDS: [Need; 23] = [
         is_met: || Path::new("/usr/sbin/ip").exists() || Path::new("/sbin/ip").exists(),
     },
     Need { package: "crun", purpose: "crun, for the container driver", is_met: || tools::has("crun") },
-    Need { package: "runc", purpose: "runc, for the container driver", is_met: || tools::has("runc") },
     Need { package: "python3-pip", purpose: "pip, for the Lambda client for Python", is_met: tools::has_pip },
     Need { package: "autoconf", purpose: LAMBDA_CLIENT, is_met: || tools::has("autoreconf") },
     Need { package: "automake", purpose: LAMBDA_CLIENT, is_met: || tools::has("automake") },
@@ -58,6 +57,16 @@ const NEEDS: [Need; 23] = [
         package: "postgresql",
         purpose: "PostgreSQL, for servers that share a database",
         is_met: tools::has_postgres,
+    },
+    Need {
+        package: "runc",
+        purpose: "runc, for the container driver and for servers in containers",
+        is_met: || Path::new("/usr/sbin/runc").exists(),
+    },
+    Need {
+        package: "redis-server",
+        purpose: "Redis, for servers that share a queue",
+        is_met: || tools::has("redis-server") && tools::has("redis-cli"),
     },
     Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
     Need {

@@ -13,6 +13,7 @@
 
 pub mod archive;
 pub mod cli;
+pub mod container;
 pub mod data;
 pub mod functions;
 pub mod host;

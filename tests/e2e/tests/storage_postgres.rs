@@ -143,6 +143,13 @@ async fn without_its_database_a_server_calls_what_it_knows_and_recovers_by_itsel
         (invocation["status"] == "succeeded").then_some(())
     };
     eventually("the invocation is delivered", RECOVERY, ended).await;
+    // The two calls that ended while the database was away are in the log, beside the one that was delivered.
+    let logs = format!("{}/logs", path(&name));
+    let logged = async || {
+        let logs = server.get(&logs).await.with_status(200).json();
+        (logs["items"].as_array().is_some_and(|items| items.len() == 3)).then_some(())
+    };
+    eventually("the calls are in the log", RECOVERY, logged).await;
     no_password(&server.log());
 }
 

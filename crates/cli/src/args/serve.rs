@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+use super::RedisArgs;
 use super::containers::ContainerArgs;
 use super::parsers::{duration, key_value, listen_address, path, switch};
+use super::store::ApplyArgs;
 
 /// How the server writes its own log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -63,6 +65,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_auto_migrate: Option<bool>,
+    /// A queue beside the database.
+    #[command(flatten)]
+    pub redis: RedisArgs,
     /// How functions are isolated: process, container, or auto, which is process [default: auto].
     #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]
     pub driver: Option<String>,
@@ -149,6 +154,8 @@ pub enum StoreCommand {
         #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE", default_value = "sqlite")]
         storage: String,
     },
+    /// Make all tables in a database, or bring them up to date, as a server does when it starts.
+    Apply(ApplyArgs),
 }
 
 /// What `doctor` takes, besides `--json`.

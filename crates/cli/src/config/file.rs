@@ -32,6 +32,10 @@ pub struct FileConfig {
     pub db_pool: Option<NonZeroU32>,
     /// Whether to refuse a database whose tables are missing or old.
     pub no_auto_migrate: Option<bool>,
+    /// A Redis server.
+    pub redis: Option<String>,
+    /// The certificates of the authorities that it may be from.
+    pub redis_ca: Option<PathBuf>,
     /// The name of the sandbox driver.
     pub driver: Option<String>,
     /// The table `[container]`.

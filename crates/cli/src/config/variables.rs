@@ -13,7 +13,7 @@ use super::ConfigError;
 use crate::args::listen_address;
 
 /// What has no counterpart here; a `*` stands for anything.
-const WITHOUT_EFFECT: [&str; 15] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "CORS_*",
     "FAAS_*",
     "FC_*",
@@ -22,9 +22,6 @@ const WITHOUT_EFFECT: [&str; 15] = [
     "JWT_SECRET",
     "MANAGER_*",
     "RATE_LIMIT_*",
-    "REDIS_ADDR",
-    "REDIS_DB",
-    "REDIS_PASSWORD",
     "STRAPI_INVOCATION_REPORT_URL",
     "TANGLE_ENDPOINT",
     "TOKEN_DURATION",

@@ -58,7 +58,14 @@ impl Core {
     ) -> Result<(Arc<Self>, IsolationReport), SandboxError> {
         let keeper = Keeper::start(exe.to_owned())
             .map_err(|source| SandboxError::Setup { step: "start the keeper thread".to_owned(), source })?;
-        let opened = open(&keeper, instance).await?;
+        // Nobody starts another one here, so what the error says by itself would not be true.
+        let opened = open(&keeper, instance).await.map_err(|error| match error {
+            SandboxError::SpawnerGone => SandboxError::Setup {
+                step: "start the spawner, which has said why on standard error".to_owned(),
+                source: std::io::Error::from(std::io::ErrorKind::PermissionDenied),
+            },
+            other => other,
+        })?;
         let core = Arc::new(Self {
             runtime: Handle::current(),
             cgroups: opened.cgroups,

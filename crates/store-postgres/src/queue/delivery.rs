@@ -19,7 +19,36 @@ pub(crate) struct ClaimDue {
     pub(crate) now: i64,
     pub(crate) lease: i64,
     pub(crate) limit: u32,
+    pub(crate) share: u32,
+    /// Functions with less room than the share, and how much.
+    pub(crate) functions: Vec<Uuid>,
+    pub(crate) rooms: Vec<i64>,
+    /// Functions without room.
+    pub(crate) full: Vec<Uuid>,
+    pub(crate) only: Option<Vec<Uuid>>,
 }
+
+/// The statement that claims, out of these candidates. They are cut before they are ranked, so that a claim costs as much as it
+/// takes, however many wait; those that are ranked out are free again with the commit.
+macro_rules! claim {
+    ($candidates:literal) => {
+        concat!(
+            "WITH oldest AS (SELECT id, function, due FROM impuls_async_invocations WHERE due <= $1 AND ",
+            $candidates,
+            " AND function <> ALL ($7::uuid[]) ORDER BY due, id LIMIT $3 FOR UPDATE SKIP LOCKED), \
+             ranked AS (SELECT o.id, row_number() OVER (PARTITION BY o.function ORDER BY o.due, o.id) AS place, \
+             coalesce(r.room, $4) AS room FROM oldest o \
+             LEFT JOIN unnest($5::uuid[], $6::bigint[]) AS r (function, room) ON r.function = o.function) \
+             UPDATE impuls_async_invocations a SET attempt = a.attempt + 1, \
+             deaths = a.deaths + CASE a.status WHEN 'running' THEN 1 ELSE 0 END, \
+             status = 'running', started_at = $1, due = $2 FROM ranked \
+             WHERE a.id = ranked.id AND ranked.place <= ranked.room RETURNING a.*"
+        )
+    };
+}
+
+const CLAIM_ANY: &str = claim!("$8::uuid[] IS NULL");
+const CLAIM_ONLY: &str = claim!("id = ANY ($8::uuid[])");
 
 /// Leases that hold longer; what comes of it are the ids of those that do.
 pub(crate) struct Renew {
@@ -48,18 +77,17 @@ impl Change for ClaimDue {
     type Made = Vec<AsyncInvocation>;
 
     async fn make(&self, connection: &mut PgConnection) -> Result<Vec<AsyncInvocation>, Refusal> {
-        let rows = sqlx::query(
-            "WITH ready AS (SELECT id FROM impuls_async_invocations WHERE due <= $1 ORDER BY due, id LIMIT $3 \
-             FOR UPDATE SKIP LOCKED) \
-             UPDATE impuls_async_invocations a SET attempt = a.attempt + 1, \
-             deaths = a.deaths + CASE a.status WHEN 'running' THEN 1 ELSE 0 END, \
-             status = 'running', started_at = $1, due = $2 FROM ready WHERE a.id = ready.id RETURNING a.*",
-        )
-        .bind(self.now)
-        .bind(self.lease)
-        .bind(i64::from(self.limit))
-        .fetch_all(connection)
-        .await?;
+        let rows = sqlx::query(if self.only.is_some() { CLAIM_ONLY } else { CLAIM_ANY })
+            .bind(self.now)
+            .bind(self.lease)
+            .bind(i64::from(self.limit))
+            .bind(i64::from(self.share))
+            .bind(&self.functions)
+            .bind(&self.rooms)
+            .bind(&self.full)
+            .bind(self.only.as_ref())
+            .fetch_all(connection)
+            .await?;
         let claimed: Result<Vec<_>, _> = rows.iter().map(|row| async_invocation(&Row(row))).collect();
         let mut claimed = claimed?;
         claimed.sort_by_key(|invocation| invocation.id);

@@ -96,8 +96,14 @@ impl AsyncInvocationStore for PostgresStore {
 #[async_trait]
 impl DeliveryStore for PostgresStore {
     async fn claim(&self, claim: Claim) -> Result<Vec<AsyncInvocation>, StoreError> {
-        let Claim { now, lease_until, limit } = claim;
-        let claim = ClaimDue { now: micros(now), lease: micros(lease_until), limit };
+        let Claim { now, lease_until, limit, share, rooms, only } = claim;
+        let full =
+            rooms.iter().filter(|(_, room)| *room == 0).map(|(function, _)| function.as_uuid()).collect();
+        let (functions, rooms) =
+            rooms.iter().map(|(function, room)| (function.as_uuid(), i64::from(*room))).unzip();
+        let only = only.map(|ids| ids.iter().map(|id| id.as_uuid()).collect());
+        let (now, lease) = (micros(now), micros(lease_until));
+        let claim = ClaimDue { now, lease, limit, share, functions, rooms, full, only };
         alone(&self.pool, "claiming asynchronous invocations", &claim).await
     }
 

@@ -9,6 +9,7 @@ use impuls_store::{
     AsyncInvocationPage, AsyncInvocationStore, Claim, DeadLetters, DeliveryStore, Pruning, PutBack,
     ScheduleStore, StoreError, Tick,
 };
+use serde_json::json;
 use time::OffsetDateTime;
 
 use super::SqliteStore;
@@ -20,6 +21,10 @@ const OFFERS: u32 = 3;
 
 fn key(id: InvocationId) -> Key {
     *id.as_uuid().as_bytes()
+}
+
+fn hex(id: uuid::Uuid) -> String {
+    id.simple().to_string()
 }
 
 impl SqliteStore {
@@ -107,7 +112,19 @@ impl DeliveryStore for SqliteStore {
     async fn claim(&self, claim: Claim) -> Result<Vec<AsyncInvocation>, StoreError> {
         let token = *uuid::Uuid::now_v7().as_bytes();
         let (now, lease) = (micros(claim.now), micros(claim.lease_until));
-        let row = ClaimRow { now, lease, limit: claim.limit, token };
+        let rooms: Vec<_> =
+            claim.rooms.iter().map(|(function, room)| (hex(function.as_uuid()), room)).collect();
+        let only =
+            |ids: &Vec<InvocationId>| json!(ids.iter().map(|id| hex(id.as_uuid())).collect::<Vec<_>>());
+        let row = ClaimRow {
+            now,
+            lease,
+            limit: claim.limit,
+            share: claim.share,
+            rooms: json!(rooms).to_string(),
+            only: claim.only.as_ref().map(|ids| only(ids).to_string()),
+            token,
+        };
         if self.change(AsyncWork::Claim(row), "claiming asynchronous invocations").await? == 0 {
             return Ok(Vec::new());
         }

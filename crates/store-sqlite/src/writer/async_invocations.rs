@@ -1,5 +1,7 @@
 //! Changes of asynchronous invocations.
 
+use std::sync::LazyLock;
+
 use impuls_domain::{Failure, Tally};
 use impuls_store::StoreError;
 use impuls_store::rows::{AsyncRow, CompletionRow, Key, SettingsRow};
@@ -17,6 +19,11 @@ pub(crate) struct ClaimRow {
     pub(crate) now: i64,
     pub(crate) lease: i64,
     pub(crate) limit: u32,
+    pub(crate) share: u32,
+    /// A JSON array of pairs: a function in hexadecimal digits, and how many of it.
+    pub(crate) rooms: String,
+    /// A JSON array of ids in hexadecimal digits.
+    pub(crate) only: Option<String>,
     pub(crate) token: Key,
 }
 
@@ -77,55 +84,81 @@ pub(super) async fn apply(connection: &mut SqliteConnection, work: &AsyncWork) -
     }
 }
 
+/// The head of a statement that accepts invocations, which rows follow.
+pub(super) const INSERT: &str = "INSERT INTO async_invocations (id, function, qualifier, status, attempt, due, timeout_ms, \
+     policy, destinations, hook, idempotency_key, origin, chain, failures, throttled, broken, deaths, created_at, ready_at, \
+     context, event) VALUES";
+/// One row of it.
+pub(super) const NEW_ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// Binds one row of [`NEW_ROW`].
+pub(super) fn bind_new<'q>(query: Query<'q>, row: &'q AsyncRow) -> Query<'q> {
+    query
+        .bind(row.id.to_vec())
+        .bind(row.function.to_vec())
+        .bind(&row.qualifier)
+        .bind(row.status)
+        .bind(row.attempt)
+        .bind(row.due)
+        .bind(row.timeout_ms)
+        .bind(&row.settings.policy)
+        .bind(row.settings.destinations.as_ref())
+        .bind(row.hook.as_ref())
+        .bind(row.key.as_ref())
+        .bind(row.origin.map(|origin| origin.to_vec()))
+        .bind(row.chain)
+        .bind(row.tally.failures)
+        .bind(row.tally.throttled)
+        .bind(row.tally.broken)
+        .bind(row.tally.deaths)
+        .bind(row.created_at)
+        .bind(row.ready_at)
+        .bind(&row.context)
+        .bind(&row.event)
+}
+
 pub(super) async fn enqueue(connection: &mut SqliteConnection, row: &AsyncRow) -> Result<u64, Refusal> {
-    let added = sqlx::query(
-        "INSERT INTO async_invocations (id, function, qualifier, status, attempt, due, timeout_ms, policy, destinations, \
-         hook, idempotency_key, origin, chain, failures, throttled, broken, deaths, created_at, ready_at, context, event) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    )
-    .bind(row.id.to_vec())
-    .bind(row.function.to_vec())
-    .bind(&row.qualifier)
-    .bind(row.status)
-    .bind(row.attempt)
-    .bind(row.due)
-    .bind(row.timeout_ms)
-    .bind(&row.settings.policy)
-    .bind(row.settings.destinations.as_ref())
-    .bind(row.hook.as_ref())
-    .bind(row.key.as_ref())
-    .bind(row.origin.map(|origin| origin.to_vec()))
-    .bind(row.chain)
-    .bind(row.tally.failures)
-    .bind(row.tally.throttled)
-    .bind(row.tally.broken)
-    .bind(row.tally.deaths)
-    .bind(row.created_at)
-    .bind(row.ready_at)
-    .bind(&row.context)
-    .bind(&row.event)
-    .execute(connection)
-    .await
-    .map_err(unless_function_is_missing)?;
-    Ok(added.rows_affected())
+    static ONE: LazyLock<String> = LazyLock::new(|| format!("{INSERT} {NEW_ROW} ON CONFLICT DO NOTHING"));
+    let added = bind_new(sqlx::query(ONE.as_str()), row).execute(connection).await;
+    Ok(added.map_err(unless_function_is_missing)?.rows_affected())
 }
 
 fn unless_function_is_missing(error: sqlx::Error) -> Refusal {
     if is_foreign_key_violation(&error) { Refusal::Store(StoreError::NotFound) } else { error.into() }
 }
 
+/// The statement that claims, out of these candidates. They are cut before they are ranked, so that a claim costs as much as it
+/// takes, however many wait.
+macro_rules! claim {
+    ($candidates:literal) => {
+        concat!(
+            "WITH rooms (function, room) AS (SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?6)) \
+             UPDATE async_invocations SET attempt = attempt + 1, deaths = deaths + (status = 'running'), \
+             status = 'running', started_at = ?1, due = ?2, claim = ?3 WHERE id IN (SELECT id FROM \
+             (SELECT id, function, row_number() OVER (PARTITION BY function ORDER BY due, id) AS place FROM \
+             (SELECT id, function, due FROM async_invocations WHERE due <= ?1 AND ",
+            $candidates,
+            " AND function NOT IN (SELECT function FROM rooms WHERE room = 0) ORDER BY due, id LIMIT ?4)) AS oldest \
+             LEFT JOIN rooms ON rooms.function = oldest.function WHERE place <= coalesce(room, ?5))"
+        )
+    };
+}
+
+const CLAIM_ANY: &str = claim!("?7 IS NULL");
+const CLAIM_ONLY: &str = claim!("id IN (SELECT unhex(value) FROM json_each(?7))");
+
 async fn claim(connection: &mut SqliteConnection, row: &ClaimRow) -> Result<u64, Refusal> {
-    let claimed = sqlx::query(
-        "UPDATE async_invocations SET attempt = attempt + 1, deaths = deaths + (status = 'running'), \
-         status = 'running', started_at = ?1, due = ?2, claim = ?3 \
-         WHERE id IN (SELECT id FROM async_invocations WHERE due <= ?1 ORDER BY due, id LIMIT ?4)",
-    )
-    .bind(row.now)
-    .bind(row.lease)
-    .bind(row.token.to_vec())
-    .bind(row.limit)
-    .execute(connection)
-    .await?;
+    let statement = if row.only.is_some() { CLAIM_ONLY } else { CLAIM_ANY };
+    let claimed = sqlx::query(statement)
+        .bind(row.now)
+        .bind(row.lease)
+        .bind(row.token.to_vec())
+        .bind(row.limit)
+        .bind(row.share)
+        .bind(&row.rooms)
+        .bind(row.only.as_ref())
+        .execute(connection)
+        .await?;
     Ok(claimed.rows_affected())
 }
 
@@ -146,13 +179,18 @@ const END: &str = "UPDATE async_invocations SET status = ?, due = NULL, complete
      error_class = ?, error_message = ?, error_stack = ?, duration_ns = ?, init_duration_ns = ?, memory_mib = ?, \
      measured = ?, log_dropped = ?, logs = ?, result = ?";
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
 /// The statement that ends an invocation, with everything bound but the condition.
 fn end<'q>(statement: &'q str, row: &'q CompletionRow) -> Query<'q> {
+    bind_end(sqlx::query(sqlx::AssertSqlSafe(statement)), row)
+}
+
+/// Binds the columns of an end, in the order of [`END`].
+pub(super) fn bind_end<'q>(query: Query<'q>, row: &'q CompletionRow) -> Query<'q> {
     let failure = row.failure.as_ref();
     let [duration, init_duration, memory] = row.usage;
-    sqlx::query(sqlx::AssertSqlSafe(statement))
+    query
         .bind(row.status)
         .bind(row.completed_at)
         .bind(failure.map(|failure| failure.error_type.as_str()))

@@ -110,3 +110,61 @@ async fn a_transaction_that_sqlite_gives_up_fails_the_whole_group() {
     assert_eq!(count(&mut connection, "functions").await, 0);
     assert_eq!(answers(&mut connection, vec![creation("a")]).await, ["true"]);
 }
+
+/// Invocations of one function, and one of nobody's, accepted in one group: as many as no statement takes exactly.
+#[tokio::test]
+async fn many_accepted_together_are_answered_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = connect(folder.path()).await;
+    let created = creation("a");
+    let Work::Create(rows) = &created else { panic!("a creation") };
+    let function = impuls_domain::FunctionId::from_uuid(uuid::Uuid::from_bytes(rows.0.id));
+    let new = |function| {
+        let invocation = impuls_store::conformance::async_invocation::queued(function);
+        impuls_store::rows::AsyncRow::from_domain(&invocation)
+    };
+    let accept = |row| Work::Async(Box::new(AsyncWork::Enqueue(row)));
+    transact(&mut connection, &[created]).await.unwrap();
+    let first = new(function);
+    let again = impuls_store::rows::AsyncRow { id: first.id, ..new(function) };
+    let mut group: Vec<Work> = (0..90).map(|_| accept(new(function))).collect();
+    group.extend([accept(first), accept(again)]);
+    let results = transact(&mut connection, &group).await.unwrap();
+    let changed: Vec<u64> = results.into_iter().map(|result| result.unwrap()).collect();
+    assert_eq!(changed, [vec![1; 91], vec![0]].concat());
+    // One that is refused does not take along those that would have shared its statement.
+    let mut group: Vec<Work> = (0..20).map(|_| accept(new(function))).collect();
+    group.insert(7, accept(new(impuls_domain::FunctionId::new())));
+    let results = transact(&mut connection, &group).await.unwrap();
+    let refused: Vec<usize> =
+        results.iter().enumerate().filter(|(_, result)| result.is_err()).map(|(place, _)| place).collect();
+    assert_eq!(refused, [7]);
+    assert_eq!(count(&mut connection, "async_invocations").await, 111);
+    // The same of ends: one of an attempt that is none changes nothing.
+    let claim = ClaimRow {
+        now: i64::MAX - 1,
+        lease: i64::MAX,
+        limit: 1_000,
+        share: 1_000,
+        rooms: "[]".to_owned(),
+        only: None,
+        token: [1; 16],
+    };
+    transact(&mut connection, &[Work::Async(Box::new(AsyncWork::Claim(claim)))]).await.unwrap();
+    let ids: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT id FROM async_invocations").fetch_all(&mut connection).await.unwrap();
+    let end = |(n, id): (usize, Vec<u8>)| {
+        let completion = impuls_domain::Completion::cancelled(fixture::at(n as i64));
+        let row = impuls_store::rows::CompletionRow::from_domain(&completion);
+        let attempt = if n == 50 { 2 } else { 1 };
+        Work::Async(Box::new(AsyncWork::Complete((id.try_into().unwrap(), attempt), row, None)))
+    };
+    let group: Vec<Work> = ids.into_iter().enumerate().map(end).collect();
+    let results = transact(&mut connection, &group).await.unwrap();
+    let missed: Vec<usize> =
+        results.iter().enumerate().filter(|(_, result)| matches!(result, Ok(0))).map(|(n, _)| n).collect();
+    assert_eq!(missed, [50]);
+    let ends = "SELECT count(DISTINCT completed_at) FROM async_invocations WHERE status = 'cancelled' AND due IS NULL";
+    let ends: i64 = sqlx::query_scalar(ends).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(ends, 110);
+}

@@ -21,7 +21,9 @@ pub trait Queue: FunctionStore + AsyncInvocationStore + DeliveryStore {}
 
 impl<S: FunctionStore + AsyncInvocationStore + DeliveryStore> Queue for S {}
 
-pub(super) fn queued(function: FunctionId) -> AsyncInvocation {
+/// An invocation that is accepted, with nothing special about it.
+#[must_use]
+pub fn queued(function: FunctionId) -> AsyncInvocation {
     AsyncInvocation {
         id: InvocationId::new(),
         function,
@@ -87,8 +89,12 @@ async fn enqueue(store: &impl Queue, count: usize) -> Vec<AsyncInvocation> {
 }
 
 async fn claim(store: &impl Queue, now: OffsetDateTime, limit: u32) -> Vec<AsyncInvocation> {
+    store.claim(anything(now, limit)).await.expect("the store answers")
+}
+
+fn anything(now: OffsetDateTime, limit: u32) -> Claim {
     let lease_until = now + Duration::from_secs(10);
-    store.claim(Claim { now, lease_until, limit }).await.expect("the store answers")
+    Claim { now, lease_until, limit, share: limit, rooms: Vec::new(), only: None }
 }
 
 async fn find(store: &impl Queue, id: InvocationId) -> AsyncInvocation {
@@ -141,6 +147,45 @@ pub async fn each_invocation_is_claimed_once(store: &impl Queue) {
         );
     }
     assert_eq!(claim(store, at(1), 9).await, []);
+}
+
+fn functions(claimed: &[AsyncInvocation]) -> Vec<FunctionId> {
+    claimed.iter().map(|invocation| invocation.function).collect()
+}
+
+/// No function gets more than its share or its room, and one without room holds back nobody.
+pub async fn a_claim_keeps_to_the_room_of_each_function(store: &impl Queue) {
+    let [crowd, other] = [create(store, "crowd").await.id, create(store, "other").await.id];
+    for function in [crowd; 5].into_iter().chain([other; 3]) {
+        store.enqueue(&queued(function)).await.expect("accepted");
+    }
+    let claim = async |limit, share, rooms: &[(FunctionId, u32)]| {
+        let claim = Claim { share, rooms: rooms.to_vec(), ..anything(at(1), limit) };
+        functions(&store.claim(claim).await.expect("the store answers"))
+    };
+    assert_eq!(claim(9, 9, &[(crowd, 0), (other, 1)]).await, [other]);
+    assert_eq!(claim(6, 1, &[]).await, [crowd, other]);
+    // Only the two oldest are looked at, of which one has room.
+    assert_eq!(claim(2, 9, &[(crowd, 1)]).await, [crowd]);
+    assert_eq!(claim(9, 2, &[(other, 9)]).await, [crowd, crowd, other]);
+    assert_eq!(claim(9, 9, &[]).await, [crowd]);
+}
+
+/// Who is told which wait claims those, if they still do.
+pub async fn chosen_invocations_are_claimed_alone(store: &impl Queue) {
+    let all = enqueue(store, 4).await;
+    let claim = async |ids: &[InvocationId]| {
+        let claim = Claim { only: Some(ids.to_vec()), ..anything(at(1), 9) };
+        let claimed = store.claim(claim).await.expect("the store answers");
+        claimed.iter().map(|invocation| invocation.id).collect::<Vec<_>>()
+    };
+    let ids: Vec<InvocationId> = all.iter().map(|invocation| invocation.id).collect();
+    assert_eq!(claim(&[]).await, []);
+    assert_eq!(claim(&[ids[2], InvocationId::new(), ids[0]]).await, [ids[0], ids[2]]);
+    assert_eq!(claim(&ids).await, [ids[1], ids[3]]);
+    let late = AsyncInvocation { not_before: at(2), ..queued(all[0].function) };
+    store.enqueue(&late).await.expect("accepted");
+    assert_eq!(claim(&[late.id]).await, []);
 }
 
 /// A lease that nobody renews gives the invocation to the next, and the loser can change nothing any more.

@@ -12,6 +12,9 @@ use crate::tools;
 /// Where modules of Go come from unless somebody says otherwise; not every network lets it through.
 const GO_PROXY: &str = "https://proxy.golang.org/github.com/google/uuid/@v/list";
 
+/// Arguments of Python that ask for a package of whatever index pip is told to use.
+const PYPI: [&str; 5] = ["-m", "pip", "index", "versions", "pyyaml"];
+
 /// A test with `#[ignore = "needs …"]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignored {
@@ -47,12 +50,16 @@ impl Machine {
         note("docker", process::output_of("docker", &["info"]).is_some());
         note("pip", tools::has_pip());
         note("postgres", tools::has_postgres());
+        note("runc", Path::new("/usr/sbin/runc").exists());
+        note("redis", tools::has("redis-server") && tools::has("redis-cli"));
         for program in [
             "php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta",
-            "crun", "runc",
+            "crun",
         ] {
             note(program, tools::has(program));
         }
+        note("roles", has_roles());
+        note("pypi", tools::has_pip() && process::output_of("python3", &PYPI).is_some());
         note("goproxy", tools::has("go") && tools::answers(GO_PROXY));
         note("wrk", process::output_of("which", &["wrk"]).is_some());
         Self { lacks }
@@ -65,6 +72,13 @@ impl Machine {
         let mut words = reason.split([' ', ',', ';']);
         !words.any(|word| self.lacks.contains(&word))
     }
+}
+
+/// Whether the program beside this one can be a controller and a worker.
+fn has_roles() -> bool {
+    let program = std::env::current_exe().unwrap_or_default().with_file_name("impuls");
+    let program = program.to_string_lossy().into_owned();
+    ["controller", "worker"].iter().all(|role| process::output_of(&program, &[role, "--help"]).is_some())
 }
 
 /// The ignored tests in the Rust files below `folder`.

@@ -1,0 +1,58 @@
+//! The attempts that this server holds: what it renews, and what can be stopped.
+
+use std::collections::HashMap;
+
+use impuls_domain::{AsyncInvocation, InvocationId, Tally};
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+/// The attempts that this server holds.
+#[derive(Default)]
+pub(crate) struct Held(Mutex<HashMap<InvocationId, Attempt>>);
+
+pub(super) struct Attempt {
+    pub(super) number: u32,
+    pub(super) tally: Tally,
+    pub(super) task: Option<AbortHandle>,
+}
+
+impl Held {
+    /// Holds what was claimed.
+    pub(super) fn take(&self, claimed: &[AsyncInvocation]) {
+        let attempt = |of: &AsyncInvocation| Attempt { number: of.attempt, tally: of.tally, task: None };
+        self.0.lock().extend(claimed.iter().map(|invocation| (invocation.id, attempt(invocation))));
+    }
+
+    /// Makes a task stoppable, unless it has ended.
+    pub(super) fn begun(&self, id: InvocationId, task: AbortHandle) {
+        if let Some(attempt) = self.0.lock().get_mut(&id) {
+            attempt.task = Some(task);
+        }
+    }
+
+    /// Stops what this server does for an invocation; nothing if it does nothing.
+    pub(crate) fn stop(&self, id: InvocationId) {
+        let attempt = self.0.lock().remove(&id);
+        if let Some(task) = attempt.and_then(|attempt| attempt.task) {
+            task.abort();
+        }
+    }
+
+    /// Takes all of them, for whoever gives them back.
+    pub(super) fn take_all(&self) -> Vec<(InvocationId, Attempt)> {
+        self.0.lock().drain().collect()
+    }
+
+    /// Forgets an attempt, but no later one.
+    pub(super) fn ended(&self, of: &AsyncInvocation) {
+        let mut held = self.0.lock();
+        if held.get(&of.id).is_some_and(|attempt| attempt.number == of.attempt) {
+            held.remove(&of.id);
+        }
+    }
+
+    /// All of them, with their numbers.
+    pub(super) fn numbers(&self) -> Vec<(InvocationId, u32)> {
+        self.0.lock().iter().map(|(id, attempt)| (*id, attempt.number)).collect()
+    }
+}
