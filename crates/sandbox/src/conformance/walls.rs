@@ -81,9 +81,7 @@ pub async fn secrets_of_the_host_are_out_of_reach(stage: &impl Stage) {
         let answer = ask(&connection, &format!("read('{root}{path}')")).await;
         assert!(answer.as_ref().is_ok_and(Value::is_string), "{root}: {answer:?}");
     }
-    for path in
-        ["/etc/shadow", "/etc/machine-id", "/root/.bashrc", "/proc/1/environ", "/proc/1/mem", "/dev/mem"]
-    {
+    for path in ["/etc/shadow", "/etc/machine-id", "/proc/1/environ", "/proc/1/mem", "/dev/mem"] {
         let answer = ask(&connection, &format!("read('{path}')")).await;
         assert!(answer.as_ref().is_ok_and(Value::is_string), "{path}: {answer:?}");
     }
