@@ -15,7 +15,7 @@ pub struct Config {
     /// The program that makes containers.
     pub runtime: OciRuntime,
     /// The program that is process 1 of every container; its `main` calls [`init_main`](crate::init_main) when its first
-    /// argument is [`ARGUMENT`](crate::config::ARGUMENT). An absolute path without links.
+    /// argument is [`ARGUMENT`]. An absolute path without links.
     pub init: PathBuf,
     /// The libraries that it loads.
     pub init_libraries: Vec<BindMount>,

@@ -1,6 +1,6 @@
 //! The server with driver `container`: the same contracts, limits and ends, in containers of an OCI runtime of Debian.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "helpers of tests, which end by panicking")]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests, which end by panicking")]
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
