@@ -76,6 +76,12 @@ impl Problem {
         Self { kind, detail: detail.into(), id: None, retry_after: None, allow: None }
     }
 
+    /// What is wrong, for a person.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// A field of the request that is not as it must be: `field: message`.
     #[must_use]
     pub fn invalid(field: &str, message: impl std::fmt::Display) -> Self {

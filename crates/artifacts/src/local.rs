@@ -38,6 +38,12 @@ impl LocalArtifacts {
         Ok(Self { objects: objects.into() })
     }
 
+    /// The artifacts of a folder that another process has open: for reading alone. Nothing is made or removed.
+    #[must_use]
+    pub fn beside(root: &Path) -> Self {
+        Self { objects: root.join("sha256").into() }
+    }
+
     fn path(&self, digest: &ArtifactDigest) -> PathBuf {
         let name = digest.to_string();
         // 64 hexadecimal digits can be split anywhere.

@@ -7,14 +7,18 @@ mod builds;
 mod dialects;
 mod doctor;
 mod drivers;
+mod edits;
 mod feed;
 mod fronts;
+mod import;
 mod logging;
 mod offers;
+mod place;
 mod rollout;
 mod serve;
 mod settings;
 mod storage;
+mod transfer;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -62,6 +66,10 @@ fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
             write!(std::io::stdout(), "{}", storage::schema(&storage)?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Migrate(args) => transfer::migrate(*args).map(|()| ExitCode::SUCCESS),
+        Command::Backup(args) => transfer::backup(*args).map(|()| ExitCode::SUCCESS),
+        Command::Restore(args) => transfer::restore(*args).map(|()| ExitCode::SUCCESS),
+        Command::Import(args) => import::import(&args, &cli.globals.server),
         Command::Spawner => Ok(impuls_sandbox_process::spawner_main()),
         Command::Client(command) => Ok(impuls_cli::run(command, &cli.globals)),
     }

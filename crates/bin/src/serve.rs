@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
 use crate::drivers::{self, Drivers};
+use crate::edits::Edits;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{LocalRollout, newest};
@@ -106,6 +107,10 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut server = Server::assemble(&config, &data, store, catalogue, drivers)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
+    let mut editing = match server.edits.take() {
+        Some(edits) => Some(edits.start().await),
+        None => None,
+    };
     let delivery = server.delivery(hooks);
     recover(&server, &delivery).await?;
     let (stop_delivery, stopped) = watch::channel(false);
@@ -123,6 +128,8 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         })
         .collect();
     stop.requested().await;
+    // What is being deployed is deployed; what is found later the next server finds.
+    editing.take();
     server.dispatch.close();
     stop_delivery.send_replace(true);
     tracing::info!(
@@ -205,7 +212,7 @@ fn data_dir(config: &ServeConfig) -> anyhow::Result<PathBuf> {
 }
 
 /// Two servers on one data folder would damage each other.
-fn lock(data: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
@@ -236,6 +243,8 @@ struct Server {
     front: Arc<Front>,
     /// Until it is started.
     feed: Option<(Feed, Heard)>,
+    /// Where functions are files as well; until it is started.
+    edits: Option<Edits>,
 }
 
 impl Server {
@@ -247,6 +256,7 @@ impl Server {
         drivers: Drivers,
     ) -> anyhow::Result<Self> {
         let artifacts: Arc<dyn ArtifactStore> = Arc::new(LocalArtifacts::open(&data.join("artifacts"))?);
+        let (store, tree) = store.with_tree(artifacts.clone())?;
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
         let default_network = drivers.default_network(config);
         let worker = LocalWorker::new(
@@ -293,6 +303,7 @@ impl Server {
         let feed = Feed { functions, dispatch: dispatched, rollout: rollout.clone() };
         let control = Control::new(stores, artifacts, rollout);
         let control = Arc::new(control.with_default_network(default_network));
+        let edits = tree.map(|tree| Edits { tree, control: control.clone() });
         let native = App::new(control.clone(), dispatch.clone(), runtime_infos(&catalogue));
         let router = crate::dialects::with_dialects(impuls_api::router(native), &control, &dispatch);
         let loopback_only = config.listen.iter().all(|address| address.ip().is_loopback());
@@ -307,7 +318,7 @@ impl Server {
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
         let feed = heard.map(|heard| (feed, heard));
-        Ok(Self { store, worker, drivers, dispatch, recorder, recording, keeping, front, feed })
+        Ok(Self { store, worker, drivers, dispatch, recorder, recording, keeping, front, feed, edits })
     }
 
     fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {

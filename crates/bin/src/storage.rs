@@ -1,23 +1,29 @@
 //! The metadata store that the settings choose. Everybody else knows the seams alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use impuls_artifacts::ArtifactStore;
 use impuls_cli::{DatabaseConfig, ServeConfig};
 use impuls_queue::InvocationQueue;
 use impuls_store::{
     AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, ScheduleStore,
     VersionStore,
 };
+use impuls_store_file::FileStore;
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
 
 use crate::offers;
+use crate::place::refuse_half;
 
 /// The name of the file in the data folder.
-const SQLITE_FILE: &str = "impuls.db";
-const SQLITE: &str = "sqlite";
+pub(crate) const SQLITE_FILE: &str = "impuls.db";
+/// The name of the tree's folder in the data folder.
+pub(crate) const TREE: &str = "functions";
+pub(crate) const SQLITE: &str = "sqlite";
+pub(crate) const FILE: &str = "file";
 pub(crate) const POSTGRES: &str = "postgres";
 
 /// One back end by each of its seams.
@@ -33,6 +39,8 @@ pub(crate) struct Storage {
     /// What tells servers of asynchronous calls; `None` is this server's memory.
     pub(crate) offers: Option<Arc<dyn InvocationQueue>>,
     back_end: BackEnd,
+    /// Where the functions are shown as files as well.
+    tree: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -51,11 +59,26 @@ impl Storage {
                 BackEnd::Sqlite(store.context("cannot open the metadata store")?)
             }
         };
+        match &back_end {
+            BackEnd::Sqlite(store) => refuse_half(store).await?,
+            BackEnd::Postgres(store) => refuse_half(store).await?,
+        }
         let storage = match &back_end {
             BackEnd::Sqlite(store) => Self::of(Arc::new(store.clone()), back_end),
             BackEnd::Postgres(store) => Self::of(Arc::new(store.clone()), back_end),
         };
-        Ok(Self { offers: offers::open(&config.redis)?, ..storage })
+        Ok(Self { offers: offers::open(&config.redis)?, tree: tree(config, data)?, ..storage })
+    }
+
+    /// The same, with the functions shown as files if that is wanted; what is shown of their code is in `artifacts`.
+    pub(crate) fn with_tree(
+        self,
+        artifacts: Arc<dyn ArtifactStore>,
+    ) -> anyhow::Result<(Self, Option<FileStore>)> {
+        let Some(folder) = &self.tree else { return Ok((self, None)) };
+        let tree = FileStore::open(self.functions.clone(), artifacts, folder);
+        let tree = tree.context("cannot open the folder of functions")?;
+        Ok((Self { functions: Arc::new(tree.clone()), ..self }, Some(tree)))
     }
 
     fn of<S>(store: Arc<S>, back_end: BackEnd) -> Self
@@ -73,6 +96,7 @@ impl Storage {
             schedules: store,
             offers: None,
             back_end,
+            tree: None,
         }
     }
 
@@ -108,7 +132,7 @@ impl Storage {
 pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
     offers::check(&config.redis)?;
     match config.storage.as_str() {
-        SQLITE => Ok(()),
+        SQLITE | FILE => Ok(()),
         POSTGRES => connection(&config.database).map(drop),
         other => unknown(other),
     }
@@ -118,17 +142,39 @@ pub(crate) fn check(config: &ServeConfig) -> anyhow::Result<()> {
 pub(crate) fn schema(storage: &str) -> anyhow::Result<String> {
     match storage {
         // Its other names, as for the server.
-        SQLITE | "file" | "local" => Ok(impuls_store_sqlite::schema_sql()),
+        SQLITE | FILE | "local" => Ok(impuls_store_sqlite::schema_sql()),
         POSTGRES | "postgresql" => Ok(impuls_store_postgres::schema_sql()),
         other => unknown(other),
     }
 }
 
-fn unknown<T>(storage: &str) -> anyhow::Result<T> {
-    bail!("storage {storage:?} is not supported; those that are: {SQLITE}, {POSTGRES}")
+/// Where functions are shown as files, if they are: because somebody says so, or because they are there and nobody says
+/// otherwise.
+fn tree(config: &ServeConfig, data: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let folder = data.join(TREE);
+    if config.storage == FILE {
+        return Ok(Some(folder));
+    }
+    if config.storage != SQLITE || !FileStore::is_at(&folder) {
+        return Ok(None);
+    }
+    if config.storage_is_default {
+        tracing::info!(folder = %folder.display(), "there are functions as files, so this server has storage file");
+        return Ok(Some(folder));
+    }
+    FileStore::mark_stale(&folder).context("cannot write to the folder of functions")?;
+    tracing::warn!(
+        folder = %folder.display(),
+        "storage sqlite: the functions that are there as files are not kept up to date; a server with storage file writes them anew"
+    );
+    Ok(None)
 }
 
-fn connection(database: &DatabaseConfig) -> anyhow::Result<Connection> {
+fn unknown<T>(storage: &str) -> anyhow::Result<T> {
+    bail!("storage {storage:?} is not supported; those that are: {SQLITE}, {FILE}, {POSTGRES}")
+}
+
+pub(crate) fn connection(database: &DatabaseConfig) -> anyhow::Result<Connection> {
     let text = database.connection.as_ref().context(
         "storage postgres needs a database: give --db-conn postgres://user:password@host/database, or IMPULS_DB_CONN",
     )?;

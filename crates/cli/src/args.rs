@@ -5,11 +5,13 @@
 
 mod client;
 mod containers;
+mod import;
 mod parsers;
 mod queued;
 mod redis;
 mod serve;
 mod store;
+mod transfer;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -21,11 +23,13 @@ pub use client::{
     LogsArgs, RollbackArgs, Settings,
 };
 pub use containers::ContainerArgs;
+pub use import::ImportArgs;
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
 pub use redis::RedisArgs;
 pub use serve::{DefaultNetwork, DoctorArgs, LogFormat, ServeArgs, StoreCommand};
 pub use store::ApplyArgs;
+pub use transfer::{BackupArgs, MigrateArgs, RestoreArgs, StoreArgs};
 
 /// The server's address when none is given.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -72,6 +76,14 @@ pub enum Command {
     /// Prepare where functions are recorded.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Move everything from one store to another: functions with all versions, calls, schedules, code.
+    Migrate(Box<MigrateArgs>),
+    /// Take the functions of an earlier server (the first Impuls, GoFaas) into a running one.
+    Import(ImportArgs),
+    /// Write everything to one file, also while the server runs.
+    Backup(Box<BackupArgs>),
+    /// Fill an empty store from a backup.
+    Restore(Box<RestoreArgs>),
     /// The process that makes sandboxes; the server starts it.
     #[command(hide = true)]
     Spawner,

@@ -43,6 +43,8 @@ pub struct ServeConfig {
     pub data_dir: DataDir,
     /// The name of the metadata store. Default `sqlite`.
     pub storage: String,
+    /// Nobody has said which metadata store, so what the data folder has may decide.
+    pub storage_is_default: bool,
     /// The database, for storage that needs a server.
     pub database: DatabaseConfig,
     /// A queue beside the database.
@@ -187,8 +189,9 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
         None => DataDir::default_for(args.xdg_data_home, args.home),
     };
     let storage = text([args.storage, variables.storage(), file.storage]);
-    let storage =
-        storage.map_or_else(|| DEFAULT_STORAGE.to_owned(), |name| known_storage(name, &mut notices));
+    let storage = storage.and_then(|name| known_storage(name, &mut notices));
+    let storage_is_default = storage.is_none();
+    let storage = storage.unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
     notices.extend(unused_database(&storage, variables));
     let is_shared = storage == "postgres";
     let in_file = RedisArgs { redis: file.redis, redis_ca: file.redis_ca };
@@ -198,6 +201,7 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
         listen_if_free,
         data_dir,
         storage,
+        storage_is_default,
         database: DatabaseConfig {
             connection: text([args.db_conn, variables.db_conn(), file.db_conn]),
             pool: args.db_pool.or(file.db_pool.map(u32::from)),
@@ -242,16 +246,19 @@ fn unused_database(storage: &str, variables: &Variables) -> Option<String> {
     })
 }
 
-/// What GoFaas and the first Impuls call storage on one machine without a database server is SQLite here.
-fn known_storage(name: String, notices: &mut Vec<String>) -> String {
-    if name == "postgresql" {
-        return "postgres".to_owned();
+/// The metadata store of a name. `local` is GoFaas' word for where code is kept, and says nothing of metadata.
+fn known_storage(name: String, notices: &mut Vec<String>) -> Option<String> {
+    match name.as_str() {
+        "postgresql" => Some("postgres".to_owned()),
+        "local" => {
+            notices.push(
+                "storage \"local\" is where code is kept, which it is: in the data folder; metadata is stored as by default"
+                    .to_owned(),
+            );
+            None
+        }
+        _ => Some(name),
     }
-    if !["file", "local"].contains(&name.as_str()) {
-        return name;
-    }
-    notices.push(format!("storage {name:?}: functions are recorded in an SQLite file in the data folder"));
-    DEFAULT_STORAGE.to_owned()
 }
 
 fn notices(variables: &Variables) -> Vec<String> {

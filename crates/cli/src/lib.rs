@@ -16,9 +16,10 @@ mod run;
 mod text;
 
 pub use args::{
-    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, Cli, ClientCommand, Command, ContainerArgs,
-    DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, InvokeArgs, ListArgs,
-    LogFormat, LogsArgs, RollbackArgs, ServeArgs, Settings, StoreCommand, command, parse_from,
+    AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, BackupArgs, Cli, ClientCommand, Command,
+    ContainerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, FunctionArgs, Globals, ImportArgs,
+    InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RollbackArgs, ServeArgs, Settings,
+    StoreArgs, StoreCommand, command, parse_from,
 };
 pub use config::{
     BuildConfig, BuildTable, ConfigError, ContainerConfig, ContainerTable, DataDir, DatabaseConfig,

@@ -176,7 +176,7 @@ mod tests {
     fn every_file_of_the_shim_is_taken_along() {
         crate::language::assert_complete(
             concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest/shims/node"),
-            super::FILES,
+            FILES,
         );
     }
 }

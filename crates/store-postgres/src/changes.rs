@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 /// Where functions' changes are told; the message is the function's id.
 const CHANNEL: &str = "impuls_functions";
+/// The advisory lock that every server of a database shares.
+pub(crate) const USED: i64 = 0x0069_6d70_756c_7301;
 /// How long nothing is heard before somebody looks whether the connection still lives.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long the database may take to answer then, and to let the listener in.
@@ -78,6 +80,8 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
         // What is missed meanwhile has to be known, so whoever listens again says so.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
+        // As long as this connection lives, whoever wants the database for itself sees that it is used.
+        sqlx::query("SELECT pg_try_advisory_lock_shared($1)").bind(USED).execute(&mut listener).await?;
         Ok(listener)
     });
     listening.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))

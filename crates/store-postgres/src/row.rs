@@ -56,6 +56,11 @@ pub(crate) fn keep(text: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// The text that was kept as this one, for whoever owns it.
+pub(crate) fn restored(stored: &str) -> String {
+    restore(Cow::Borrowed(stored)).into_owned()
+}
+
 /// The text that was kept as this one.
 fn restore(stored: Cow<'_, str>) -> Cow<'_, str> {
     if !stored.contains(MARK) {

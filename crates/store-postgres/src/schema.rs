@@ -27,6 +27,7 @@ fn migrations() -> Migrator {
             include_str!("../migrations/0002_async_invocations_and_schedules.sql"),
         ),
         simple(4, "due by function", include_str!("../migrations/0004_due_by_function.sql")),
+        simple(6, "filling", include_str!("../migrations/0006_filling.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator

@@ -92,6 +92,10 @@ impl PostgresStore {
         Changes::new((*self.pool.connect_options()).clone())
     }
 
+    pub(crate) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Waits for what was asked for and closes all connections; later calls fail. Repeatable.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -62,3 +62,9 @@ async fn asynchronous_invocations_are_kept_as_the_seam_promises() {
 async fn schedules_are_kept_as_the_seam_promises() {
     impuls_store::schedule_store_conformance!(run open);
 }
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn everything_is_transferred_as_the_seam_promises() {
+    impuls_store::transfer_conformance!(run open);
+}

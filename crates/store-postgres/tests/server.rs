@@ -10,7 +10,7 @@ use impuls_domain::{
 use impuls_store::conformance::fixture;
 use impuls_store::{
     AsyncInvocationStore as _, Claim, DeliveryStore as _, FunctionKey, FunctionStore as _, InvocationPage,
-    InvocationStore as _, StoreError, VersionStore as _,
+    InvocationStore as _, StoreError, Table, VersionStore as _,
 };
 use impuls_store_postgres::{Config, PostgresError, PostgresStore, schema_sql};
 use impuls_testkit::{Postgres, PostgresOptions};
@@ -292,4 +292,22 @@ async fn every_sslmode_does_what_libpq_says() {
     let url = by_address.replace(&format!("127.0.0.1:{}", server.port()), "");
     let by_socket = format!("{url}?host={socket}&port={}&sslmode=require", server.port());
     PostgresStore::open(config(&by_socket)).await.unwrap().count_functions().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn every_column_of_every_table_is_transferred() {
+    let server = server();
+    let database = server.database();
+    open(&server, &database).await.close().await;
+    // What is of this database alone: what was made in it, what fills it, and who uses it now.
+    let query = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public' \
+                 AND table_name NOT IN ('impuls_migrations', 'impuls_filling', 'impuls_nodes')";
+    let there = server.sql(&database, query);
+    let there: BTreeSet<&str> = there.lines().collect();
+    let of = |table: Table| {
+        table.columns().iter().map(move |column| format!("impuls_{}.{}", table.name(), column.name))
+    };
+    let known: BTreeSet<String> = Table::ALL.into_iter().flat_map(of).collect();
+    assert_eq!(there, known.iter().map(String::as_str).collect());
 }

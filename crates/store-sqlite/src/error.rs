@@ -36,6 +36,16 @@ pub enum SqliteError {
         /// The newest schema that this program knows.
         known: i64,
     },
+    /// An older Impuls has made the tables, and somebody wants to read alone.
+    #[error(
+        "the database has schema {found}, and this Impuls reads schema {known}; start this Impuls on it once, or use the older one"
+    )]
+    Older {
+        /// The schema of the database.
+        found: i64,
+        /// The schema that this program knows.
+        known: i64,
+    },
     /// The tables could not be brought up to date.
     #[error("the database cannot be migrated")]
     Migrate(#[source] Arc<sqlx::migrate::MigrateError>),

@@ -49,6 +49,7 @@ fn migrations() -> Migrator {
         ),
         simple(7, "measured", include_str!("../migrations/0007_measured.sql")),
         simple(8, "due by function", include_str!("../migrations/0008_due_by_function.sql")),
+        simple(10, "filling", include_str!("../migrations/0010_filling.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator
@@ -100,6 +101,21 @@ pub(crate) async fn open_writer(path: &Path) -> Result<SqliteConnection, SqliteE
     let mut connection = options.connect().await.map_err(|error| open_failed(path, error))?;
     migrate(path, &mut connection).await?;
     Ok(connection)
+}
+
+/// Opens the file for reading beside a server that uses it; its tables must be what this program knows.
+pub(crate) async fn open_reader(path: &Path) -> Result<SqliteConnection, SqliteError> {
+    let mut connection = reader_options(path).connect().await.map_err(|error| open_failed(path, error))?;
+    let known = migrations().iter().map(|migration| migration.version).max().unwrap_or_default();
+    let statement = format!("SELECT max(version) FROM {MIGRATIONS_TABLE}");
+    let found: Result<Option<i64>, _> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(&mut connection).await;
+    let found = found.map_err(|error| open_failed(path, error))?.unwrap_or_default();
+    match found.cmp(&known) {
+        std::cmp::Ordering::Equal => Ok(connection),
+        std::cmp::Ordering::Greater => Err(SqliteError::Newer { found, known }),
+        std::cmp::Ordering::Less => Err(SqliteError::Older { found, known }),
+    }
 }
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), SqliteError> {

@@ -3,6 +3,7 @@
 mod queue;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ const READER_IDLE: Duration = Duration::from_secs(60);
 pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
+    path: Arc<Path>,
 }
 
 impl SqliteStore {
@@ -53,7 +55,19 @@ impl SqliteStore {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(schema::reader_options(path));
-        Ok(Self { writer: Writer::start(writer), readers })
+        Ok(Self { writer: Writer::start(writer), readers, path: path.into() })
+    }
+
+    pub(crate) const fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub(crate) const fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Finishes what was asked for, folds the log into the database file and closes it; later calls fail.

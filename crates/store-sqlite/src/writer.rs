@@ -17,8 +17,8 @@ mod async_invocations;
 mod schedules;
 mod together;
 
-use impuls_store::StoreError;
 use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, Key, RevisionRow};
+use impuls_store::{Filling, Row, StoreError, Table};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -47,6 +47,10 @@ pub(crate) enum Work {
     Schedule(Box<ScheduleWork>),
     /// Key, archive, and when it was made.
     PutBuild([u8; 32], [u8; 32], i64),
+    /// Whole rows from another store.
+    Put(Table, Vec<Row>),
+    /// What those rows come from.
+    PutFilling(Box<Filling>),
 }
 
 #[derive(Debug)]

@@ -44,3 +44,7 @@ mod async_invocation {
 mod schedule {
     impuls_store::schedule_store_conformance!(super::open);
 }
+
+mod transfer {
+    impuls_store::transfer_conformance!(super::open);
+}

@@ -16,6 +16,7 @@ pub mod fixture;
 pub mod function;
 pub mod invocation;
 pub mod schedule;
+pub mod transfer;
 pub mod version;
 
 /// Runs the suite of `FunctionStore`.
@@ -138,6 +139,20 @@ macro_rules! schedule_store_conformance {
             due_schedules_come_longest_due_first,
             a_tick_is_fired_once,
             deleting_a_function_takes_its_schedules_along,
+        );
+    };
+}
+
+/// Runs the suite of `Transfer`; the store must also be all the others.
+#[macro_export]
+macro_rules! transfer_conformance {
+    ($($open:tt)+) => {
+        $crate::conformance_cases!($($open)+, transfer:
+            everything_that_is_taken_can_be_put_back,
+            rows_come_in_pages_in_the_order_of_their_keys,
+            a_snapshot_does_not_see_later_changes,
+            rows_of_another_shape_are_refused,
+            what_fills_a_store_is_kept,
         );
     };
 }

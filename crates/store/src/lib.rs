@@ -8,6 +8,7 @@ pub mod error;
 pub mod function;
 pub mod invocation;
 pub mod schedule;
+pub mod transfer;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -22,3 +23,4 @@ pub use error::StoreError;
 pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
 pub use invocation::{InvocationPage, InvocationStore};
 pub use schedule::{ScheduleStore, Tick};
+pub use transfer::{Cell, Column, Filling, Kind, Row, Snapshot, Table, Transfer};

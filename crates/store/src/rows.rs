@@ -82,6 +82,11 @@ pub fn micros(instant: OffsetDateTime) -> i64 {
     saturate(instant.unix_timestamp_nanos().div_euclid(1_000))
 }
 
+/// The instant of so many microseconds since 1970, in this column.
+pub fn instant_of(micros: i64, column: &str) -> Result<OffsetDateTime, StoreError> {
+    instant(micros).map_err(|error| damaged(column, error))
+}
+
 /// The number as a database keeps it. What does not fit is far beyond every limit of the model.
 #[must_use]
 pub fn saturate(number: impl TryInto<i64>) -> i64 {

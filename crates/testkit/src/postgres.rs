@@ -122,6 +122,16 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// What `pg_dump` writes of a database.
+    #[must_use]
+    pub fn dump(&self, database: &str) -> String {
+        let mut dump = Command::new(self.programs.join("pg_dump"));
+        dump.arg("--host").arg(&self.folder).args(["--port", &self.port.to_string(), "--username", USER]);
+        let output = dump.arg(database).env("PGPASSWORD", PASSWORD).output().expect("no pg_dump");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Runs statements as any user, over the socket.
     pub fn psql(&self, user: &str, database: &str, statements: &str) -> Output {
         use std::io::Write as _;

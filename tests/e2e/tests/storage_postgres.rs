@@ -95,7 +95,7 @@ async fn a_database_that_is_not_named_or_not_there_is_a_clear_error() {
         no_password(&refused.message);
     }
     let refused = Launch::on(&Data::new()).argument("--storage=bogus").refused().await;
-    assert!(refused.message.contains("those that are: sqlite, postgres"), "{}", refused.message);
+    assert!(refused.message.contains("those that are: sqlite, file, postgres"), "{}", refused.message);
 }
 
 #[tokio::test]

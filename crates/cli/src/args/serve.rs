@@ -50,7 +50,8 @@ pub struct ServeArgs {
     /// A configuration file (TOML). Environment variables and flags override it.
     #[arg(long, value_name = "FILE", env = "IMPULS_CONFIG", value_parser = path())]
     pub config: Option<PathBuf>,
-    /// Where functions are recorded: sqlite or postgres [default: sqlite].
+    /// Where functions are recorded: sqlite, file (which also shows them as files to read and edit) or postgres
+    /// [default: sqlite, or file where the data folder has such files].
     #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE")]
     pub storage: Option<String>,
     /// Which database, for storage postgres: postgres://user:password@host:port/database?sslmode=require, or
@@ -150,7 +151,7 @@ pub struct ServeArgs {
 pub enum StoreCommand {
     /// Print the SQL that makes all tables, for a user who may.
     Schema {
-        /// For which storage: sqlite or postgres.
+        /// For which storage: sqlite, file or postgres.
         #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE", default_value = "sqlite")]
         storage: String,
     },

@@ -190,11 +190,13 @@ fn a_variable_that_makes_no_sense_is_named() {
 }
 
 #[test]
-fn storage_of_one_machine_is_sqlite_whatever_it_was_called() {
-    for name in ["file", "local", "sqlite"] {
+fn storage_of_one_machine_has_the_names_of_every_earlier_server() {
+    for (name, storage, is_default) in
+        [("file", "file", false), ("sqlite", "sqlite", false), ("local", "sqlite", true)]
+    {
         let config = told(&[("STORAGE_TYPE", name)], ServeArgs::default()).unwrap();
-        assert_eq!(config.storage, "sqlite");
-        assert_eq!(config.notices.len(), usize::from(name != "sqlite"));
+        assert_eq!((config.storage.as_str(), config.storage_is_default), (storage, is_default));
+        assert_eq!(config.notices.len(), usize::from(is_default));
     }
     let config = told(&[("STORAGE_TYPE", "postgres"), ("DB_CONN", "x")], ServeArgs::default()).unwrap();
     assert_eq!((config.storage.as_str(), config.database.connection.as_deref()), ("postgres", Some("x")));

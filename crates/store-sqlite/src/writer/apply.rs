@@ -7,6 +7,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::{Refusal, Work, append, async_invocations, schedules};
 use crate::error::{is_foreign_key_violation, is_unique_violation};
+use crate::transfer;
 
 /// Makes one change; says how much there was to change.
 pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Result<u64, Refusal> {
@@ -19,6 +20,14 @@ pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Res
         Work::PutBuild(key, archive, at) => put_build(connection, key, archive, *at).await.map(|()| true),
         Work::Async(work) => return async_invocations::apply(connection, work).await,
         Work::Schedule(work) => schedules::apply(connection, work).await,
+        Work::Put(table, rows) => {
+            transfer::put(connection, *table, rows).await?;
+            Ok(true)
+        }
+        Work::PutFilling(filling) => {
+            transfer::put_filling(connection, filling).await?;
+            Ok(true)
+        }
         Work::Append(rows, keep) => append::append(connection, rows, *keep).await.map(|()| true),
     };
     done.map(u64::from)

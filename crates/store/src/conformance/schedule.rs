@@ -15,7 +15,7 @@ pub trait Schedules: Queue + ScheduleStore {}
 
 impl<S: Queue + ScheduleStore> Schedules for S {}
 
-fn schedule(function: FunctionId, name: &str) -> Schedule {
+pub(super) fn schedule(function: FunctionId, name: &str) -> Schedule {
     Schedule {
         id: ScheduleId::new(),
         function,

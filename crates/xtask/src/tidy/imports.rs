@@ -51,6 +51,9 @@ fn row(folder: &str) -> Option<Row> {
         "worker" => only(&["domain", "store", "artifacts", "sandbox", "runtimes", "dispatch"], NO_EDGE),
         // Implements the trait by which dispatch sends what it tells over HTTP.
         "outgoing" => only(&["domain", "dispatch"], NO_SQL),
+        // Shows what another store has, and code is part of it.
+        "store-file" => only(&["domain", "store", "artifacts"], NO_HTTP),
+        "transfer" => only(&["domain", "store", "artifacts"], NO_EDGE),
         "metering" => only(&["domain", "store"], NO_EDGE),
         "api" => only(&["domain", "control", "dispatch"], NO_SQL),
         "client" => only(&[], NO_SQL),

@@ -1,0 +1,218 @@
+//! Stores that are opened to be read or filled as a whole.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use impuls_artifacts::{ArtifactStore, LocalArtifacts};
+use impuls_cli::{ServeArgs, ServeConfig, StoreArgs};
+use impuls_store::{FunctionStore, Snapshot, Transfer};
+use impuls_store_file::FileStore;
+use impuls_store_postgres::{Config as PostgresConfig, Connection, PostgresStore};
+use impuls_store_sqlite::SqliteStore;
+use impuls_transfer::Target;
+
+use crate::serve::lock;
+use crate::storage::{self, SQLITE_FILE, TREE};
+
+/// The name of the folder of code in the data folder.
+const ARTIFACTS: &str = "artifacts";
+
+/// Where a store is.
+pub(crate) struct Place {
+    kind: Kind,
+    artifacts: PathBuf,
+}
+
+enum Kind {
+    /// In this data folder, and whether functions are shown as files.
+    Sqlite(PathBuf, bool),
+    Postgres(Box<Connection>),
+}
+
+/// What it is called, without a password.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Sqlite(folder, false) => write!(f, "sqlite:{}", folder.display()),
+            Kind::Sqlite(folder, true) => write!(f, "file:{}", folder.display()),
+            Kind::Postgres(connection) => write!(f, "PostgreSQL at {}", connection.place()),
+        }
+    }
+}
+
+impl Place {
+    /// The place of a text: `sqlite:DIR`, `file:DIR` or a PostgreSQL URL. `flag` is how the folder of code is given.
+    pub(crate) fn parse(text: &str, artifacts: Option<PathBuf>, flag: &str) -> anyhow::Result<Self> {
+        let in_folder = |folder: &str, as_files| {
+            if folder.is_empty() {
+                bail!("{text:?} names no folder; write sqlite:DIR or file:DIR with a server's data folder");
+            }
+            let folder = std::path::absolute(folder)?;
+            let artifacts = artifacts.clone().unwrap_or_else(|| folder.join(ARTIFACTS));
+            Ok(Self { kind: Kind::Sqlite(folder, as_files), artifacts })
+        };
+        if let Some(folder) = text.strip_prefix("sqlite:") {
+            return in_folder(folder, false);
+        }
+        if let Some(folder) = text.strip_prefix("file:") {
+            return in_folder(folder, true);
+        }
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            bail!("this is no store; write sqlite:DIR, file:DIR or postgres://user:password@host/database");
+        }
+        let connection = text.parse().context("the PostgreSQL URL is not valid")?;
+        let Some(artifacts) = artifacts else {
+            bail!("a PostgreSQL database has no code in it; say with {flag} DIR where the code is");
+        };
+        Ok(Self { kind: Kind::Postgres(Box::new(connection)), artifacts })
+    }
+
+    /// The place that a server with these flags and variables would use.
+    pub(crate) fn of_server(args: StoreArgs) -> anyhow::Result<Self> {
+        let config = ServeArgs::from(args).load()?;
+        storage::check(&config)?;
+        let folder = std::path::absolute(config.data_dir.choose()?)?;
+        Ok(Self { kind: Self::kind(&config, &folder)?, artifacts: folder.join(ARTIFACTS) })
+    }
+
+    fn kind(config: &ServeConfig, folder: &Path) -> anyhow::Result<Kind> {
+        if config.storage == storage::POSTGRES {
+            return Ok(Kind::Postgres(Box::new(storage::connection(&config.database)?)));
+        }
+        let as_files = config.storage == storage::FILE
+            || config.storage_is_default && FileStore::is_at(&folder.join(TREE));
+        Ok(Kind::Sqlite(folder.to_owned(), as_files))
+    }
+
+    /// Whether both are the same database or the same folder.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Sqlite(one, _), Kind::Sqlite(two, _)) => {
+                let real = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
+                real(one) == real(two)
+            }
+            (Kind::Postgres(one), Kind::Postgres(two)) => one.place() == two.place(),
+            (Kind::Sqlite(..), Kind::Postgres(_)) | (Kind::Postgres(_), Kind::Sqlite(..)) => false,
+        }
+    }
+
+    /// Everything as it is now. The store's server may run, unless `alone`: then what it would still change is no
+    /// part of it. The lock lives as long as nobody else may use the folder.
+    pub(crate) async fn read(&self, alone: bool) -> anyhow::Result<Reading> {
+        let artifacts = self.open_artifacts(false)?;
+        let (state, lock) = match &self.kind {
+            Kind::Sqlite(folder, _) => {
+                let path = folder.join(SQLITE_FILE);
+                if !path.is_file() {
+                    bail!("{} is no store: there is no {SQLITE_FILE} in it", folder.display());
+                }
+                let lock = if alone { Some(lock(folder).context("stop the server first")?) } else { None };
+                // Beside a server, tables that are not what this program knows are refused before anything is opened.
+                let beside = if alone { None } else { Some(SqliteStore::snapshot_of(&path).await?) };
+                // Alone, tables of an older server are brought up to date, which changes nothing of what they have.
+                let store = SqliteStore::open(&path).await?;
+                refuse_half(&store).await?;
+                let state = match beside {
+                    Some(state) => state,
+                    None => store.snapshot().await?,
+                };
+                (state, lock)
+            }
+            Kind::Postgres(connection) => {
+                let store = open_postgres(connection).await?;
+                refuse_half(&store).await?;
+                let users = store.count_other_users().await?;
+                if alone && users > 0 {
+                    bail!(
+                        "{users} servers use {self}; stop them first, or what they still change would be lost"
+                    );
+                }
+                (store.snapshot().await?, None)
+            }
+        };
+        Ok(Reading { state, artifacts, _lock: lock })
+    }
+
+    /// The store to be filled; what is missing of it is made.
+    pub(crate) async fn write(&self) -> anyhow::Result<Writing> {
+        match &self.kind {
+            Kind::Sqlite(folder, as_files) => {
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+                made.with_context(|| format!("cannot make {}", folder.display()))?;
+                let lock = lock(folder)?;
+                let artifacts = self.open_artifacts(true)?;
+                let store = SqliteStore::open(&folder.join(SQLITE_FILE)).await?;
+                let functions: Arc<dyn FunctionStore> = Arc::new(store.clone());
+                let tree = match as_files {
+                    true => Some(FileStore::open(functions.clone(), artifacts.clone(), &folder.join(TREE))?),
+                    false => None,
+                };
+                let target = Target { rows: Arc::new(store.clone()), functions, artifacts };
+                Ok(Writing { target, tree, sqlite: Some(store), _lock: Some(lock) })
+            }
+            Kind::Postgres(connection) => {
+                let artifacts = self.open_artifacts(true)?;
+                let store = Arc::new(open_postgres(connection).await?);
+                let target = Target { rows: store.clone(), functions: store, artifacts };
+                Ok(Writing { target, tree: None, sqlite: None, _lock: None })
+            }
+        }
+    }
+
+    fn open_artifacts(&self, make: bool) -> anyhow::Result<Arc<dyn ArtifactStore>> {
+        let folder = &self.artifacts;
+        if make {
+            let parent = folder.parent().unwrap_or(folder);
+            fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+            return Ok(Arc::new(LocalArtifacts::open(folder)?));
+        }
+        if !folder.is_dir() {
+            bail!("{} is no folder of code", folder.display());
+        }
+        Ok(Arc::new(LocalArtifacts::beside(folder)))
+    }
+}
+
+async fn open_postgres(connection: &Connection) -> anyhow::Result<PostgresStore> {
+    Ok(PostgresStore::open(PostgresConfig::new(connection.clone())).await?)
+}
+
+/// Refuses a store that is being filled: half of everything looks like everything.
+pub(crate) async fn refuse_half(store: &dyn Transfer) -> anyhow::Result<()> {
+    match store.find_filling().await? {
+        Some(filling) if filling.ended_at.is_none() => bail!(
+            "this store is being filled from {}, and not everything is there; run the same `impuls migrate` or `impuls restore` again to finish that",
+            filling.source
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// A store that is read.
+pub(crate) struct Reading {
+    pub(crate) state: Box<dyn Snapshot>,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    _lock: Option<File>,
+}
+
+/// A store that is filled.
+pub(crate) struct Writing {
+    pub(crate) target: Target,
+    pub(crate) tree: Option<FileStore>,
+    sqlite: Option<SqliteStore>,
+    _lock: Option<File>,
+}
+
+impl Writing {
+    /// Finishes what was asked for.
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
+        match self.sqlite {
+            Some(store) => Ok(store.close().await?),
+            None => Ok(()),
+        }
+    }
+}

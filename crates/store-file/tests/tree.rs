@@ -1,0 +1,238 @@
+//! The tree is what the other store says, whatever is cut off; what somebody edits is found once.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use impuls_artifacts::{ArtifactStore as _, LocalArtifacts};
+use impuls_domain::{CodeLayout, Function, Revision};
+use impuls_store::FunctionStore as _;
+use impuls_store::conformance::fixture;
+use impuls_store_file::{Edit, FileStore, Finding, NewCode};
+use impuls_store_sqlite::SqliteStore;
+use tempfile::TempDir;
+use time::{Duration, OffsetDateTime};
+
+struct World {
+    folder: TempDir,
+    other: SqliteStore,
+    artifacts: LocalArtifacts,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let other = SqliteStore::open(&folder.path().join("impuls.db")).await.unwrap();
+        let artifacts = LocalArtifacts::open(&folder.path().join("artifacts")).unwrap();
+        Self { folder, other, artifacts }
+    }
+
+    fn open(&self) -> FileStore {
+        let (other, artifacts) = (Arc::new(self.other.clone()), Arc::new(self.artifacts.clone()));
+        FileStore::open(other, artifacts, &self.path("")).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("functions").join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    async fn function(&self, name: &str, code: &str) -> (Function, Revision) {
+        let (function, mut revision) = fixture::function(name);
+        revision.layout = CodeLayout::SingleFile;
+        revision.artifact = self.artifacts.put(Bytes::copy_from_slice(code.as_bytes())).await.unwrap();
+        revision.config.runtime = "nodejs20".parse().unwrap();
+        (function, revision)
+    }
+
+    async fn next(&self, function: &Function, code: &str) -> (Function, Revision) {
+        let mut revision = fixture::revision(function.id, 1);
+        revision.layout = CodeLayout::SingleFile;
+        revision.artifact = self.artifacts.put(Bytes::copy_from_slice(code.as_bytes())).await.unwrap();
+        revision.config.runtime = "nodejs20".parse().unwrap();
+        (fixture::deployed(function, &revision), revision)
+    }
+}
+
+async fn look(tree: &FileStore) -> Vec<Finding> {
+    // By then everything has rested.
+    tree.look(OffsetDateTime::now_utc() + Duration::minutes(1)).await.unwrap()
+}
+
+#[tokio::test]
+async fn functions_are_files_for_their_owner_alone() {
+    let world = World::new().await;
+    let tree = world.open();
+    let (function, revision) = world.function("hello", "exports.handler = 1;").await;
+    tree.create_function(&function, &revision).await.unwrap();
+    assert_eq!(world.read("code/hello/function.js"), "exports.handler = 1;");
+    let card: serde_json::Value = serde_json::from_str(&world.read("metadata/hello.json")).unwrap();
+    assert_eq!((&card["name"], &card["code"]), (&"hello".into(), &"exports.handler = 1;".into()));
+    for (name, mode) in [
+        ("", 0o700),
+        ("code/hello", 0o700),
+        ("code/hello/function.js", 0o600),
+        ("metadata/hello.json", 0o600),
+    ] {
+        let found = fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}");
+    }
+    assert_eq!(look(&tree).await, []);
+    tree.delete_function(function.id).await.unwrap();
+    assert!(!world.path("metadata/hello.json").exists() && !world.path("code/hello").exists());
+    assert_eq!(look(&tree).await, []);
+}
+
+#[tokio::test]
+async fn names_that_are_not_enough_have_a_part_of_the_id() {
+    let world = World::new().await;
+    let tree = world.open();
+    let (mut function, revision) = world.function("hello", "1").await;
+    function.scope = impuls_domain::Scope::new("gofaas/1");
+    tree.create_function(&function, &revision).await.unwrap();
+    let id = function.id.to_string();
+    assert!(world.path(&format!("metadata/hello~{}.json", &id[id.len() - 8..])).is_file());
+    let (function, revision) = world.function(&"x".repeat(255), "1").await;
+    tree.create_function(&function, &revision).await.unwrap();
+    assert_eq!(look(&tree).await, []);
+    assert_eq!(fs::read_dir(world.path("metadata")).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn what_a_crash_cuts_off_is_written_by_the_next_start() {
+    let world = World::new().await;
+    let (first, revision) = world.function("first", "1").await;
+    let (second, other) = world.function("second", "1").await;
+    let tree = world.open();
+    tree.create_function(&first, &revision).await.unwrap();
+    tree.create_function(&second, &other).await.unwrap();
+    drop(tree);
+    // Noted and committed; the files are those of before.
+    let (next, newer) = world.next(&first, "2").await;
+    fs::write(world.path(&format!("pending/{}", first.id)), "first").unwrap();
+    world.other.deploy_revision(&first, &next, &newer).await.unwrap();
+    fs::write(world.path(&format!("pending/{}", second.id)), "second").unwrap();
+    world.other.delete_function(second.id).await.unwrap();
+    let (third, another) = world.function("third", "3").await;
+    fs::write(world.path(&format!("pending/{}", third.id)), "third").unwrap();
+    world.other.create_function(&third, &another).await.unwrap();
+    fs::create_dir_all(world.path(".new/half-made")).unwrap();
+    let tree = world.open();
+    assert_eq!(look(&tree).await, []);
+    assert_eq!(
+        (world.read("code/first/function.js"), world.read("code/third/function.js")),
+        ("2".into(), "3".into())
+    );
+    assert!(!world.path("metadata/second.json").exists() && !world.path("code/second").exists());
+    assert_eq!(fs::read_dir(world.path("pending")).unwrap().count(), 0);
+    assert!(!world.path(".new/half-made").exists());
+}
+
+#[tokio::test]
+async fn an_edit_is_found_once_and_only_when_it_rests() {
+    let world = World::new().await;
+    let (function, revision) = world.function("hello", "1").await;
+    let tree = world.open();
+    tree.create_function(&function, &revision).await.unwrap();
+    assert_eq!(look(&tree).await, []);
+    fs::write(world.path("code/hello/function.js"), "2").unwrap();
+    assert_eq!(tree.look(OffsetDateTime::now_utc()).await.unwrap(), []);
+    let code = Some(NewCode::Source("2".to_owned()));
+    let edit =
+        Edit::Change { id: function.id, name: "hello".to_owned(), members: serde_json::Map::new(), code };
+    assert_eq!(look(&tree).await, [Finding::Edit(edit)]);
+    assert_eq!(look(&tree).await, []);
+    // A further file makes it an archive.
+    fs::write(world.path("code/hello/lib.js"), "3").unwrap();
+    let found = look(&tree).await;
+    let [Finding::Edit(Edit::Change { code: Some(NewCode::Zip(_)), .. })] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    let card = world.read("metadata/hello.json").replace("\"code\": \"1\"", "\"code\": \"9\"");
+    fs::write(world.path("metadata/hello.json"), card).unwrap();
+    let found = look(&tree).await;
+    let [Finding::Refused { reason, .. }] = found.as_slice() else { panic!("{found:?}") };
+    assert!(reason.contains("are different"), "{reason}");
+}
+
+#[tokio::test]
+async fn hostile_files_are_refused() {
+    let world = World::new().await;
+    let tree = world.open();
+    assert_eq!(look(&tree).await, []);
+    fs::write(world.path("metadata/evil~12345678.json"), r#"{"code": "1"}"#).unwrap();
+    fs::write(world.path("metadata/dots.json"), r#"{"name": "../x", "code": "1"}"#).unwrap();
+    fs::write(world.path("metadata/code.json"), "{}").unwrap();
+    symlink("/etc/passwd", world.path("metadata/passwd.json")).unwrap();
+    symlink("/etc", world.path("code/code")).unwrap();
+    fs::create_dir(world.path("metadata/folder.json")).unwrap();
+    let found = look(&tree).await;
+    let mut refused: Vec<_> = found
+        .iter()
+        .map(|finding| match finding {
+            Finding::Refused { file, reason } => (file.rsplit('/').next().unwrap(), reason.as_str()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    refused.sort_unstable();
+    let expected = [
+        ("code.json", "links are refused"),
+        ("dots.json", "same name"),
+        ("evil~12345678.json", "no `~`"),
+        ("folder.json", "no plain file"),
+        ("passwd.json", "links are refused"),
+    ];
+    assert_eq!(refused.len(), expected.len(), "{refused:?}");
+    for ((file, reason), (name, text)) in refused.into_iter().zip(expected) {
+        assert!(file == name && reason.contains(text), "{file}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_stays_away_deletes_and_a_tree_that_is_gone_does_not() {
+    let world = World::new().await;
+    let tree = world.open();
+    for name in ["one", "two"] {
+        let (function, revision) = world.function(name, "1").await;
+        tree.create_function(&function, &revision).await.unwrap();
+    }
+    assert_eq!(look(&tree).await, []);
+    fs::remove_file(world.path("metadata/one.json")).unwrap();
+    assert_eq!(look(&tree).await, []);
+    let found = look(&tree).await;
+    let [Finding::Edit(Edit::Delete { id, name })] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(name, "one");
+    tree.delete_function(*id).await.unwrap();
+    let (function, revision) = world.function("three", "1").await;
+    tree.create_function(&function, &revision).await.unwrap();
+    assert_eq!(look(&tree).await, []);
+    for name in ["two", "three"] {
+        fs::remove_file(world.path(&format!("metadata/{name}.json"))).unwrap();
+    }
+    let found = look(&tree).await;
+    assert!(matches!(found.as_slice(), [Finding::Refused { .. }]), "{found:?}");
+    assert!(world.path("metadata/two.json").is_file() && world.path("metadata/three.json").is_file());
+    assert_eq!((look(&tree).await, look(&tree).await), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_store_that_changed_without_the_tree_wins_when_that_was_said() {
+    let world = World::new().await;
+    let tree = world.open();
+    let (function, revision) = world.function("hello", "1").await;
+    tree.create_function(&function, &revision).await.unwrap();
+    drop(tree);
+    FileStore::mark_stale(&world.path("")).unwrap();
+    let (next, newer) = world.next(&function, "2").await;
+    world.other.deploy_revision(&function, &next, &newer).await.unwrap();
+    let tree = world.open();
+    assert_eq!(look(&tree).await, []);
+    assert_eq!(world.read("code/hello/function.js"), "2");
+    assert!(!world.path("stale").exists());
+}

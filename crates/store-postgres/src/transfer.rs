@@ -1,0 +1,187 @@
+//! Everything as rows.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use impuls_store::rows::{damaged, instant_of, micros};
+use impuls_store::transfer::{PAGE_BYTES, Statements};
+use impuls_store::{Cell, Column, Filling, Kind, Row, Snapshot, StoreError, Table, Transfer};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Postgres, Row as _};
+use uuid::Uuid;
+
+use crate::changes::USED;
+use crate::error::query_failed;
+use crate::row::{keep, restored};
+use crate::store::PostgresStore;
+use crate::transaction::{Change, Refusal, alone, bounded, transact};
+
+const STATEMENTS: Statements = Statements { prefix: "impuls_", mark: '$', collation: " COLLATE \"C\"" };
+const READING: &str = "reading everything";
+/// How long one page may take, and how long may pass between two.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Rows that are asked for at once: each may be large.
+const AT_ONCE: u32 = 16;
+
+/// A transaction that sees one state, on a connection of its own.
+struct State(PgConnection);
+
+#[async_trait]
+impl Snapshot for State {
+    async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError> {
+        let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(STATEMENTS.count(table)));
+        let count = query.fetch_one(&mut self.0).await.map_err(query_failed(READING))?;
+        Ok(count.unsigned_abs())
+    }
+
+    async fn rows(&mut self, table: Table, after: Option<&Row>, limit: u32) -> Result<Vec<Row>, StoreError> {
+        let mut rows: Vec<Row> = Vec::new();
+        let mut bytes = 0;
+        while rows.len() < limit as usize && bytes < PAGE_BYTES {
+            let last = rows.last().or(after);
+            let many = if bytes > PAGE_BYTES / 64 { 1 } else { limit.min(AT_ONCE) };
+            let mut query = sqlx::query(AssertSqlSafe(STATEMENTS.read(table, last.is_some())));
+            let key = table.columns().iter().take(table.key_columns());
+            for (column, cell) in key.zip(last.iter().flat_map(|row| &row.0)) {
+                query = bind(query, column, cell)?;
+            }
+            let found = query.bind(i64::from(many)).fetch_all(&mut self.0).await;
+            let found = found.map_err(query_failed(READING))?;
+            if found.is_empty() {
+                break;
+            }
+            for row in &found {
+                let row = read(table, row)?;
+                bytes += row.size();
+                rows.push(row);
+            }
+        }
+        rows.truncate(limit as usize);
+        Ok(rows)
+    }
+}
+
+fn read(table: Table, row: &PgRow) -> Result<Row, StoreError> {
+    let cell = |column: &Column| {
+        let name = column.name;
+        let cell = match column.kind {
+            Kind::Id => row
+                .try_get::<Option<Uuid>, _>(name)
+                .map(|cell| cell.map(|id| Cell::Bytes(id.as_bytes().to_vec()))),
+            Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(name).map(|cell| cell.map(Cell::Bytes)),
+            Kind::Text => row
+                .try_get::<Option<String>, _>(name)
+                .map(|cell| cell.map(|text| Cell::Text(restored(&text)))),
+            Kind::Integer => row.try_get::<Option<i64>, _>(name).map(|cell| cell.map(Cell::Integer)),
+        };
+        cell.map(|cell| cell.unwrap_or(Cell::Null)).map_err(|error| damaged(name, error))
+    };
+    table.columns().iter().map(cell).collect::<Result<_, _>>().map(Row)
+}
+
+fn bind<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    column: &Column,
+    cell: &Cell,
+) -> Result<Query<'q, Postgres, PgArguments>, StoreError> {
+    let wrong = || damaged(column.name, "a value of another kind than the column's");
+    Ok(match (column.kind, cell) {
+        (Kind::Id, Cell::Null) => query.bind(None::<Uuid>),
+        (Kind::Id, Cell::Bytes(bytes)) => query.bind(Uuid::from_slice(bytes).map_err(|_| wrong())?),
+        (Kind::Bytes, Cell::Null) => query.bind(None::<Vec<u8>>),
+        (Kind::Bytes, Cell::Bytes(bytes)) => query.bind(bytes.clone()),
+        (Kind::Text, Cell::Null) => query.bind(None::<String>),
+        (Kind::Text, Cell::Text(text)) => query.bind(keep(text).into_owned()),
+        (Kind::Integer, Cell::Null) => query.bind(None::<i64>),
+        (Kind::Integer, Cell::Integer(number)) => query.bind(*number),
+        _ => return Err(wrong()),
+    })
+}
+
+struct Put(Table, Vec<Row>);
+
+#[async_trait]
+impl Change for Put {
+    type Made = ();
+
+    async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
+        let Self(table, rows) = self;
+        for row in rows {
+            let mut query = sqlx::query(AssertSqlSafe(STATEMENTS.put(*table)));
+            for (column, cell) in table.columns().iter().zip(&row.0) {
+                query = bind(query, column, cell)?;
+            }
+            query.execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+struct PutFilling(Filling);
+
+#[async_trait]
+impl Change for PutFilling {
+    type Made = ();
+
+    async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
+        let statement = "INSERT INTO impuls_filling (only_row, source, started_at, ended_at) VALUES (1, $1, $2, $3) \
+             ON CONFLICT (only_row) DO UPDATE SET source = excluded.source, started_at = excluded.started_at, \
+             ended_at = excluded.ended_at";
+        sqlx::query(statement)
+            .bind(keep(&self.0.source).into_owned())
+            .bind(micros(self.0.started_at))
+            .bind(self.0.ended_at.map(micros))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Transfer for PostgresStore {
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let failed = query_failed("opening the database");
+        let mut connection = self.pool().connect_options().connect().await.map_err(&failed)?;
+        let patience = PATIENCE.as_millis();
+        // The state is that of the first read.
+        let statements = format!(
+            "SET statement_timeout = {patience}; SET idle_in_transaction_session_timeout = {patience}; \
+             BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT count(*) FROM impuls_filling"
+        );
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.map_err(failed)?;
+        Ok(Box::new(State(connection)))
+    }
+
+    async fn put_rows(&self, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
+        if rows.iter().any(|row| row.0.len() != table.columns().len()) {
+            return Err(damaged(table.name(), "a row has not the columns of its table"));
+        }
+        transact(self.pool(), "putting rows", &Put(table, rows)).await
+    }
+
+    async fn find_filling(&self) -> Result<Option<Filling>, StoreError> {
+        let query = sqlx::query_as("SELECT source, started_at, ended_at FROM impuls_filling");
+        let found: Option<(String, i64, Option<i64>)> =
+            bounded("looking what fills the database", query.fetch_optional(self.pool())).await?;
+        let Some((source, started_at, ended_at)) = found else { return Ok(None) };
+        let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
+        let source = restored(&source);
+        Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
+    }
+
+    async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError> {
+        alone(self.pool(), "noting what fills the database", &PutFilling(filling.clone())).await
+    }
+
+    async fn count_other_users(&self) -> Result<u64, StoreError> {
+        let query = sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND (classid::bigint << 32) | objid::bigint = $1",
+        )
+        .bind(USED);
+        let count = bounded("looking who uses the database", query.fetch_one(self.pool())).await?;
+        Ok(count.unsigned_abs())
+    }
+}

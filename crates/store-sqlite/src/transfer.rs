@@ -1,0 +1,186 @@
+//! Everything as rows.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use impuls_store::rows::{damaged, instant_of, micros};
+use impuls_store::transfer::{PAGE_BYTES, Statements};
+use impuls_store::{Cell, Filling, Kind, Row, Snapshot, StoreError, Table, Transfer};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
+
+use crate::error::query_failed;
+use crate::schema;
+use crate::store::SqliteStore;
+use crate::writer::Work;
+
+const STATEMENTS: Statements = Statements { prefix: "", mark: '?', collation: "" };
+const READING: &str = "reading everything";
+
+impl SqliteStore {
+    /// Everything that a database file has, also while a server uses it.
+    pub async fn snapshot_of(path: &Path) -> Result<Box<dyn Snapshot>, StoreError> {
+        let opening = "opening the database";
+        let mut connection = schema::open_reader(path).await.map_err(|error| error.during(opening))?;
+        // The state is that of the first read.
+        for statement in ["BEGIN", "SELECT count(*) FROM functions"] {
+            sqlx::query(statement).execute(&mut connection).await.map_err(query_failed(READING))?;
+        }
+        Ok(Box::new(State(connection)))
+    }
+}
+
+/// A read transaction, on a connection of its own.
+struct State(SqliteConnection);
+
+#[async_trait]
+impl Snapshot for State {
+    async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError> {
+        let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(STATEMENTS.count(table)));
+        let count = query.fetch_one(&mut self.0).await.map_err(query_failed(READING))?;
+        Ok(count.unsigned_abs())
+    }
+
+    async fn rows(&mut self, table: Table, after: Option<&Row>, limit: u32) -> Result<Vec<Row>, StoreError> {
+        let mut rows: Vec<Row> = Vec::new();
+        let mut bytes = 0;
+        // One at a time: each may be large.
+        while rows.len() < limit as usize && bytes < PAGE_BYTES {
+            let last = rows.last().or(after);
+            let many = if bytes > PAGE_BYTES / 64 { 1 } else { limit.min(16) };
+            let mut query = sqlx::query(AssertSqlSafe(STATEMENTS.read(table, last.is_some())));
+            for cell in last.iter().flat_map(|row| row.0.iter().take(table.key_columns())) {
+                query = bind(query, cell);
+            }
+            let found = query.bind(i64::from(many)).fetch_all(&mut self.0).await;
+            let found = found.map_err(query_failed(READING))?;
+            if found.is_empty() {
+                break;
+            }
+            for row in &found {
+                let row = read(table, row)?;
+                bytes += row.size();
+                rows.push(row);
+            }
+        }
+        rows.truncate(limit as usize);
+        Ok(rows)
+    }
+}
+
+fn read(table: Table, row: &SqliteRow) -> Result<Row, StoreError> {
+    let cell = |column: &impuls_store::Column| {
+        let name = column.name;
+        let cell = match column.kind {
+            Kind::Id | Kind::Bytes => {
+                row.try_get::<Option<Vec<u8>>, _>(name).map(|cell| cell.map(Cell::Bytes))
+            }
+            Kind::Text => row.try_get::<Option<String>, _>(name).map(|cell| cell.map(Cell::Text)),
+            Kind::Integer => row.try_get::<Option<i64>, _>(name).map(|cell| cell.map(Cell::Integer)),
+        };
+        cell.map(|cell| cell.unwrap_or(Cell::Null)).map_err(|error| damaged(name, error))
+    };
+    table.columns().iter().map(cell).collect::<Result<_, _>>().map(Row)
+}
+
+fn bind<'q>(query: Query<'q, Sqlite, SqliteArguments>, cell: &Cell) -> Query<'q, Sqlite, SqliteArguments> {
+    match cell {
+        Cell::Null => query.bind(None::<i64>),
+        Cell::Integer(number) => query.bind(*number),
+        Cell::Text(text) => query.bind(text.clone()),
+        Cell::Bytes(bytes) => query.bind(bytes.clone()),
+    }
+}
+
+/// Puts rows within the writer's transaction.
+pub(crate) async fn put(
+    connection: &mut SqliteConnection,
+    table: Table,
+    rows: &[Row],
+) -> Result<(), sqlx::Error> {
+    for row in rows {
+        let statement = AssertSqlSafe(STATEMENTS.put(table));
+        let query = row.0.iter().fold(sqlx::query(statement), bind);
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Says what fills the database.
+pub(crate) async fn put_filling(
+    connection: &mut SqliteConnection,
+    filling: &Filling,
+) -> Result<(), sqlx::Error> {
+    let statement =
+        "INSERT OR REPLACE INTO filling (only_row, source, started_at, ended_at) VALUES (1, ?, ?, ?)";
+    sqlx::query(statement)
+        .bind(&filling.source)
+        .bind(micros(filling.started_at))
+        .bind(filling.ended_at.map(micros))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+#[async_trait]
+impl Transfer for SqliteStore {
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Self::snapshot_of(self.path()).await
+    }
+
+    async fn put_rows(&self, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
+        if rows.iter().any(|row| row.0.len() != table.columns().len()) {
+            return Err(damaged(table.name(), "a row has not the columns of its table"));
+        }
+        self.writer().run(Work::Put(table, rows), "putting rows").await.map(drop)
+    }
+
+    async fn find_filling(&self) -> Result<Option<Filling>, StoreError> {
+        let query = sqlx::query_as("SELECT source, started_at, ended_at FROM filling");
+        let found: Option<(String, i64, Option<i64>)> = query
+            .fetch_optional(self.readers())
+            .await
+            .map_err(query_failed("looking what fills the database"))?;
+        let Some((source, started_at, ended_at)) = found else { return Ok(None) };
+        let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
+        Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
+    }
+
+    async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError> {
+        let work = Work::PutFilling(Box::new(filling.clone()));
+        self.writer().run(work, "noting what fills the database").await.map(drop)
+    }
+
+    async fn count_other_users(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Columns that mean something in this store alone.
+    const OWN: [(&str, &str); 1] = [("async_invocations", "claim")];
+
+    #[tokio::test]
+    async fn every_column_of_every_table_is_transferred() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("impuls.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let query = "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' \
+             AND m.name NOT LIKE 'sqlite_%' AND m.name NOT IN ('impuls_migrations', 'filling')";
+        let there: Vec<(String, String)> = sqlx::query_as(query).fetch_all(store.readers()).await.unwrap();
+        let mut there: Vec<_> =
+            there.iter().map(|(table, column)| (table.as_str(), column.as_str())).collect();
+        there.retain(|column| !OWN.contains(column));
+        let mut known: Vec<_> = Table::ALL
+            .into_iter()
+            .flat_map(|table| table.columns().iter().map(move |column| (table.name(), column.name)))
+            .collect();
+        there.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(there, known);
+    }
+}

@@ -1,0 +1,86 @@
+//! Why something was not transferred.
+
+use std::io;
+use std::path::PathBuf;
+
+use impuls_artifacts::ArtifactError;
+use impuls_domain::ArtifactDigest;
+use impuls_store::StoreError;
+use time::OffsetDateTime;
+
+/// Why something was not transferred. The source is never changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An artifact store failed.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// There is something in the target.
+    #[error(
+        "the target is not empty: it has {count} {table}; give an empty database and a new folder, or delete what is there"
+    )]
+    NotEmpty {
+        /// The first table that has rows.
+        table: &'static str,
+        /// How many.
+        count: u64,
+    },
+    /// Somebody else is filling the target.
+    #[error(
+        "the target is being filled from {source_name} and not from here; finish that with the command that began it, or take another target"
+    )]
+    OtherSource {
+        /// What fills it.
+        source_name: String,
+    },
+    /// This was done already.
+    #[error("the target was filled from here and complete at {0}; there is nothing left to do")]
+    Done(OffsetDateTime),
+    /// Servers use the target.
+    #[error("{0} servers use the target; stop them first")]
+    InUse(u64),
+    /// Code that a function needs is not there.
+    #[error(
+        "the code of a function is lost at the source (artifact {0}); deploy it again or delete it, or say --allow-missing-code"
+    )]
+    MissingCode(ArtifactDigest),
+    /// The target does not have what the source had.
+    #[error(
+        "after the transfer {table} are not the same at the target: {found} there, {expected} at the source; the source was \
+         changed in between, so empty the target and begin again"
+    )]
+    Different {
+        /// What.
+        table: &'static str,
+        /// How many there are, with their digest.
+        found: String,
+        /// How many there should be.
+        expected: String,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot use {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file that is no backup, or a damaged one.
+    #[error("{path} is no whole backup: {reason}")]
+    NoBackup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A backup of a newer Impuls.
+    #[error("the backup has format {found}, and this Impuls reads format {known}; use the newer Impuls")]
+    Format {
+        /// The backup's.
+        found: u64,
+        /// Ours.
+        known: u64,
+    },
+}

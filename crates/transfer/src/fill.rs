@@ -1,0 +1,171 @@
+//! Filling a store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use impuls_artifacts::{ArtifactStore, digest_of};
+use impuls_domain::ArtifactDigest;
+use impuls_store::{Filling, FunctionPage, FunctionStore, Row, Table, Transfer};
+use time::OffsetDateTime;
+
+use crate::error::TransferError;
+use crate::source::{PAGE, Piece, Progress, Source};
+use crate::tally::{Sum, Tally};
+
+/// Where everything goes.
+#[derive(Clone)]
+pub struct Target {
+    /// The rows.
+    pub rows: Arc<dyn Transfer>,
+    /// The same store as it is used, to see that it can be.
+    pub functions: Arc<dyn FunctionStore>,
+    /// The artifacts.
+    pub artifacts: Arc<dyn ArtifactStore>,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").finish_non_exhaustive()
+    }
+}
+
+/// A store that has everything, and does not say so yet. Dropped, it is as half-filled.
+#[derive(Debug)]
+pub struct Fill {
+    target: Target,
+    filling: Filling,
+    /// Functions, all rows and artifacts that are there.
+    pub counts: [u64; 3],
+}
+
+impl Fill {
+    /// Says that everything is there; from now on the store may be used.
+    pub async fn finish(self, now: OffsetDateTime) -> Result<(), TransferError> {
+        let filling = Filling { ended_at: Some(now), ..self.filling };
+        Ok(self.target.rows.put_filling(&filling).await?)
+    }
+}
+
+/// Puts everything into an empty store, or the rest into one that was being filled from the same source, and compares
+/// at the end. Repeatable until [`Fill::finish`]; from then on it is [`TransferError::Done`].
+pub async fn fill(
+    source: &mut impl Source,
+    target: &Target,
+    now: OffsetDateTime,
+    progress: &mut dyn Progress,
+) -> Result<Fill, TransferError> {
+    let filling = begin(source.name(), target, now).await?;
+    progress.total(source.steps().await?);
+    let mut copied = Copied::default();
+    while let Some(piece) = source.next().await? {
+        match piece {
+            Piece::Rows(table, rows) => {
+                progress.doing(table.name());
+                progress.done(rows.len() as u64);
+                copied.rows(target, table, rows).await?;
+            }
+            Piece::Artifact(bytes) => {
+                progress.doing("artifacts");
+                let digest = digest_of(&bytes);
+                // Whatever is there and whole is not written again.
+                if target.artifacts.get(&digest).await.is_err() {
+                    target.artifacts.put(bytes).await?;
+                }
+                copied.artifacts.push(digest);
+            }
+        }
+    }
+    progress.doing("comparing");
+    let counts = copied.compare(target).await?;
+    Ok(Fill { target: target.clone(), filling, counts })
+}
+
+/// Sees that the target may be filled, and says that it is being filled.
+async fn begin(source: &str, target: &Target, now: OffsetDateTime) -> Result<Filling, TransferError> {
+    let users = target.rows.count_other_users().await?;
+    if users > 0 {
+        return Err(TransferError::InUse(users));
+    }
+    let known = target.rows.find_filling().await?;
+    match known {
+        Some(Filling { source: known, ended_at: None, .. }) if known != source => {
+            return Err(TransferError::OtherSource { source_name: known });
+        }
+        Some(filling @ Filling { ended_at: None, .. }) => return Ok(filling),
+        Some(Filling { source: known, ended_at: Some(ended_at), .. }) if known == source => {
+            return Err(TransferError::Done(ended_at));
+        }
+        Some(_) | None => {}
+    }
+    let mut state = target.rows.snapshot().await?;
+    for table in Table::ALL {
+        let count = state.count_rows(table).await?;
+        if count > 0 {
+            return Err(TransferError::NotEmpty { table: table.name(), count });
+        }
+    }
+    let filling = Filling { source: source.to_owned(), started_at: now, ended_at: None };
+    target.rows.put_filling(&filling).await?;
+    Ok(filling)
+}
+
+#[derive(Default)]
+struct Copied {
+    tallies: BTreeMap<Table, Tally>,
+    artifacts: Vec<ArtifactDigest>,
+}
+
+impl Copied {
+    async fn rows(&mut self, target: &Target, table: Table, rows: Vec<Row>) -> Result<(), TransferError> {
+        let tally = self.tallies.entry(table).or_default();
+        rows.iter().for_each(|row| tally.add(row));
+        Ok(target.rows.put_rows(table, rows).await?)
+    }
+
+    /// Reads everything back.
+    async fn compare(self, target: &Target) -> Result<[u64; 3], TransferError> {
+        let mut state = target.rows.snapshot().await?;
+        let (mut functions, mut rows) = (0, 0);
+        for table in Table::ALL {
+            let expected = self.tallies.get(&table).cloned().unwrap_or_default().end();
+            let found = sum(&mut *state, table).await?;
+            if found != expected {
+                let (found, expected) = (found.to_string(), expected.to_string());
+                return Err(TransferError::Different { table: table.name(), found, expected });
+            }
+            rows += found.count;
+            if table == Table::Functions {
+                functions = found.count;
+            }
+        }
+        drop(state);
+        for digest in &self.artifacts {
+            target.artifacts.get(digest).await?;
+        }
+        read_functions(&*target.functions).await?;
+        Ok([functions, rows, self.artifacts.len() as u64])
+    }
+}
+
+async fn sum(state: &mut dyn impuls_store::Snapshot, table: Table) -> Result<Sum, TransferError> {
+    let mut tally = Tally::default();
+    let mut last: Option<Row> = None;
+    loop {
+        let rows = state.rows(table, last.as_ref(), PAGE).await?;
+        rows.iter().for_each(|row| tally.add(row));
+        match rows.into_iter().next_back() {
+            Some(row) => last = Some(row),
+            None => return Ok(tally.end()),
+        }
+    }
+}
+
+/// Whatever cannot be read as a function must not be found by a server first.
+async fn read_functions(functions: &dyn FunctionStore) -> Result<(), TransferError> {
+    let mut before = None;
+    loop {
+        let page = functions.list_functions(FunctionPage { before, limit: 200 }).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        before = Some(last.function.id);
+    }
+}
