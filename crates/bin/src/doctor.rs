@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use impuls_runtimes::Catalogue;
+use impuls_sandbox_container::OciRuntime;
 use impuls_sandbox_process::{IsolationReport, probe};
 use serde_json::json;
 
+use crate::drivers::refusal;
 use crate::serve::{SPAWNER, search_path};
 
 /// Prints the report; the exit code is a failure when a layer is missing that this kind of user normally has, or
@@ -16,12 +18,14 @@ use crate::serve::{SPAWNER, search_path};
 pub(crate) fn doctor(as_json: bool, toolchains: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(probe(Path::new(SPAWNER))).context("cannot try the sandbox")?;
+    let containers = runtime.block_on(OciRuntime::find(&search_path(None).path));
     let catalogue = Catalogue::detect(&search_path(toolchains));
     let mut out = std::io::stdout().lock();
     if as_json {
-        writeln!(out, "{:#}", as_value(&report, &catalogue))?;
+        writeln!(out, "{:#}", as_value(&report, &containers, &catalogue))?;
     } else {
         print_isolation(&mut out, &report)?;
+        print_containers(&mut out, &containers)?;
         print_runtimes(&mut out, &catalogue)?;
     }
     let healthy = report.unexpectedly_missing().next().is_none()
@@ -29,7 +33,7 @@ pub(crate) fn doctor(as_json: bool, toolchains: Option<PathBuf>) -> anyhow::Resu
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn as_value(report: &IsolationReport, catalogue: &Catalogue) -> serde_json::Value {
+fn as_value(report: &IsolationReport, containers: &[OciRuntime], catalogue: &Catalogue) -> serde_json::Value {
     let runtimes: Vec<_> = catalogue
         .installed()
         .map(|(installed, aliases)| {
@@ -38,7 +42,14 @@ fn as_value(report: &IsolationReport, catalogue: &Catalogue) -> serde_json::Valu
         .collect();
     let missing: Vec<_> =
         catalogue.missing().into_iter().map(|(name, fix)| json!({ "name": name, "fix": fix })).collect();
-    json!({ "isolation": report.layers, "runtimes": runtimes, "missing_runtimes": missing })
+    let containers: Vec<_> = containers
+        .iter()
+        .map(|runtime| {
+            let version = runtime.version.map(|(a, b, c)| format!("{a}.{b}.{c}"));
+            json!({ "name": runtime.name, "version": version, "path": runtime.path, "refused": refusal(runtime) })
+        })
+        .collect();
+    json!({ "isolation": report.layers, "oci_runtimes": containers, "runtimes": runtimes, "missing_runtimes": missing })
 }
 
 fn print_isolation(out: &mut impl std::io::Write, report: &IsolationReport) -> std::io::Result<()> {
@@ -50,6 +61,20 @@ fn print_isolation(out: &mut impl std::io::Write, report: &IsolationReport) -> s
             writeln!(out, "           {:<18} without it: {}", "", layer.cost)?;
             writeln!(out, "           {:<18} to repair: {}", "", layer.fix)?;
         }
+    }
+    Ok(())
+}
+
+fn print_containers(out: &mut impl std::io::Write, containers: &[OciRuntime]) -> std::io::Result<()> {
+    writeln!(out, "\nOCI runtimes for the container driver")?;
+    for runtime in containers {
+        match refusal(runtime) {
+            None => writeln!(out, "  ok       {runtime}")?,
+            Some(why) => writeln!(out, "  refused  {runtime}: {why}")?,
+        }
+    }
+    if containers.is_empty() {
+        writeln!(out, "  none     to have containers: install Debian package crun")?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod collection;
 mod dialects;
 mod doctor;
+mod drivers;
 mod edits;
 mod feed;
 mod fronts;
@@ -41,6 +42,12 @@ fn main() -> ExitCode {
     }
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "agent") {
         return impuls_agent::main(&std::env::args_os().skip(2).collect::<Vec<_>>());
+    }
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == impuls_sandbox_container::config::ARGUMENT)
+    {
+        return impuls_sandbox_container::init_main(&std::env::args_os().skip(2).collect::<Vec<_>>());
     }
     let cli = match impuls_cli::parse_from(std::env::args_os()) {
         Ok(cli) => cli,

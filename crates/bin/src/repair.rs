@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use impuls_sandbox::SandboxDriver;
-use impuls_sandbox_process::ProcessDriver;
 
 /// How often is looked. Servers of the same run folder are killed seldom.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Looks once; what cannot be removed is an error.
-pub(crate) async fn once(driver: &ProcessDriver) -> anyhow::Result<()> {
+pub(crate) async fn once(driver: &dyn SandboxDriver) -> anyhow::Result<()> {
     let orphans = driver.reap_orphans().await.context("cannot remove what an earlier server left")?;
     if orphans > 0 {
         tracing::info!(orphans, "removed sandboxes that an earlier server left");
@@ -20,11 +19,13 @@ pub(crate) async fn once(driver: &ProcessDriver) -> anyhow::Result<()> {
 }
 
 /// Looks again and again, until it is dropped. What cannot be removed now may be later.
-pub(crate) async fn run(driver: Arc<ProcessDriver>) {
+pub(crate) async fn run(drivers: Vec<Arc<dyn SandboxDriver>>) {
     loop {
         tokio::time::sleep(EVERY).await;
-        if let Err(error) = once(&driver).await {
-            tracing::warn!("{error:#}");
+        for driver in &drivers {
+            if let Err(error) = once(driver.as_ref()).await {
+                tracing::warn!("{error:#}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use impuls_api::{App, Front, FrontConfig, RuntimeInfo};
 use impuls_artifacts::{ArtifactStore, CodeFolders};
 use impuls_cli::ServeConfig;
@@ -16,7 +16,6 @@ use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConf
 use impuls_domain::{Cidr, Contract};
 use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
-use impuls_sandbox_process::ProcessDriver;
 use impuls_store::FunctionPage;
 use impuls_worker::LocalWorker;
 use tokio::runtime::Runtime;
@@ -27,6 +26,7 @@ use crate::artifacts;
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
 use crate::collection;
+use crate::drivers::{self, Drivers};
 use crate::edits::Edits;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
@@ -77,9 +77,7 @@ pub(crate) fn prepare(config: &ServeConfig) -> anyhow::Result<Runtime> {
     crate::logging::start(config.log_format, &config.log_level)?;
     storage::check(config)?;
     artifacts::check(&config.artifacts)?;
-    if !["auto", "process"].contains(&config.driver.as_str()) {
-        bail!("driver {:?} is not supported yet; those that are: auto, process", config.driver);
-    }
+    drivers::check(&config.driver)?;
     for setting in &config.without_effect {
         tracing::warn!(
             "the setting {setting} is accepted and has no effect: functions run in the process sandbox"
@@ -117,9 +115,9 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
     let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
-    let driver = start_driver(&config, &data).await?;
+    let drivers = Drivers::start(&config, &data).await?;
     let collector = collection::collector(&config.retention, &kept.store, kept.artifacts.clone());
-    let mut server = Server::assemble(&config, &data, kept, catalogue, driver)?;
+    let mut server = Server::assemble(&config, &data, kept, catalogue, drivers)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
     let mut editing = match server.edits.take() {
@@ -256,26 +254,6 @@ pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-pub(crate) async fn start_driver(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<ProcessDriver>> {
-    let driver = ProcessDriver::start(impuls_sandbox_process::Config {
-        run_dir: data.join("run"),
-        exe: PathBuf::from(SPAWNER),
-        allow_weaker: config.allow_weaker_isolation,
-        network: settings::network(config)?,
-    });
-    let driver = driver.await.context("cannot set up sandboxes; `impuls doctor` says more")?;
-    for layer in driver.isolation().missing() {
-        tracing::warn!(
-            "isolation layer missing: {}: {}; without it: {}",
-            layer.name,
-            layer.detail,
-            layer.cost
-        );
-    }
-    repair::once(&driver).await?;
-    Ok(driver)
-}
-
 pub(crate) fn announce(addresses: &[SocketAddr], data: &Path) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "data folder {}", data.display())?;
@@ -296,7 +274,7 @@ pub(crate) struct Kept {
 struct Server {
     store: Storage,
     worker: Arc<LocalWorker>,
-    driver: Arc<ProcessDriver>,
+    drivers: Drivers,
     dispatch: Arc<Dispatch>,
     recorder: Recorder,
     recording: tokio::task::JoinHandle<()>,
@@ -317,15 +295,15 @@ impl Server {
         data: &Path,
         Kept { store, artifacts }: Kept,
         catalogue: Arc<Catalogue>,
-        driver: Arc<ProcessDriver>,
+        drivers: Drivers,
     ) -> anyhow::Result<Self> {
         let (store, tree) = store.with_tree(artifacts.clone())?;
         let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
-        let default_network = settings::default_network(config, driver.isolation());
+        let default_network = drivers.default_network(config);
         let worker = LocalWorker::new(
             settings::worker(config, default_network.clone()),
             impuls_worker::Parts {
-                driver: driver.clone(),
+                drivers: drivers.for_worker(),
                 catalogue: catalogue.clone(),
                 folders,
                 artifacts: artifacts.clone(),
@@ -359,12 +337,12 @@ impl Server {
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let keeping = tokio::spawn(worker.clone().run(move || targets.latest_targets()));
-        let repairing = tokio::spawn(repair::run(driver.clone()));
+        let repairing = tokio::spawn(repair::run(drivers.all()));
         let feed = heard.map(|heard| (feed, heard));
         Ok(Self {
             store,
             worker,
-            driver,
+            drivers,
             dispatch,
             recorder,
             recording,
@@ -405,7 +383,7 @@ impl Server {
         if tokio::time::timeout(SANDBOX_SHUTDOWN, self.worker.shut_down()).await.is_err() {
             tracing::error!("some sandboxes did not end in time; they end with this process");
         }
-        self.driver.shutdown().await;
+        self.drivers.shutdown().await;
         self.recorder.stop();
         self.recording.await?;
         self.store.close().await

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use impuls_cli::{BuildConfig, DefaultNetwork, ServeConfig};
+use impuls_cli::{BuildConfig, ServeConfig};
 use impuls_domain::{AllowEntry, Cidr, NetworkPolicy};
-use impuls_sandbox_process::{IsolationReport, LayerName, NetworkConfig};
+use impuls_sandbox_process::NetworkConfig;
 use impuls_worker::BuildSettings;
 
 use crate::fronts;
@@ -22,21 +22,6 @@ pub(crate) fn network(config: &ServeConfig) -> anyhow::Result<NetworkConfig> {
     };
     let allow = config.network_allow.iter().map(range).collect::<anyhow::Result<_>>()?;
     Ok(NetworkConfig { allow, ..NetworkConfig::default() })
-}
-
-/// Whether functions can have a network here.
-pub(crate) fn has_network(report: &IsolationReport) -> bool {
-    report.layer(LayerName::FunctionNetwork).is_some_and(|layer| layer.works)
-}
-
-/// The network of functions that do not say which they want.
-pub(crate) fn default_network(config: &ServeConfig, report: &IsolationReport) -> NetworkPolicy {
-    match config.default_network {
-        Some(DefaultNetwork::Off) => NetworkPolicy::Off,
-        Some(DefaultNetwork::Egress) => NetworkPolicy::Egress,
-        None if has_network(report) => NetworkPolicy::Egress,
-        None => NetworkPolicy::Off,
-    }
 }
 
 /// Bounds of builds.

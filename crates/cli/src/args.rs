@@ -6,6 +6,7 @@
 mod artifacts;
 mod client;
 mod cluster;
+mod containers;
 mod drain;
 mod images;
 mod import;
@@ -28,6 +29,7 @@ pub use client::{
     LogsArgs, RollbackArgs, Settings,
 };
 pub use cluster::{ClusterArgs, ControllerArgs, WorkerArgs};
+pub use containers::ContainerArgs;
 pub use drain::DrainArgs;
 pub use images::{ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs};
 pub use import::ImportArgs;

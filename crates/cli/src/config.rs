@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod cluster;
+mod containers;
 mod data_dir;
 mod file;
 mod redis;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::args::{DefaultNetwork, LogFormat, RedisArgs, ServeArgs};
 pub use artifacts::{ArtifactsConfig, BucketConfig};
 pub use cluster::{ClusterSecret, ControllerConfig, WorkerConfig, resolve_controller, resolve_worker};
+pub use containers::{ContainerConfig, ContainerTable};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
 pub use redis::RedisConfig;
@@ -57,8 +59,10 @@ pub struct ServeConfig {
     pub retention: RetentionSettings,
     /// A queue beside the database.
     pub redis: RedisConfig,
-    /// The name of the sandbox driver. Default `auto`, the strongest that works here.
+    /// The name of the sandbox driver. Default `auto`, the process driver.
     pub driver: String,
+    /// Which program makes containers.
+    pub containers: ContainerConfig,
     /// Addresses that other machines can reach are wanted without authentication. Default off.
     pub insecure_no_auth: bool,
     /// A missing isolation layer is no reason not to start. Default off.
@@ -241,7 +245,9 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
         artifacts,
         retention: retention::retention(&args.retention, &file.retention)?,
         redis,
-        driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
+        driver: text([args.driver, containers::driver_of(variables)?, file.driver])
+            .unwrap_or_else(|| "auto".to_owned()),
+        containers: ContainerConfig::of(args.containers, file.container),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
         shutdown_timeout: args.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),

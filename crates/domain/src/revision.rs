@@ -73,16 +73,18 @@ impl Contract {
 /// Which isolation technology a function asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DriverChoice {
-    /// The strongest that the server has.
+    /// The one that the server has for every function.
     #[default]
     Auto,
     /// Linux namespaces.
     Process,
+    /// A container of an OCI runtime.
+    Container,
 }
 
 impl DriverChoice {
     /// Every choice.
-    pub const ALL: [Self; 2] = [Self::Auto, Self::Process];
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Process, Self::Container];
 
     /// The name on the wire and in storage.
     #[must_use]
@@ -90,6 +92,7 @@ impl DriverChoice {
         match self {
             Self::Auto => "auto",
             Self::Process => "process",
+            Self::Container => "container",
         }
     }
 

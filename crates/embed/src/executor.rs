@@ -9,11 +9,11 @@ use impuls_artifacts::{CodeFolders, LocalArtifacts};
 use impuls_dispatch::execute::{ARGUMENTS_LIMIT, STDIN_LIMIT};
 use impuls_dispatch::image::runs_locally;
 use impuls_dispatch::{ExecuteRequest, Executed, Worker as _};
-use impuls_domain::{Deadline, Environment, Limits};
+use impuls_domain::{Deadline, DriverChoice, Environment, Limits};
 use impuls_runtimes::{Catalogue, SearchPath};
 use impuls_sandbox::SandboxDriver as _;
 use impuls_sandbox_process::ProcessDriver;
-use impuls_worker::{BuildSettings, LocalWorker, Parts};
+use impuls_worker::{BuildSettings, Drivers, LocalWorker, Parts};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -71,7 +71,7 @@ impl ProcessExecutor {
         let worker = LocalWorker::new(
             impuls_worker::Config { prewarm: options.prewarm, ..impuls_worker::Config::default() },
             Parts {
-                driver: driver.clone(),
+                drivers: Drivers::one(DriverChoice::Process, driver.clone()),
                 catalogue: Arc::new(catalogue(&helper)),
                 folders: Arc::new(folders),
                 artifacts,

@@ -14,7 +14,6 @@ mod landlock;
 mod messages;
 mod network;
 mod orphans;
-mod output;
 mod probe;
 mod sandbox;
 mod seccomp;

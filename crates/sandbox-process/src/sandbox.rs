@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use impuls_domain::{Deadline, LogLevel, Logs, SandboxId};
 use impuls_guest_protocol::FrameKind;
 use impuls_sandbox::{
-    Assignment, Connection, Exit, Gone, InitFailure, InitReport, OutputSource, Refusals, Sandbox,
+    Assignment, Connection, Exit, Gone, InitFailure, InitReport, Output, OutputSource, Refusals, Sandbox,
     SandboxError, SandboxSpec, SandboxUsage, Traffic,
 };
 use parking_lot::Mutex;
@@ -23,7 +23,6 @@ use tokio::sync::watch;
 use crate::driver::{Answer, Core, Folder, Refused, Station};
 use crate::messages::{Create, End, Key, Request, Usage};
 use crate::network::{Attachment, Network};
-use crate::output::Output;
 use crate::spawner::CODE;
 
 /// How long the news of an end may come after the end of the connection.

@@ -1,16 +1,15 @@
 //! The system call filter: an allowlist. What is not on it returns `EPERM`, and `ENOSYS` where programs then take
 //! an older call; nothing is ever killed for a call.
 //!
-//! Two programs are stacked, because one can only have one answer: [`table::ALLOWED`] with `EPERM` for the rest,
-//! and above it [`table::UNKNOWN`] with `ENOSYS`. Where both refuse, the kernel takes the answer of the one that
+//! Two programs are stacked, because one can only have one answer: [`ALLOWED`](syscalls::ALLOWED) with `EPERM` for the rest,
+//! and above it [`UNKNOWN`](syscalls::UNKNOWN) with `ENOSYS`. Where both refuse, the kernel takes the answer of the one that
 //! was installed last (seccomp(2)). Calls that are allowed whatever their arguments cost nothing: the kernel
 //! remembers them in a bitmap.
-
-mod table;
 
 use std::collections::BTreeMap;
 use std::io;
 
+use impuls_sandbox::syscalls;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
@@ -25,17 +24,6 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 pub(crate) struct Filters {
     programs: [BpfProgram; 2],
 }
-
-/// Namespaces that `clone` must not make. `CLONE_NEWTIME` is part of the signal number there and means nothing.
-const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u64;
-/// `personality(2)` with this only asks.
-const QUERY_PERSONALITY: u64 = 0xffff_ffff;
 
 impl Filters {
     /// Compiles the programs for this machine's processor.
@@ -63,7 +51,12 @@ fn compile() -> io::Result<[BpfProgram; 2]> {
         let filter = SeccompFilter::new(rules, otherwise, matching, arch).map_err(io::Error::other)?;
         filter.try_into().map_err(io::Error::other)
     };
-    let unknown = table::UNKNOWN.iter().copied().chain(table::NEWER).map(|call| (call, Vec::new())).collect();
+    let unknown = syscalls::UNKNOWN
+        .iter()
+        .map(|call| call.number)
+        .chain(syscalls::NEWER)
+        .map(|call| (call, Vec::new()))
+        .collect();
     Ok([
         program(allowed().map_err(io::Error::other)?, eperm, SeccompAction::Allow)?,
         program(unknown, SeccompAction::Allow, enosys)?,
@@ -71,17 +64,17 @@ fn compile() -> io::Result<[BpfProgram; 2]> {
 }
 
 fn allowed() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = table::ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
+    let mut rules: Rules = syscalls::ALLOWED.iter().map(|call| (call.number, Vec::new())).collect();
     let one_of = |argument: u8, values: &[u64]| -> Result<Vec<SeccompRule>, _> {
         values.iter().map(|&value| rule(&[(argument, SeccompCmpOp::Eq, value)])).collect()
     };
-    rules.insert(libc::SYS_clone, vec![rule(&[(0, SeccompCmpOp::MaskedEq(NEW_NAMESPACES), 0)])?]);
-    rules.insert(libc::SYS_socket, one_of(0, &table::SOCKET_FAMILIES)?);
+    rules.insert(libc::SYS_clone, vec![rule(&[(0, SeccompCmpOp::MaskedEq(syscalls::NEW_NAMESPACES), 0)])?]);
+    rules.insert(libc::SYS_socket, one_of(0, &syscalls::SOCKET_FAMILIES)?);
     rules.insert(libc::SYS_socketpair, one_of(0, &[libc::AF_UNIX as u64])?);
-    rules.insert(libc::SYS_personality, one_of(0, &[0, QUERY_PERSONALITY])?);
-    rules.insert(libc::SYS_prctl, one_of(0, &table::PRCTL)?);
+    rules.insert(libc::SYS_personality, one_of(0, &syscalls::PERSONALITIES)?);
+    rules.insert(libc::SYS_prctl, one_of(0, &syscalls::PRCTL)?);
     // Neither of them may put characters into somebody's terminal.
-    let input = [(1, SeccompCmpOp::Ne, libc::TIOCSTI), (1, SeccompCmpOp::Ne, libc::TIOCLINUX)];
+    let input = syscalls::REFUSED_IOCTLS.map(|request| (1, SeccompCmpOp::Ne, request));
     rules.insert(libc::SYS_ioctl, vec![rule(&input)?]);
     Ok(rules)
 }
@@ -136,7 +129,7 @@ mod tests {
             libc::SYS_acct,
             libc::SYS_pidfd_getfd,
         ] {
-            assert!(!table::ALLOWED.contains(&call), "{call}");
+            assert!(!syscalls::ALLOWED.iter().any(|allowed| allowed.number == call), "{call}");
         }
     }
 }

@@ -3,16 +3,21 @@
 //! [`driver`] has the traits, [`spec`] what a sandbox is made from, [`connection`] the hot path. A driver lives in
 //! a crate of its own (`sandbox-process`, …); this crate isolates nothing itself.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod connection;
 pub mod driver;
 pub mod error;
+pub mod output;
 pub mod spec;
+pub mod syscalls;
 
 pub use connection::{
     Call, Connection, Ended, Gone, Hold, LossReason, Lost, OutputSource, Part, Reply, Waiting,
 };
 pub use driver::{Exit, InitFailure, InitReport, Refusals, Sandbox, SandboxDriver, SandboxUsage, Traffic};
 pub use error::SandboxError;
+pub use output::Output;
 pub use spec::{Assignment, BindMount, RuntimeImage, SandboxLimits, SandboxSpec, StartMethod};
 
 // What the seam's own types are made of; whoever holds a sandbox needs no other part of the protocol.

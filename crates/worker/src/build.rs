@@ -308,7 +308,7 @@ impl StartContext {
     ) -> Result<Room, SandboxError> {
         let image = Arc::new(image);
         self.make_room(&image)?;
-        let sandbox = self.driver.create(unassigned(&image, limits(settings)), by).await?;
+        let sandbox = self.drivers.builds.create(unassigned(&image, limits(settings)), by).await?;
         Ok(Room { context: self.clone(), sandbox: self.counted(sandbox), prewarmed: false })
     }
 }

@@ -128,7 +128,7 @@ impl StartContext {
         self.prewarm.enable(image);
         self.make_room(image)?;
         let spec = unassigned(image, SandboxLimits::from(&request.limits));
-        let sandbox = self.driver.create(spec, request.deadline).await?;
+        let sandbox = self.drivers.standard.create(spec, request.deadline).await?;
         Ok(room(self.counted(sandbox), false))
     }
 }

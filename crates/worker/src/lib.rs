@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod config;
+pub mod drivers;
 pub mod execute;
 pub mod front;
 pub mod live;
@@ -22,4 +23,5 @@ pub mod start;
 
 pub use build::{BuildPlan, BuildSettings, Planned};
 pub use config::Config;
+pub use drivers::Drivers;
 pub use local::{LocalWorker, Parts};

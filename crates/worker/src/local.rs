@@ -8,7 +8,7 @@ use impuls_artifacts::{ArtifactStore, CodeFolders};
 use impuls_dispatch::Target;
 use impuls_domain::{Contract, Deadline, LoadFailure, RevisionId, RuntimeName};
 use impuls_runtimes::Catalogue;
-use impuls_sandbox::{InitErrorKind, InitFailure, SandboxDriver};
+use impuls_sandbox::{InitErrorKind, InitFailure};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::build::{BuildSettings, Builder};
 use crate::config::Config;
+use crate::drivers::Drivers;
 use crate::memory::MemoryGauge;
 use crate::pool::Pool;
 use crate::prewarm::Prewarm;
@@ -38,8 +39,8 @@ pub struct LocalWorker {
 
 /// What a worker is made from.
 pub struct Parts {
-    /// Makes the sandboxes.
-    pub driver: Arc<dyn SandboxDriver>,
+    /// Make the sandboxes.
+    pub drivers: Drivers,
     /// The runtimes of this machine.
     pub catalogue: Arc<Catalogue>,
     /// Where code is unpacked.
@@ -62,9 +63,9 @@ impl LocalWorker {
             Box::new(move || evict_longest_idle(&pools))
         };
         let context = StartContext {
-            prewarm: Prewarm::new(config.clone(), parts.driver.clone()),
+            prewarm: Prewarm::new(config.clone(), parts.drivers.standard.clone()),
             config,
-            driver: parts.driver,
+            drivers: parts.drivers,
             catalogue: parts.catalogue,
             folders: parts.folders,
             memory: MemoryGauge::default(),

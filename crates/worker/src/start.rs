@@ -12,8 +12,8 @@ use impuls_domain::{
 };
 use impuls_runtimes::{Catalogue, Launch};
 use impuls_sandbox::{
-    Assignment, Exit, Init, InitError, InitErrorKind, InitFailure, RuntimeImage, Sandbox, SandboxDriver,
-    SandboxError, SandboxLimits, SandboxSpec,
+    Assignment, Exit, Init, InitError, InitErrorKind, InitFailure, RuntimeImage, Sandbox, SandboxError,
+    SandboxLimits, SandboxSpec,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::drivers::Drivers;
 use crate::live::{FirstCall, Live};
 use crate::memory::MemoryGauge;
 use crate::pool::{NoSlot, Pool};
@@ -39,7 +40,7 @@ pub(crate) const TRIES: usize = 3;
 /// What starts of all revisions share.
 pub(crate) struct StartContext {
     pub(crate) config: Config,
-    pub(crate) driver: Arc<dyn SandboxDriver>,
+    pub(crate) drivers: Drivers,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) folders: Arc<CodeFolders>,
     pub(crate) prewarm: Prewarm,
@@ -158,7 +159,7 @@ impl StartContext {
             tries -= 1;
             let code_ready = begun.elapsed();
             let sandbox = match self.sandbox(image, target, steers, by).await {
-                Err(SandboxError::SpawnerGone) if tries > 0 => {
+                Err(StartError::Sandbox(SandboxError::SpawnerGone)) if tries > 0 => {
                     tokio::time::sleep(SPAWNER_RESTART).await;
                     continue;
                 }
@@ -219,15 +220,23 @@ impl StartContext {
         }
     }
 
-    /// A prewarmed sandbox, or a new one; always a new one if the function's environment `steers` the interpreter.
+    /// A prewarmed sandbox, or a new one; always a new one if the function's environment `steers` the interpreter or it has a
+    /// driver of its own.
     async fn sandbox(
         &self,
         image: &Arc<RuntimeImage>,
         target: &Target,
         steers: bool,
         by: Deadline,
-    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
-        if !steers && let Some(sandbox) = self.prewarm.take(image) {
+    ) -> Result<Arc<dyn Sandbox>, StartError> {
+        let choice = target.revision.config.driver;
+        let driver = self.drivers.of(choice);
+        let driver =
+            driver.map_err(|error| StartError::Init(InitFailure::Reported(error), Logs::default()))?;
+        if !steers
+            && self.drivers.is_standard(choice)
+            && let Some(sandbox) = self.prewarm.take(image)
+        {
             return Ok(self.counted(sandbox));
         }
         self.make_room(image)?;
@@ -236,7 +245,7 @@ impl StartContext {
         if steers {
             spec.interpreter_environment = target.revision.config.environment.variables().clone();
         }
-        self.driver.create(spec, by).await.map(|sandbox| self.counted(sandbox))
+        Ok(self.counted(driver.create(spec, by).await?))
     }
 
     pub(crate) fn counted(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {

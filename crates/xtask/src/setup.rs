@@ -15,7 +15,7 @@ const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
 const GUEST_KERNEL: &str = "what the build of a guest kernel needs";
 
-const NEEDS: [Need; 31] = [
+const NEEDS: [Need; 32] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -45,6 +45,7 @@ const NEEDS: [Need; 31] = [
         purpose: "the networks that tests play in",
         is_met: || Path::new("/usr/sbin/ip").exists() || Path::new("/sbin/ip").exists(),
     },
+    Need { package: "crun", purpose: "crun, for the container driver", is_met: || tools::has("crun") },
     Need { package: "python3-pip", purpose: "pip, for the Lambda client for Python", is_met: tools::has_pip },
     Need { package: "autoconf", purpose: LAMBDA_CLIENT, is_met: || tools::has("autoreconf") },
     Need { package: "automake", purpose: LAMBDA_CLIENT, is_met: || tools::has("automake") },
@@ -81,7 +82,7 @@ const NEEDS: [Need; 31] = [
     },
     Need {
         package: "runc",
-        purpose: "runc, for servers in containers",
+        purpose: "runc, for the container driver and for servers in containers",
         is_met: || Path::new("/usr/sbin/runc").exists(),
     },
     Need {

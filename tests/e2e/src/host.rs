@@ -160,3 +160,16 @@ pub fn mounts_of(path: &Path) -> Vec<String> {
 pub fn open_descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
+
+/// What a server of this number has for its containers outside of its data folder: the folder of their roots, and cgroups.
+#[must_use]
+pub fn run_folders(server: u32) -> Vec<PathBuf> {
+    let own = format!("impuls-oci-{server}-");
+    let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let tops = [PathBuf::from("/run"), PathBuf::from(CGROUPS)].into_iter().chain(hierarchies);
+    let entries = tops.flat_map(|top| fs::read_dir(top).into_iter().flatten().flatten());
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&own)))
+        .collect()
+}

@@ -155,7 +155,12 @@ impl FunctionRequest {
             description: self.description.clone(),
             environment: environment.map_err(|error| Problem::invalid("environment", error))?,
             limits: self.limits()?,
-            driver: choice("driver", self.driver.as_deref(), DriverChoice::parse, "auto, process")?,
+            driver: choice(
+                "driver",
+                self.driver.as_deref(),
+                DriverChoice::parse,
+                "auto, process, container",
+            )?,
             network: self.network.as_ref().map(NetworkObject::to_policy).transpose()?,
         })
     }

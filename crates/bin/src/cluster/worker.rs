@@ -10,7 +10,6 @@ use impuls_cli::{ServeConfig, WorkerConfig};
 use impuls_cluster::{About, Announcer, Load, Members, Own, RemoteWorkers, Server, Token};
 use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig};
 use impuls_runtimes::{Announced, Catalogue};
-use impuls_sandbox_process::ProcessDriver;
 use impuls_worker::LocalWorker;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,12 +18,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::host::{Late, LocalHost};
 use super::{load_functions, nodes, token};
 use crate::builds::Builds;
+use crate::drivers::Drivers;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::rollout::{Keeps, LocalRollout};
 use crate::serve::{
     CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, Kept, SANDBOX_SHUTDOWN, Stop, announce, data_dir, dispatch,
-    give_back, hooks, lock, prewarm, search_path, start_driver,
+    give_back, hooks, lock, prewarm, search_path,
 };
 use crate::settings;
 use crate::storage::Storage;
@@ -53,10 +53,10 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     let (store, artifacts) = tokio::try_join!(Storage::open(&serve, &data), artifacts::open(&serve, &data))?;
     let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
-    let driver = start_driver(&serve, &data).await?;
+    let drivers = Drivers::start(&serve, &data).await?;
     let mut tasks = JoinSet::new();
-    tasks.spawn(repair::run(driver.clone()));
-    let worker = Worker::assemble((&serve, &data), kept, token, (catalogue, driver), identity)?;
+    tasks.spawn(repair::run(drivers.all()));
+    let worker = Worker::assemble((&serve, &data), kept, token, (catalogue, drivers), identity)?;
     load_functions(&*worker.store.functions, &worker.dispatch).await?;
     let _following = worker.follow();
     let (close, closing) = watch::channel(false);
@@ -184,14 +184,14 @@ fn memory_mib() -> u64 {
     kib.unwrap_or_default() / 1024
 }
 
-fn about(address: String, catalogue: &Catalogue, driver: &ProcessDriver) -> About {
+fn about(address: String, catalogue: &Catalogue, drivers: &Drivers) -> About {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     About {
         address,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         slots: cores * CALLS_PER_CORE,
         memory_mib: memory_mib(),
-        network: settings::has_network(driver.isolation()),
+        network: drivers.has_network(),
         runtimes: Announced::of(catalogue),
         ..About::default()
     }
@@ -201,7 +201,7 @@ fn about(address: String, catalogue: &Catalogue, driver: &ProcessDriver) -> Abou
 struct Worker {
     store: Storage,
     local: Arc<LocalWorker>,
-    driver: Arc<ProcessDriver>,
+    drivers: Drivers,
     remote: Arc<RemoteWorkers>,
     dispatch: Arc<Dispatch>,
     rollout: Arc<LocalRollout>,
@@ -219,10 +219,10 @@ impl Worker {
         (config, data): (&ServeConfig, &Path),
         Kept { store, artifacts }: Kept,
         token: Option<Token>,
-        (catalogue, driver): (Arc<Catalogue>, Arc<ProcessDriver>),
+        (catalogue, drivers): (Arc<Catalogue>, Drivers),
         identity: Identity,
     ) -> anyhow::Result<Self> {
-        let local = local((config, data), artifacts, (&catalogue, &driver))?;
+        let local = local((config, data), artifacts, (&catalogue, &drivers))?;
         let builds = Builds::new(local.clone(), store.builds.clone());
         let host = Arc::new(LocalHost {
             worker: local.clone(),
@@ -255,7 +255,7 @@ impl Worker {
         });
         // Nobody has asked yet, so it is not there yet.
         let _set = host.late.set(Late { dispatch: dispatch.clone(), rollout: rollout.clone() });
-        let announcer = Announcer::new(nodes, id, about(address, &catalogue, &driver), load.clone());
+        let announcer = Announcer::new(nodes, id, about(address, &catalogue, &drivers), load.clone());
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let kept = move || {
@@ -269,7 +269,7 @@ impl Worker {
         Ok(Self {
             store,
             local,
-            driver,
+            drivers,
             remote,
             dispatch,
             rollout,
@@ -302,7 +302,7 @@ impl Worker {
         if tokio::time::timeout(SANDBOX_SHUTDOWN, self.local.shut_down()).await.is_err() {
             tracing::error!("some sandboxes did not end in time; they end with this process");
         }
-        self.driver.shutdown().await;
+        self.drivers.shutdown().await;
         self.recorder.stop();
         self.recording.await?;
         self.store.close().await
@@ -313,14 +313,14 @@ impl Worker {
 fn local(
     (config, data): (&ServeConfig, &Path),
     artifacts: Arc<dyn ArtifactStore>,
-    (catalogue, driver): (&Arc<Catalogue>, &Arc<ProcessDriver>),
+    (catalogue, drivers): (&Arc<Catalogue>, &Drivers),
 ) -> anyhow::Result<Arc<LocalWorker>> {
     let folders = Arc::new(CodeFolders::open(data.join("code"), artifacts.clone())?);
-    let network = settings::default_network(config, driver.isolation());
+    let network = drivers.default_network(config);
     let worker = LocalWorker::new(
         settings::worker(config, network),
         impuls_worker::Parts {
-            driver: driver.clone(),
+            drivers: drivers.for_worker(),
             catalogue: catalogue.clone(),
             folders,
             artifacts,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::RedisArgs;
 use super::artifacts::ArtifactsArgs;
+use super::containers::ContainerArgs;
 use super::drain::DrainArgs;
 use super::parsers::{duration, key_value, listen_address, path, switch};
 use super::retention::RetentionArgs;
@@ -77,9 +78,12 @@ pub struct ServeArgs {
     /// A queue beside the database.
     #[command(flatten)]
     pub redis: RedisArgs,
-    /// How functions are isolated [default: auto, the strongest that works here].
+    /// How functions are isolated: process, container, or auto, which is process [default: auto].
     #[arg(long, value_name = "NAME", env = "IMPULS_DRIVER")]
     pub driver: Option<String>,
+    /// Which program makes containers.
+    #[command(flatten)]
+    pub containers: ContainerArgs,
     /// Allow addresses that other machines can reach although nobody has to show a token.
     #[arg(long, value_name = "BOOL", env = "IMPULS_INSECURE_NO_AUTH", value_parser = switch)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]

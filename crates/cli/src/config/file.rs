@@ -10,6 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
+use super::containers::ContainerTable;
 use super::retention::RetentionTable;
 use crate::args::{DefaultNetwork, LogFormat, duration, listen_address};
 
@@ -46,6 +47,8 @@ pub struct FileConfig {
     pub redis_ca: Option<PathBuf>,
     /// The name of the sandbox driver.
     pub driver: Option<String>,
+    /// The table `[container]`.
+    pub container: ContainerTable,
     /// Whether addresses that other machines can reach are allowed without authentication.
     pub insecure_no_auth: Option<bool>,
     /// Whether to start when an isolation layer is missing.

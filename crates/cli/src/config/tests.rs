@@ -262,7 +262,7 @@ fn a_database_that_is_not_asked_for_is_named_and_not_shown() {
 fn variables_without_effect_are_named_but_never_their_values() {
     let set = [
         ("RATE_LIMIT_MAX", "100"),
-        ("WORKER_USE_CONTAINER", "true"),
+        ("WORKER_WORK_DIR", "/w"),
         ("MANAGER_BRIDGE", "fcbr0"),
         ("MANAGER_BIND", "127.0.0.1:1"),
         ("FAAS_API_KEY", "secret"),
@@ -271,7 +271,7 @@ fn variables_without_effect_are_named_but_never_their_values() {
         ("JWT_SECRET", ""),
     ];
     let notices = told(&set, ServeArgs::default()).unwrap().notices;
-    let names = "FAAS_API_KEY, MANAGER_BRIDGE, RATE_LIMIT_MAX, WORKER_USE_CONTAINER;";
+    let names = "FAAS_API_KEY, MANAGER_BRIDGE, RATE_LIMIT_MAX, WORKER_WORK_DIR;";
     assert!(
         notices.len() == 1 && notices[0].contains(names) && !notices[0].contains("secret"),
         "{notices:?}"
@@ -306,4 +306,21 @@ fn the_default_network_is_a_word() {
     assert_eq!(config.network_allow, ["10.0.0.0/8"]);
     assert_eq!(resolved(FileConfig::default(), ServeArgs::default()).default_network, None);
     assert!(toml::from_str::<FileConfig>("default_network = 'on'").is_err());
+}
+
+#[track_caller]
+fn check_driver(variables: &[(&'static str, &'static str)], driver: &str) {
+    assert_eq!(told(variables, ServeArgs::default()).unwrap().driver, driver);
+}
+
+#[test]
+fn variables_of_gofaas_choose_between_containers_and_processes() {
+    check_driver(&[], "auto");
+    check_driver(&[("WORKER_USE_CONTAINER", "yes")], "container");
+    check_driver(&[("WORKER_USE_CONTAINER", "false")], "process");
+    check_driver(&[("WORKER_RUNTIME_TYPE", "container")], "container");
+    check_driver(&[("WORKER_USE_CONTAINER", "true"), ("WORKER_RUNTIME_TYPE", "simple")], "process");
+    let flag = ServeArgs { driver: Some("auto".into()), ..ServeArgs::default() };
+    assert_eq!(told(&[("WORKER_USE_CONTAINER", "1")], flag).unwrap().driver, "auto");
+    assert!(told(&[("WORKER_RUNTIME_TYPE", "wasm")], ServeArgs::default()).is_err());
 }

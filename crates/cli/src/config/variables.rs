@@ -13,7 +13,7 @@ use super::ConfigError;
 use crate::args::listen_address;
 
 /// What has no counterpart here; a `*` stands for anything.
-const WITHOUT_EFFECT: [&str; 14] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "CORS_*",
     "FAAS_*",
     "FC_*",
@@ -25,8 +25,6 @@ const WITHOUT_EFFECT: [&str; 14] = [
     "STRAPI_INVOCATION_REPORT_URL",
     "TANGLE_ENDPOINT",
     "TOKEN_DURATION",
-    "WORKER_RUNTIME_TYPE",
-    "WORKER_USE_CONTAINER",
     "WORKER_WORK_DIR",
 ];
 /// Those of the families above that do have an effect, here or in clients.

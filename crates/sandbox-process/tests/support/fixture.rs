@@ -1,58 +1,25 @@
 //! What the tests of real sandboxes share: images made by hand, and a way to put questions to code inside.
 
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
 
-use impuls_domain::{Deadline, InvocationId, NetworkPolicy, SandboxId, limits};
-use impuls_guest_protocol::Init;
+use impuls_domain::{NetworkPolicy, limits};
+pub use impuls_sandbox::conformance::fixture::{
+    LIMITS, PYTHON, call, deadline, eventually, eventually_within, init,
+};
+use impuls_sandbox::conformance::fixture::{bind, libraries, python, shim, spec};
 use impuls_sandbox::{
-    Assignment, BindMount, Call, Connection, Hold, InitReport, Reply, RuntimeImage, Sandbox, SandboxDriver,
-    SandboxLimits, SandboxSpec, StartMethod,
+    Assignment, Connection, InitReport, RuntimeImage, Sandbox, SandboxDriver, SandboxLimits, StartMethod,
 };
 use impuls_sandbox_process::{Config, NetworkConfig, ProcessDriver};
 
 /// The program that is executed as the spawner.
 pub fn spawner_exe() -> PathBuf {
     env!("CARGO_BIN_EXE_impuls-spawner-host").into()
-}
-
-pub fn deadline(secs: u64) -> Deadline {
-    Deadline::at(Instant::now() + Duration::from_secs(secs))
-}
-
-pub const LIMITS: SandboxLimits = SandboxLimits { memory_mib: 256, milli_vcpu: 1_000, pids: 64 };
-
-/// The shared libraries of a program, as `ldd` finds them: where it looks, and what file that is.
-fn libraries(program: &Path) -> Vec<BindMount> {
-    let output = Command::new("ldd").arg(program).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
-    paths.map(|guest| BindMount { host: fs::canonicalize(guest).unwrap(), guest: guest.into() }).collect()
-}
-
-fn shims(language: &str, suffix: &str) -> Vec<(PathBuf, &'static str)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest/shims").join(language);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|found| found == suffix) {
-            let text: &'static str = fs::read_to_string(&path).unwrap().leak();
-            let guest = Path::new("/opt/impuls").join(language).join(path.file_name().unwrap());
-            files.push((guest, text));
-        }
-    }
-    files
-}
-
-fn bind(path: &str) -> BindMount {
-    BindMount { host: fs::canonicalize(path).unwrap(), guest: path.into() }
 }
 
 pub static NODE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| {
@@ -62,7 +29,7 @@ pub static NODE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| {
         name: "nodejs20".parse().unwrap(),
         mounts,
         links: Vec::new(),
-        files: shims("node", "js"),
+        files: shim("node", "js"),
         argv: vec!["/usr/bin/node".into(), "/opt/impuls/node/shim.js".into()],
         steered_argv: vec!["/usr/bin/node".into(), "/opt/impuls/node/shim.js".into()],
         warm_argument: "--warm",
@@ -72,39 +39,6 @@ pub static NODE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| {
     })
 });
 
-fn python(start: StartMethod) -> Arc<RuntimeImage> {
-    let program = Path::new("/usr/bin/python3.11");
-    let mut mounts = libraries(program);
-    // What modules of the standard library load.
-    for entry in fs::read_dir("/usr/lib/python3.11/lib-dynload").unwrap() {
-        for library in libraries(&entry.unwrap().path()) {
-            if !mounts.contains(&library) {
-                mounts.push(library);
-            }
-        }
-    }
-    mounts.extend([bind("/usr/bin/python3.11"), bind("/usr/lib/python3.11")]);
-    let shim = |file: &str| -> Vec<String> {
-        ["/usr/bin/python3.11", "-I", "-S", &format!("/opt/impuls/python/{file}")].map(str::to_owned).into()
-    };
-    Arc::new(RuntimeImage {
-        name: "python311".parse().unwrap(),
-        mounts,
-        links: Vec::new(),
-        files: shims("python", "py"),
-        argv: shim("shim.py"),
-        steered_argv: ["/usr/bin/python3.11", "-s", "/opt/impuls/python/shim.py"].map(str::to_owned).into(),
-        warm_argument: "--warm",
-        start: match start {
-            StartMethod::Exec => StartMethod::Exec,
-            StartMethod::Zygote(_) => StartMethod::Zygote(shim("zygote.py")),
-        },
-        tmp_mib: limits::TMP_MIB,
-        idle_memory_mib: 2,
-    })
-}
-
-pub static PYTHON: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| python(StartMethod::Exec));
 pub static ZYGOTE: LazyLock<Arc<RuntimeImage>> = LazyLock::new(|| python(StartMethod::Zygote(Vec::new())));
 
 /// Tests count what is on the machine, so they take turns.
@@ -143,14 +77,7 @@ impl Fixture {
         image: &Arc<RuntimeImage>,
         limits: SandboxLimits,
     ) -> Result<Arc<dyn Sandbox>, impuls_sandbox::SandboxError> {
-        let spec = SandboxSpec {
-            id: SandboxId::new(),
-            image: image.clone(),
-            prewarm: true,
-            interpreter_environment: BTreeMap::new(),
-            limits,
-        };
-        self.driver.create(spec, deadline(20)).await
+        self.driver.create(spec(image.clone(), limits), deadline(20)).await
     }
 
     /// Writes a function's code and gives it to a sandbox.
@@ -189,62 +116,79 @@ impl Fixture {
     }
 }
 
-pub fn init(handler: &str, limits: SandboxLimits) -> Init {
-    Init {
-        command: Vec::new(),
-        function_name: "test".into(),
-        function_version: "1".into(),
-        function_id: "00000000-0000-7000-8000-000000000000".into(),
-        handler: handler.into(),
-        contract: "module".into(),
-        memory_mb: limits.memory_mib,
-        timeout_ms: 30_000,
-        concurrency: 1,
-        environment: BTreeMap::new(),
-        code_dir: "/var/task".into(),
-        check: false,
-    }
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks
+        .flat_map(|task| {
+            let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
+        })
+        .collect()
 }
 
-/// Calls the handler.
-pub async fn call(connection: &Connection, event: &str) -> Result<serde_json::Value, String> {
-    let reply = try_reply(connection, event).await.ok_or("sandbox is gone")?;
-    match reply.result {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap()),
-        Err(error) => Err(format!("{}: {}", error.class, error.message)),
-    }
+/// The spawner whose server has this pid; tests of this program run one at a time.
+pub fn spawner_of(pid: u32) -> Option<u32> {
+    children(pid).into_iter().find(|child| {
+        fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.starts_with(b"impuls-spawner"))
+    })
 }
 
-/// Calls the handler and returns all that came back.
-pub async fn reply(connection: &Connection, event: &str) -> Reply {
-    try_reply(connection, event).await.unwrap()
+pub fn count_fds(pid: &str) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-async fn try_reply(connection: &Connection, event: &str) -> Option<Reply> {
-    let call = Call {
-        request: InvocationId::new(),
-        deadline: deadline(60),
-        deadline_unix_ms: u64::MAX / 2,
-        context: &[],
-        event: event.as_bytes(),
-        hold: Hold::new(()),
-    };
-    connection.call(call).ok()?.await.ok()
+pub fn mounts(pid: u32) -> usize {
+    fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap().lines().count()
 }
 
-/// Waits until there is an answer.
-pub async fn eventually<T>(question: impl FnMut() -> Option<T>) -> T {
-    eventually_within(Duration::from_secs(5), question).await
+/// Folders of sandboxes of this process in all cgroup hierarchies.
+pub fn groups() -> usize {
+    bases()
+        .iter()
+        .flat_map(|base| fs::read_dir(base).into_iter().flatten().flatten())
+        .filter(|e| e.path().is_dir())
+        .count()
 }
 
-/// Waits until there is an answer, at most so long.
-pub async fn eventually_within<T>(patience: Duration, mut question: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + patience;
-    loop {
-        if let Some(answer) = question() {
-            return answer;
+pub fn bases() -> Vec<PathBuf> {
+    let prefix = format!("impuls-{}-", std::process::id());
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let mut found = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().unwrap(), fields.next().unwrap().trim_start_matches('/'));
+        let mount = match controllers {
+            "" => "unified",
+            name => name.trim_start_matches("name="),
+        };
+        for root in [Path::new("/sys/fs/cgroup").join(mount), PathBuf::from("/sys/fs/cgroup")] {
+            let folders = fs::read_dir(root.join(path)).into_iter().flatten().flatten();
+            found.extend(
+                folders
+                    .map(|e| e.path())
+                    .filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with(&prefix)),
+            );
         }
-        assert!(Instant::now() < until, "it did not happen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Sockets of live sandboxes below the folder of a fixture.
+pub fn sockets(folder: &Path) -> usize {
+    let run = folder.join("run");
+    let folders = fs::read_dir(run).unwrap().flatten();
+    folders
+        .flat_map(|folder| fs::read_dir(folder.path()).unwrap().flatten())
+        .filter(|e| e.path().extension().is_some_and(|x| x == "sock"))
+        .count()
+}
+
+/// Processes in cgroups whose path has this in it.
+pub fn members(name: &str) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(name)))
+        .collect()
 }

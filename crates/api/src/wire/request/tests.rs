@@ -47,7 +47,7 @@ fn every_other_field_is_named_when_it_is_refused() {
     refuses(r#""vcpu":-1"#, "vcpu: -1 is not possible; 0.05 to 64 are allowed");
     refuses(
         r#""driver":"microvm""#,
-        r#"driver: "microvm" is not supported; for now supported: auto, process"#,
+        r#"driver: "microvm" is not supported; for now supported: auto, process, container"#,
     );
     refuses(
         r#""network":"on""#,

@@ -1,5 +1,7 @@
 //! A sandbox's standard output and error past its shim: two pipes that are read all the time, so that nobody
-//! inside ever waits for a reader, and kept within a bound until somebody asks.
+//! inside ever waits for a reader, and kept within a bound until somebody asks. For drivers whose sandboxes write to pipes
+//! of this machine.
+#![expect(unsafe_code, reason = "registering a descriptor with the runtime")]
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,13 +9,12 @@ use std::sync::Arc;
 
 use impuls_domain::LogLevel;
 use impuls_domain::limits::LOG_LIMIT;
-use impuls_sandbox::OutputSource;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use tokio::io::unix::AsyncFd;
 
-use crate::sys;
+use crate::connection::OutputSource;
 
 /// Bytes of one read: what a pipe holds.
 const CHUNK: usize = 64 * 1024;
@@ -28,18 +29,19 @@ struct Kept {
 }
 
 /// Both pipes of one sandbox.
-pub(crate) struct Output {
+#[derive(Debug)]
+pub struct Output {
     pipes: [AsyncFd<OwnedFd>; 2],
     kept: Mutex<Kept>,
 }
 
 impl Output {
-    /// Takes the reading ends. Must be called in the runtime that is to read them.
-    pub(crate) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Arc<Self>> {
+    /// Takes the reading ends. Must be called in the runtime that is to read them. Fails if they cannot be watched.
+    pub fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Arc<Self>> {
         for pipe in [&stdout, &stderr] {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
-        let pipes = [sys::watched(stdout)?, sys::watched(stderr)?];
+        let pipes = [watched(stdout)?, watched(stderr)?];
         let output = Arc::new(Self { pipes, kept: Mutex::default() });
         for index in 0..LEVELS.len() {
             tokio::spawn(output.clone().follow(index));
@@ -114,4 +116,10 @@ impl OutputSource for Output {
         }
         kept.take()
     }
+}
+
+/// A descriptor that the runtime watches.
+fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is one open descriptor until it is dropped, and nobody gets `&mut` to it.
+    unsafe { AsyncFd::register(fd) }.map_err(Into::into)
 }

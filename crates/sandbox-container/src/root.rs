@@ -1,0 +1,130 @@
+//! The root of a language's containers, put together once on the ground: the files of the host that the image names,
+//! read-only, process 1, a synthetic `/etc`, and the places where each container mounts what is its own.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use impuls_sandbox::{BindMount, RuntimeImage};
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
+
+use crate::sys;
+
+/// Process 1 inside a container.
+pub(crate) const INIT: &str = "/opt/impuls/init";
+/// Where code appears in a container.
+pub(crate) const CODE: &str = "/var/task";
+const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+/// Folders that something is mounted on later.
+const FOLDERS: [&str; 6] = ["proc", "dev", "tmp", "etc", "var/task", "var/empty"];
+/// The synthetic `/etc`: what interpreters and their libraries look for, and nothing of the host's.
+const ETC: [(&str, &str); 6] = [
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/:/sbin/nologin\n\
+         sandbox:x:1000:1000:sandbox:/tmp:/sbin/nologin\n\
+         nobody:x:65534:65534:nobody:/:/sbin/nologin\n",
+    ),
+    ("etc/group", "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n"),
+    ("etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
+    ("etc/hostname", "sandbox\n"),
+    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+    ("etc/resolv.conf", ""),
+];
+/// A link, because ICU (in Node) reads the zone's name off the link.
+const LOCAL_TIME: (&str, &str) = ("/usr/share/zoneinfo/Etc/UTC", "etc/localtime");
+
+/// What a root is put together from.
+pub(crate) struct Plan {
+    pub(crate) image: Arc<RuntimeImage>,
+    pub(crate) init: PathBuf,
+    pub(crate) init_libraries: Vec<BindMount>,
+}
+
+impl Plan {
+    /// Puts it together in a folder that does not exist. To be called on the ground.
+    pub(crate) fn build(&self, root: &Path) -> io::Result<()> {
+        fs::create_dir(root)?;
+        mount(
+            "tmpfs",
+            root,
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV,
+            c"mode=755,size=8m,nr_inodes=4k",
+        )?;
+        for folder in FOLDERS {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        // runc gives a file system the mode of the folder that it is mounted on.
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+        for (path, text) in ETC {
+            fs::write(root.join(path), text)?;
+        }
+        symlink(LOCAL_TIME.0, root.join(LOCAL_TIME.1))?;
+        for (link, target) in &self.image.links {
+            let link = inside(root, link)?;
+            make_parent(&link)?;
+            symlink(target, link)?;
+        }
+        for (path, text) in &self.image.files {
+            let path = inside(root, path)?;
+            make_parent(&path)?;
+            fs::write(path, text)?;
+        }
+        let known = |mount: &BindMount| self.image.mounts.iter().any(|known| known.guest == mount.guest);
+        let libraries =
+            self.init_libraries.iter().filter(|mount| !known(mount) && !self.is_shown(&mount.guest));
+        for BindMount { host, guest } in self.image.mounts.iter().chain(libraries) {
+            show(host, &inside(root, guest)?)?;
+        }
+        show(&self.init, &inside(root, Path::new(INIT))?)?;
+        let root = open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        sys::set_mount_flags(root.as_fd(), READ_ONLY)
+    }
+
+    /// Whether a folder of the image holds this path already.
+    fn is_shown(&self, path: &Path) -> bool {
+        let links = self.image.links.iter().map(|(link, _)| link);
+        let folders = self.image.mounts.iter().map(|mount| &mount.guest).chain(links);
+        folders.into_iter().any(|folder| path != folder && path.starts_with(folder))
+    }
+}
+
+/// Where a container's path is below the root: absolute, and no way up.
+fn inside(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    let named = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let relative = path.strip_prefix("/").ok().filter(|_| named);
+    let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no path", path.display()));
+    Ok(root.join(relative.ok_or_else(invalid)?))
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+/// A copy of the mount at a path of the host, read-only, that is attached nowhere.
+pub(crate) fn take(host: &Path) -> io::Result<OwnedFd> {
+    let at = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, host, at)?;
+    sys::set_mount_flags(tree.as_fd(), READ_ONLY)?;
+    Ok(tree)
+}
+
+/// Shows a file or folder of the host at a place that is made if it is missing.
+fn show(host: &Path, place: &Path) -> io::Result<()> {
+    let failed =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot show {}: {error}", host.display()));
+    let show = || -> io::Result<()> {
+        let tree = take(host)?;
+        if !place.exists() {
+            make_parent(place)?;
+            if host.is_dir() { fs::create_dir(place)? } else { drop(fs::File::create_new(place)?) }
+        }
+        Ok(move_mount(&tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    };
+    show().map_err(failed)
+}
