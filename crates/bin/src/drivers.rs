@@ -42,7 +42,8 @@ impl Drivers {
             _ => DriverChoice::Process,
         };
         let wanted = standard == DriverChoice::Container || config.containers.oci_runtime.is_some();
-        let container = if wanted { Some(start_container(&config.containers, data).await?) } else { None };
+        let container =
+            if wanted { Some(start_container((&config.containers, data), &process).await?) } else { None };
         Ok(Self { process, container, standard })
     }
 
@@ -114,7 +115,10 @@ async fn start_process(config: &ServeConfig, data: &Path) -> anyhow::Result<Arc<
     Ok(driver)
 }
 
-async fn start_container(config: &ContainerConfig, data: &Path) -> anyhow::Result<Arc<ContainerDriver>> {
+async fn start_container(
+    (config, data): (&ContainerConfig, &Path),
+    process: &ProcessDriver,
+) -> anyhow::Result<Arc<ContainerDriver>> {
     let runtime = oci_runtime(config).await?;
     tracing::info!("containers are made with {runtime}");
     let init = search_path(None).agent.canonicalize().context("cannot find this program's own file")?;
@@ -123,6 +127,7 @@ async fn start_container(config: &ContainerConfig, data: &Path) -> anyhow::Resul
         runtime,
         init_libraries: impuls_runtimes::closure::libraries(std::slice::from_ref(&init)),
         init,
+        network: Some(process.network()),
         allow_unsafe: config.allow_unsafe,
     });
     let driver = driver.await.context("cannot make containers; `impuls doctor` says more")?;

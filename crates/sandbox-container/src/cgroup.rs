@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use impuls_sandbox::{SandboxUsage, Traffic};
+use impuls_sandbox::SandboxUsage;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Under which names version 1 mounts the controller that counts processor time.
@@ -28,7 +28,7 @@ impl Group {
         of_version_1.chain([Path::new(MOUNT).join(path)]).find(|folder| folder.is_dir())
     }
 
-    /// What it has used; `None` once it is gone.
+    /// What it has used, but for its network; `None` once it is gone.
     pub(crate) fn usage(&self) -> Option<SandboxUsage> {
         let memory = self.folder(&["memory"])?;
         let number = |files: [&str; 2]| files.iter().find_map(|file| read_number(&memory.join(file)));
@@ -39,8 +39,7 @@ impl Group {
             memory_bytes,
             // Linux before 5.19 keeps no peak in version 2.
             memory_peak_bytes: peak.max(memory_bytes),
-            // It has no network.
-            traffic: Some(Traffic::default()),
+            traffic: None,
         })
     }
 

@@ -1,8 +1,9 @@
 //! How the driver is set up.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use impuls_sandbox::BindMount;
+use impuls_sandbox::{BindMount, SandboxNetwork};
 
 use crate::oci::OciRuntime;
 
@@ -19,6 +20,8 @@ pub struct Config {
     pub init: PathBuf,
     /// The libraries that it loads.
     pub init_libraries: Vec<BindMount>,
+    /// What containers of functions with a network are linked to. Without it, such functions fail to start.
+    pub network: Option<Arc<dyn SandboxNetwork>>,
     /// Whether a runtime with known escapes is used all the same.
     pub allow_unsafe: bool,
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use impuls_domain::Deadline;
-use impuls_sandbox::{RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxSpec};
+use impuls_sandbox::{RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxNetwork, SandboxSpec};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -54,6 +54,7 @@ pub(crate) struct Core {
     /// The same, open.
     pub(crate) handle: fs::File,
     pub(crate) ids: Mutex<HostIds>,
+    pub(crate) network: Option<Arc<dyn SandboxNetwork>>,
     /// Containers that have not been removed yet.
     pub(crate) live: AtomicUsize,
     instance: String,
@@ -95,6 +96,7 @@ impl ContainerDriver {
             folder,
             handle,
             ids: Mutex::new(HostIds::new(std::process::id())),
+            network: config.network,
             live: AtomicUsize::new(0),
             instance,
             ground,
@@ -160,7 +162,9 @@ impl Core {
         let build = async || {
             let root = self.ground.stage().join(number.to_string());
             let (init, init_libraries) = self.init.clone();
-            let (plan, folder) = (Plan { image: image.clone(), init, init_libraries }, root.clone());
+            let resolver = self.network.as_ref().and_then(|network| network.resolver());
+            let plan = Plan { image: image.clone(), init, init_libraries, resolver };
+            let folder = root.clone();
             self.ground.run(move || plan.build(&folder)).await.map(|()| root)
         };
         let name = &image.name;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -22,7 +23,7 @@ const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc:
 /// Folders that something is mounted on later.
 const FOLDERS: [&str; 6] = ["proc", "dev", "tmp", "etc", "var/task", "var/empty"];
 /// The synthetic `/etc`: what interpreters and their libraries look for, and nothing of the host's.
-const ETC: [(&str, &str); 6] = [
+const ETC: [(&str, &str); 5] = [
     (
         "etc/passwd",
         "root:x:0:0:root:/:/sbin/nologin\n\
@@ -33,7 +34,6 @@ const ETC: [(&str, &str); 6] = [
     ("etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
     ("etc/hostname", "sandbox\n"),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
-    ("etc/resolv.conf", ""),
 ];
 /// A link, because ICU (in Node) reads the zone's name off the link.
 const LOCAL_TIME: (&str, &str) = ("/usr/share/zoneinfo/Etc/UTC", "etc/localtime");
@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) image: Arc<RuntimeImage>,
     pub(crate) init: PathBuf,
     pub(crate) init_libraries: Vec<BindMount>,
+    /// The address that containers ask for names.
+    pub(crate) resolver: Option<Ipv4Addr>,
 }
 
 impl Plan {
@@ -64,6 +66,9 @@ impl Plan {
         for (path, text) in ETC {
             fs::write(root.join(path), text)?;
         }
+        // Without a resolver the C library would ask the container itself.
+        let resolver = self.resolver.map(|address| format!("nameserver {address}\n")).unwrap_or_default();
+        fs::write(root.join("etc/resolv.conf"), resolver)?;
         symlink(LOCAL_TIME.0, root.join(LOCAL_TIME.1))?;
         for (link, target) in &self.image.links {
             let link = inside(root, link)?;

@@ -1,6 +1,7 @@
 //! One container, as the server holds it: its socket, its output, its end.
 
 mod show;
+mod wire;
 
 use std::fs;
 use std::io::{self, Read};
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use impuls_domain::{Deadline, LogLevel, Logs, NetworkPolicy, SandboxId};
+use impuls_domain::{Deadline, LogLevel, Logs, SandboxId};
 use impuls_guest_protocol::FrameKind;
 use impuls_sandbox::{
     Assignment, Connection, Exit, Gone, InitFailure, InitReport, Output, OutputSource, Refusals, Sandbox,
@@ -26,6 +27,7 @@ use rustix::process::{
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
+use self::wire::Wire;
 use crate::bundle::resources;
 use crate::cgroup::Group;
 use crate::driver::{Core, Engine, Handed, setup};
@@ -60,6 +62,7 @@ pub(crate) struct ContainerSandbox {
     pid: Pid,
     end: watch::Receiver<Option<End>>,
     limits: Mutex<SandboxLimits>,
+    wire: Arc<Wire>,
     assigned: AtomicBool,
     /// Held by whoever removes it; true once that is done.
     removed: Arc<tokio::sync::Mutex<bool>>,
@@ -141,6 +144,7 @@ impl ContainerSandbox {
             pid,
             end,
             limits: Mutex::new(spec.limits),
+            wire: Arc::default(),
             assigned: AtomicBool::new(false),
             removed: Arc::default(),
         })
@@ -173,13 +177,6 @@ impl ContainerSandbox {
             let step = format!("show code elsewhere than at {CODE}");
             return Err(setup(&step)(io::ErrorKind::InvalidInput.into()));
         }
-        if assignment.network != NetworkPolicy::Off {
-            return Err(SandboxError::Network(
-                "containers of this driver have none; set the function's network to off, or run it in the process \
-                 sandbox"
-                    .to_owned(),
-            ));
-        }
         if self.assigned.swap(true, Ordering::AcqRel) {
             return Err(setup("assign twice")(io::ErrorKind::ResourceBusy.into()));
         }
@@ -192,6 +189,9 @@ impl ContainerSandbox {
             self.core.engine.update(&self.trace.folder, &limits).await.map_err(setup("set limits"))?;
         }
         show::code(self.process.clone(), self.pid, assignment.code.clone()).await?;
+        if !assignment.network.is_off() {
+            self.attach(assignment).await?;
+        }
         let init = serde_json::to_vec(&assignment.init).map_err(|error| setup("write INIT")(error.into()))?;
         if self.anchor.send(FrameKind::Init, &init).is_err() {
             return Ok(self.ended_while_loading().await);
@@ -204,6 +204,17 @@ impl ContainerSandbox {
                 .map_err(|error| SandboxError::Protocol(error.to_string())),
             Ok(frame) => Err(SandboxError::Protocol(format!("{:?} in answer to INIT", frame.kind))),
         }
+    }
+
+    /// Gives it the network of its function, before any of its code runs.
+    async fn attach(&self, assignment: &Assignment) -> Result<(), SandboxError> {
+        let network = self.core.network.as_ref().ok_or_else(|| {
+            SandboxError::Network("containers have none here; set the function's network to off".to_owned())
+        })?;
+        let namespace = show::network(self.process.clone()).await?;
+        let (policy, function) = (&assignment.network, assignment.init.function_name.as_str());
+        self.wire.plug(network.attach(policy, function, namespace).await?);
+        Ok(())
     }
 
     /// The connection ended while the code was being loaded: the code's own doing.
@@ -311,11 +322,12 @@ impl Sandbox for ContainerSandbox {
 
     fn usage(&self) -> Option<SandboxUsage> {
         let last = self.end.borrow().and_then(|end| end.usage);
-        last.or_else(|| self.trace.group.usage())
+        let usage = last.or_else(|| self.trace.group.usage())?;
+        Some(SandboxUsage { traffic: self.wire.traffic(), ..usage })
     }
 
     fn refusals(&self) -> Refusals {
-        Refusals::default()
+        self.wire.refused()
     }
 
     async fn exited(&self) -> Exit {
@@ -333,7 +345,7 @@ impl ContainerSandbox {
     /// Kills the container, waits for its end and removes its traces, unless that is done.
     fn removal(&self) -> impl Future<Output = Result<(), SandboxError>> + Send + use<> {
         let (removed, core, process) = (self.removed.clone(), self.core.clone(), self.process.clone());
-        let (mut end, trace) = (self.end.clone(), self.trace.clone());
+        let (mut end, trace, wire) = (self.end.clone(), self.trace.clone(), self.wire.clone());
         async move {
             let mut removed = removed.lock().await;
             if *removed {
@@ -341,6 +353,7 @@ impl ContainerSandbox {
             }
             let _ended_already = pidfd_send_signal(&process, Signal::KILL);
             drop(end.wait_for(Option::is_some).await);
+            wire.cut().await;
             // Whatever the runtime says, a second attempt would find nothing.
             *removed = true;
             trace.remove(&core).await

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use impuls_domain::Deadline;
-use impuls_sandbox::{Sandbox, SandboxDriver, SandboxError, SandboxSpec, StartMethod};
+use impuls_sandbox::{Sandbox, SandboxDriver, SandboxError, SandboxNetwork, SandboxSpec, StartMethod};
 
 use crate::config::Config;
 use crate::isolation::{IsolationReport, Layer};
 use crate::messages::Create;
-use crate::network::Network;
+use crate::network::{Lent, Network};
 use crate::orphans;
 use crate::sandbox::ProcessSandbox;
 use crate::spawner::ENVIRONMENT;
@@ -86,6 +86,13 @@ impl ProcessDriver {
     /// had a network. Costs some milliseconds.
     pub async fn refused_packets(&self) -> io::Result<BTreeMap<String, u64>> {
         self.network.refused_packets().await
+    }
+
+    /// The network of this driver's sandboxes, for namespaces of other drivers, which the server can enter only with root.
+    /// It ends with [`shutdown`](Self::shutdown).
+    #[must_use]
+    pub fn network(&self) -> Arc<dyn SandboxNetwork> {
+        Arc::new(Lent::new(self.core.clone(), self.network.clone()))
     }
 
     /// Kills every sandbox, ends the spawner and waits until all of it is gone. The driver is of no further use.

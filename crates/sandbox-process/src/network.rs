@@ -15,6 +15,7 @@ mod address;
 mod claim;
 mod ground;
 mod hand;
+mod lent;
 mod link;
 mod live;
 mod machine;
@@ -41,6 +42,7 @@ use impuls_domain::NetworkPolicy;
 use impuls_sandbox::SandboxError;
 
 use self::ground::Ground;
+pub(crate) use self::lent::Lent;
 pub(crate) use self::live::Attachment;
 use self::live::Live;
 use self::ready::Ready;

@@ -1,7 +1,8 @@
 //! What sandboxes reach, and what they do not.
 //!
-//! This program is four: the tests, the server (argument `server`), the spawner (argument `spawner`), and the tests
-//! that an ordinary user runs (argument `ordinary`). The tests play the machine in a network namespace of their own,
+//! This program is six: the tests, the server (argument `server`), the spawner (argument `spawner`), the tests that an
+//! ordinary user runs (argument `ordinary`), those whose sandboxes are containers (argument `contained`), and process 1
+//! of these. The tests play the machine in a network namespace of their own,
 //! and the outside is another: nothing of the real machine's network is touched.
 
 #![allow(
@@ -26,13 +27,14 @@ use std::time::{Duration, Instant};
 
 use fixture::{NODE, ZYGOTE};
 use impuls_sandbox::SandboxDriver;
+use impuls_sandbox_container::init_main;
 use impuls_sandbox_process::{Config, LayerName, NetworkConfig, ProcessDriver, spawner_main};
 use serde_json::{Value, json};
 use world::{Guest, Machine, tables_and_links};
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 17] = [
+const TESTS: [Test; 18] = [
     ("egress_reaches_what_is_public", reaches),
     ("egress_refuses_what_is_not_public_and_counts_it", refuses),
     ("no_sandbox_speaks_for_another", spoofs),
@@ -48,12 +50,13 @@ const TESTS: [Test; 17] = [
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
     ("servers_do_not_disturb_each_other", neighbours),
     ("a_network_costs_milliseconds", cost),
+    ("containers_have_the_same_network", contained),
     ("an_ordinary_user_has_the_same_network", ordinary),
     ("an_ordinary_users_machine_may_change_its_addresses", renumbered),
 ];
 
 /// Those of [`TESTS`] whose own part needs no rights, by the word that chooses them.
-const ORDINARY: [(&str, fn()); 12] = [
+const ORDINARY: [Test; 12] = [
     ("reaches", reaches),
     ("refuses", refuses),
     ("listed_by_address", listed_by_address),
@@ -68,6 +71,20 @@ const ORDINARY: [(&str, fn()); 12] = [
     ("cost", cost),
 ];
 
+/// Those of [`TESTS`] that hold for containers as well.
+const CONTAINED: [Test; 10] = [
+    ("reaches", reaches),
+    ("refuses", refuses),
+    ("spoofs", spoofs),
+    ("counted", counted),
+    ("off", off),
+    ("listed_by_address", listed_by_address),
+    ("listed_by_name", listed_by_name),
+    ("rebinding", rebinding),
+    ("operator", operator),
+    ("bounded", bounded),
+];
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
@@ -76,8 +93,12 @@ fn main() -> ExitCode {
             serve(Path::new(&arguments[1]));
             ExitCode::SUCCESS
         }
-        Some("ordinary") => {
-            let chosen = ORDINARY.iter().filter(|(name, _)| *name == arguments[1]);
+        Some(impuls_sandbox_container::config::ARGUMENT) => {
+            init_main(&std::env::args_os().skip(2).collect::<Vec<_>>())
+        }
+        Some(which @ ("ordinary" | "contained")) => {
+            let all: &[Test] = if which == "ordinary" { &ORDINARY } else { &CONTAINED };
+            let chosen = all.iter().filter(|(name, _)| *name == arguments[1]);
             chosen.for_each(|(_, test)| test());
             ExitCode::SUCCESS
         }
@@ -229,6 +250,15 @@ fn ordinary() {
     }
 }
 
+fn contained() {
+    for (name, _) in CONTAINED {
+        let mut child = world::contained(name).spawn().unwrap();
+        assert!(child.wait().unwrap().success(), "{name}");
+        assert_eq!(tables_and_links(), Vec::<String>::new(), "{name}");
+        println!("  containers: {name} ... ok");
+    }
+}
+
 fn renumbered() {
     let mut child = world::as_ordinary_user("renumbered");
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -282,7 +312,7 @@ fn yard_ends() {
         two.sandbox.exited().await;
         fixture::eventually(|| world::processes("pasta").is_empty().then_some(())).await;
         let three = loop {
-            if let Some(sandbox) = Guest::try_sandbox(&machine.driver).await {
+            if let Some(sandbox) = Guest::try_sandbox(machine.driver.as_ref()).await {
                 break Guest::assign(sandbox, machine.folder.path(), "allow www.example").await;
             }
         };
@@ -433,7 +463,7 @@ fn runtimes() {
     block_on(async {
         let machine = Machine::new(&[]).await;
         for (image, file, code) in [(&*NODE, "index.js", NODE_CODE), (&*ZYGOTE, "index.py", PYTHON_CODE)] {
-            let sandbox = Guest::sandbox_of(&machine.driver, image).await;
+            let sandbox = Guest::sandbox_of(machine.sandboxes(), image).await;
             let guest =
                 Guest::give(sandbox, machine.folder.path(), (file, code), "allow www.example:80").await;
             assert_eq!(guest.call("http://www.example/").await, "web");
@@ -528,7 +558,7 @@ fn serve(folder: &Path) {
         };
         let driver = ProcessDriver::start(config).await.unwrap();
         let reaped = driver.reap_orphans().await.unwrap();
-        let guest = Guest::new(&driver, folder, "egress").await;
+        let guest = Guest::new(driver.as_ref(), folder, "egress").await;
         let answer = guest.tcp("203.0.113.2", 8080).await;
         println!("{}", json!({ "reaped": reaped, "answer": answer }));
         std::io::stdout().flush().unwrap();
@@ -546,7 +576,7 @@ fn cost() {
         for policy in ["off", "egress", "allow www.example 10.0.0.0/8:443"] {
             let (mut assigns, mut destroys) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
-                let sandbox = Guest::sandbox(&machine.driver).await;
+                let sandbox = Guest::sandbox(machine.sandboxes()).await;
                 let begun = Instant::now();
                 let guest = Guest::assign(sandbox, machine.folder.path(), policy).await;
                 assigns.push(begun.elapsed());

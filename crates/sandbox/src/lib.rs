@@ -8,6 +8,7 @@ pub mod conformance;
 pub mod connection;
 pub mod driver;
 pub mod error;
+pub mod network;
 pub mod output;
 pub mod spec;
 pub mod syscalls;
@@ -17,6 +18,7 @@ pub use connection::{
 };
 pub use driver::{Exit, InitFailure, InitReport, Refusals, Sandbox, SandboxDriver, SandboxUsage, Traffic};
 pub use error::SandboxError;
+pub use network::{NetworkLink, SandboxNetwork};
 pub use output::Output;
 pub use spec::{Assignment, BindMount, RuntimeImage, SandboxLimits, SandboxSpec, StartMethod};
 

@@ -109,12 +109,12 @@ async fn an_endless_loop_in_a_container_is_killed_with_everything_it_started() {
 
 #[tokio::test]
 #[ignore = "needs root, crun"]
-async fn a_container_reaches_nothing() {
+async fn a_container_without_a_network_reaches_nothing() {
     let server = server().await;
     let code = "exports.handler = () => new Promise((resolve) => {
   const socket = require('net').connect(80, '192.0.2.1');
   socket.on('error', (error) => resolve(error.code)).on('connect', () => resolve('connected')); });";
-    let closed = server.node(code).await;
+    let closed = server.node_with(code, &json!({"network": "off"})).await;
     assert_eq!(server.call(&closed, &json!(1)).await, "ENETUNREACH");
 }
 
@@ -136,7 +136,7 @@ async fn a_killed_server_leaves_no_container_and_the_next_removes_the_rest() {
     assert!(!run_folders(pid).is_empty(), "a killed server cannot tidy up");
     let next = launch(&data).start().await;
     assert_eq!(run_folders(pid), Vec::<std::path::PathBuf>::new());
-    assert!(next.log().contains("containers that an earlier server left"), "{}", next.log());
+    assert!(next.log().contains("sandboxes that an earlier server left"), "{}", next.log());
     let pid = next.pid();
     assert_eq!(next.call(&name, &json!(1)).await, 1);
     assert!(next.stop().await.success());

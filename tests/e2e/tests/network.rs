@@ -30,8 +30,14 @@ def handler(event, context):
 const REFUSED: &str = "ConnectionRefusedError";
 
 async fn start(machine: &Machine, data: &Data, user: Option<u32>) -> Server {
+    start_with(machine, data, (user, &[])).await
+}
+
+/// The same with further arguments.
+async fn start_with(machine: &Machine, data: &Data, (user, more): (Option<u32>, &[&str])) -> Server {
     let launch = machine.launch(data, user);
-    launch.arguments(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).argument(data.folder()).start().await
+    let launch = launch.arguments(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).argument(data.folder());
+    more.iter().fold(launch, |launch, argument| launch.argument(*argument)).start().await
 }
 
 async fn deploy(server: &Server, network: Value) -> String {
@@ -49,13 +55,13 @@ async fn refused(server: &Server, name: &str) -> Value {
     server.get(&format!("{}/sandboxes", path(name))).await.with_status(200).json()["refused"].clone()
 }
 
-async fn reaches_what_its_policy_says(user: Option<u32>) {
+async fn reaches_what_its_policy_says(user: Option<u32>, more: &[&str]) {
     let (machine, data) = (Machine::enter(), Data::new());
     // The machine's own, on all of its addresses; whoever is let through is accepted by the kernel.
     let own = TcpListener::bind("0.0.0.0:0").expect("some port is free");
     let port = own.local_addr().expect("it is bound").port();
     let host = |address: &str| format!("http://{address}:{port}/");
-    let server = start(&machine, &data, user).await;
+    let server = start_with(&machine, &data, (user, more)).await;
     let control = server.url("/health");
     let hello = format!("hello {}", Machine::ADDRESS);
 
@@ -117,13 +123,19 @@ async fn reaches_what_its_policy_says(user: Option<u32>) {
 #[tokio::test]
 #[ignore = "needs root, python, ip"]
 async fn a_function_reaches_what_its_policy_says() {
-    reaches_what_its_policy_says(None).await;
+    reaches_what_its_policy_says(None, &[]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs root, python, ip, crun"]
+async fn a_function_in_a_container_reaches_the_same() {
+    reaches_what_its_policy_says(None, &["--driver", "container", "--oci-runtime", "crun"]).await;
 }
 
 #[tokio::test]
 #[ignore = "needs root, python, ip, pasta"]
 async fn an_ordinary_users_functions_reach_what_their_policies_say() {
-    reaches_what_its_policy_says(Some(USERS[0])).await;
+    reaches_what_its_policy_says(Some(USERS[0]), &[]).await;
     let left: Vec<_> = processes_with("pasta").into_iter().filter(|it| it.uid() == Some(USERS[0])).collect();
     assert_eq!(left, []);
 }

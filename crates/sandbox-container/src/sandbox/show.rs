@@ -1,6 +1,7 @@
-//! Giving a live container its code: a mount that a thread of the server makes in the container's mount namespace, so that
-//! code is one folder on the host however large it is, and a waiting container needs none.
+//! What is done to a live container from within: giving it its code, by a mount in its mount namespace, so that code is one
+//! folder on the host however large it is and a waiting container needs none; and taking hold of its network namespace.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,14 +23,31 @@ use crate::sys;
 /// it, so this is done once, before.
 pub(super) async fn code(process: Arc<OwnedFd>, pid: Pid, folder: PathBuf) -> Result<(), SandboxError> {
     let showing = format!("show {} to container {}", folder.display(), pid.as_raw_nonzero());
+    apart(&showing, move || enter_and_mount(&process, &folder)).await
+}
+
+/// The network namespace of a container. By its descriptor, because the number of a process that has just ended may be
+/// another's.
+pub(super) async fn network(process: Arc<OwnedFd>) -> Result<OwnedFd, SandboxError> {
+    let open = move || -> io::Result<OwnedFd> {
+        move_into_thread_name_spaces(process.as_fd(), ThreadNameSpaceType::NETWORK)?;
+        Ok(File::open("/proc/thread-self/ns/net")?.into())
+    };
+    apart("enter the network of a container", open).await
+}
+
+/// Does something on a thread for this alone, which stays where it has gone.
+async fn apart<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, SandboxError> {
     let (answer, done) = oneshot::channel();
-    // A thread for this alone: it stays where it has gone.
-    let started = thread::Builder::new().name("impuls-show".to_owned()).spawn(move || {
-        let _nobody_waits = answer.send(enter_and_mount(&process, &folder));
+    let started = thread::Builder::new().name("impuls-enter".to_owned()).spawn(move || {
+        let _nobody_waits = answer.send(work());
     });
-    started.map_err(setup(&showing))?;
-    let shown = done.await.map_err(|_| setup(&showing)(io::Error::from_raw_os_error(libc::ESRCH)))?;
-    shown.map_err(setup(&showing))
+    started.map_err(setup(what))?;
+    let done = done.await.map_err(|_| setup(what)(io::Error::from_raw_os_error(libc::ESRCH)))?;
+    done.map_err(setup(what))
 }
 
 fn enter_and_mount(process: &OwnedFd, folder: &Path) -> io::Result<()> {

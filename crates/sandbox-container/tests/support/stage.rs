@@ -33,7 +33,8 @@ pub async fn runtime(name: &str) -> OciRuntime {
 pub fn config(run_dir: PathBuf, runtime: OciRuntime) -> Config {
     let init = PathBuf::from(env!("CARGO_BIN_EXE_impuls-container-init"));
     // What Debian has is what the tests have; whether it is safe is the operator's question.
-    Config { run_dir, runtime, init_libraries: fixture::libraries(&init), init, allow_unsafe: true }
+    let init_libraries = fixture::libraries(&init);
+    Config { run_dir, runtime, init_libraries, init, network: None, allow_unsafe: true }
 }
 
 impl ContainerStage {

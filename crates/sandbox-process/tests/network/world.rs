@@ -9,7 +9,9 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use impuls_domain::SandboxId;
+use impuls_sandbox::conformance::fixture::libraries;
 use impuls_sandbox::{Assignment, Connection, RuntimeImage, Sandbox, SandboxDriver, SandboxSpec};
+use impuls_sandbox_container::{ContainerDriver, OciRuntime};
 use impuls_sandbox_process::{Config, NetworkConfig, ProcessDriver};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -159,6 +161,31 @@ pub fn as_ordinary_user(test: &str) -> Command {
     command
 }
 
+/// One of the tests whose sandboxes are containers, to be started.
+pub fn contained(test: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["contained", test]);
+    command
+}
+
+fn is_contained() -> bool {
+    std::env::args().nth(1).as_deref() == Some("contained")
+}
+
+/// The driver of containers, with the other's network.
+async fn containers(process: &ProcessDriver, folder: &Path) -> Arc<ContainerDriver> {
+    let init = std::env::current_exe().unwrap();
+    let config = impuls_sandbox_container::Config {
+        run_dir: folder.join("containers"),
+        runtime: OciRuntime::examine(Path::new("/usr/bin/crun")).await.unwrap(),
+        init_libraries: libraries(&init),
+        init,
+        network: Some(process.network()),
+        allow_unsafe: true,
+    };
+    ContainerDriver::start(config).await.unwrap()
+}
+
 /// The processes of this user's whose command line begins so.
 pub fn processes(name: &str) -> Vec<u32> {
     let own = rustix::process::geteuid().as_raw();
@@ -217,6 +244,7 @@ pub fn tables_and_links() -> Vec<String> {
 /// A driver on the machine, and what is beside it.
 pub struct Machine {
     pub driver: Arc<ProcessDriver>,
+    containers: Option<Arc<ContainerDriver>>,
     pub folder: tempfile::TempDir,
 }
 
@@ -254,11 +282,24 @@ impl Machine {
                 ..NetworkConfig::default()
             },
         };
-        Self { driver: ProcessDriver::start(config).await.unwrap(), folder }
+        let driver = ProcessDriver::start(config).await.unwrap();
+        let containers = match is_contained() {
+            true => Some(containers(&driver, folder.path()).await),
+            false => None,
+        };
+        Self { driver, containers, folder }
+    }
+
+    /// What makes the sandboxes of this test.
+    pub fn sandboxes(&self) -> &dyn SandboxDriver {
+        match &self.containers {
+            Some(containers) => containers.as_ref(),
+            None => self.driver.as_ref(),
+        }
     }
 
     pub async fn guest(&self, policy: &str) -> Guest {
-        Guest::new(&self.driver, self.folder.path(), policy).await
+        Guest::new(self.sandboxes(), self.folder.path(), policy).await
     }
 
     pub async fn refused(&self, reason: &str) -> u64 {
@@ -266,6 +307,9 @@ impl Machine {
     }
 
     pub async fn end(&self) {
+        if let Some(containers) = &self.containers {
+            containers.shutdown().await;
+        }
         self.driver.shutdown().await;
     }
 }
@@ -287,16 +331,16 @@ fn spec(image: &Arc<RuntimeImage>) -> SandboxSpec {
 }
 
 impl Guest {
-    pub async fn new(driver: &ProcessDriver, folder: &Path, policy: &str) -> Self {
+    pub async fn new(driver: &dyn SandboxDriver, folder: &Path, policy: &str) -> Self {
         Self::assign(Self::sandbox(driver).await, folder, policy).await
     }
 
-    pub async fn sandbox(driver: &ProcessDriver) -> Arc<dyn Sandbox> {
+    pub async fn sandbox(driver: &dyn SandboxDriver) -> Arc<dyn Sandbox> {
         Self::sandbox_of(driver, &PYTHON).await
     }
 
     /// One, unless the spawner has just gone.
-    pub async fn try_sandbox(driver: &ProcessDriver) -> Option<Arc<dyn Sandbox>> {
+    pub async fn try_sandbox(driver: &dyn SandboxDriver) -> Option<Arc<dyn Sandbox>> {
         driver.create(spec(&PYTHON), deadline(20)).await.ok()
     }
 
@@ -306,7 +350,7 @@ impl Guest {
         (refused.packets, refused.lookups)
     }
 
-    pub async fn sandbox_of(driver: &ProcessDriver, image: &Arc<RuntimeImage>) -> Arc<dyn Sandbox> {
+    pub async fn sandbox_of(driver: &dyn SandboxDriver, image: &Arc<RuntimeImage>) -> Arc<dyn Sandbox> {
         driver.create(spec(image), deadline(20)).await.unwrap()
     }
 
@@ -376,8 +420,10 @@ impl Guest {
 
     /// Sends a packet from another address, as somebody with rights in the sandbox's network could.
     pub fn spoof(&self, source: &str) {
-        let key = format!("{:032x}", self.sandbox.id().as_uuid().as_u128());
-        let found = output("find", &["/sys/fs/cgroup", "-name", &key]);
+        let id = self.sandbox.id();
+        // Process sandboxes' groups are called after the number, containers' after its text.
+        let (key, text) = (format!("{:032x}", id.as_uuid().as_u128()), id.to_string());
+        let found = output("find", &["/sys/fs/cgroup", "-name", &key, "-o", "-name", &text]);
         let group = Path::new(found.lines().next().unwrap());
         let pid = fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().next().unwrap().to_owned();
         let send = format!(
