@@ -9,47 +9,8 @@ use std::sync::Arc;
 
 use fixture::{Fixture, NODE, PYTHON, ZYGOTE, call};
 use impuls_sandbox::RuntimeImage;
+use impuls_sandbox::conformance::walls::PROBE;
 use serde_json::{Value, json};
-
-/// Runs an expression of Python in a sandbox of either kind.
-const PROBE: &str = r#"
-import ctypes, errno, os, socket, subprocess, sys, threading
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-def status(name):
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(name + ":"):
-                return line.split(":", 1)[1].strip()
-
-def refusal(action):
-    """The error's name, or None if it went well."""
-    try:
-        action()
-    except OSError as error:
-        return errno.errorcode[error.errno]
-
-def syscall(*arguments):
-    """The error's name of a system call, or its result."""
-    result = libc.syscall(*[ctypes.c_long(n) for n in arguments])
-    return errno.errorcode[ctypes.get_errno()] if result < 0 else result
-
-def write(path, text="x"):
-    def action():
-        with open(path, "w") as file:
-            file.write(text)
-    return refusal(action)
-
-def read(path):
-    def action():
-        with open(path, "rb") as file:
-            file.read(1)
-    return refusal(action)
-
-def handler(event, context):
-    return eval(event, globals())
-"#;
 
 struct Probe {
     fixture: Fixture,

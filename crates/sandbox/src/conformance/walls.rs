@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::fixture::{Stage, call, run};
 use crate::Connection;
 
-/// Runs an expression of Python.
-const PROBE: &str = r#"
+/// Code whose handler evaluates an expression of Python, with helpers that say how the kernel refuses.
+pub const PROBE: &str = r#"
 import ctypes, errno, os, socket, subprocess, sys, threading
 
 libc = ctypes.CDLL(None, use_errno=True)
