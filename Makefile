@@ -57,7 +57,7 @@ deny: ## the rules of deny.toml; installs cargo-deny the first time (minutes)
 	@cargo xtask deny
 
 bench: build ## figures beside peers and budgets (docs/benchmarks.md); ARGS=--quick for a first look
-	@command -v wrk >/dev/null || cargo xtask setup
+	@command -v wrk >/dev/null && command -v crun >/dev/null || cargo xtask setup
 	@cargo run --quiet --release --package impuls-bench -- $(ARGS)
 
 gen: ## write generated files: openapi/impuls.json

@@ -78,6 +78,8 @@ pub(crate) enum RowName {
     Async,
     /// Handlers and programs in Go.
     Go,
+    /// Functions in containers, beside the bare start of the OCI runtime.
+    Containers,
     /// Memory and descriptors.
     Memory,
 }

@@ -1,6 +1,7 @@
 //! The measurements. Each has one file, takes its turn in every round and gives its findings at the end.
 
 mod accepted;
+mod containers;
 mod first;
 mod first_empty;
 mod go;
@@ -55,6 +56,9 @@ pub(crate) fn prepare(bench: &Bench, peers: Option<&Peers>) -> anyhow::Result<Ve
     }
     if wants(RowName::Go) {
         rows.push(Box::new(go::Go::prepare(bench)?));
+    }
+    if wants(RowName::Containers) {
+        rows.push(Box::new(containers::Containers::prepare(bench)?));
     }
     Ok(rows)
 }

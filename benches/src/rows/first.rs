@@ -22,11 +22,11 @@ pub(super) struct NeverRun {
 }
 
 impl NeverRun {
-    /// Starts a server and creates as many functions of each language as all rounds need.
-    pub(super) fn prepare(bench: &Bench, server: Server) -> anyhow::Result<Self> {
+    /// Creates so many functions of each language for each round.
+    pub(super) fn prepare(bench: &Bench, server: Server, of_each: u32) -> anyhow::Result<Self> {
         let mut connection = server.connect()?;
         let mut waiting = Vec::new();
-        for number in 0..bench.options.functions_per_round() * bench.options.rounds() {
+        for number in 0..of_each * bench.options.rounds() {
             for language in Language::ALL {
                 let name = format!("first-{}-{number}", language.runtime());
                 let code = language.witness(number);
@@ -76,7 +76,8 @@ pub(super) struct First {
 impl First {
     pub(super) fn prepare(bench: &Bench) -> anyhow::Result<Self> {
         let server = Server::start(bench, "first", &[])?;
-        Ok(Self { functions: NeverRun::prepare(bench, server)?, times_ms: Vec::new() })
+        let functions = NeverRun::prepare(bench, server, bench.options.functions_per_round())?;
+        Ok(Self { functions, times_ms: Vec::new() })
     }
 }
 

@@ -30,7 +30,7 @@ impl FirstEmpty {
         let of = |language| Ok((language, server.interpreter(language)?));
         let interpreters = Language::ALL.into_iter().map(of).collect::<anyhow::Result<_>>()?;
         Ok(Self {
-            functions: NeverRun::prepare(bench, server)?,
+            functions: NeverRun::prepare(bench, server, bench.options.functions_per_round())?,
             interpreters,
             times_ms: Vec::new(),
             bare_ms: Vec::new(),
