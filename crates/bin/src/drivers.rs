@@ -18,7 +18,7 @@ use crate::settings;
 /// What `--driver` can say.
 const NAMES: [&str; 3] = ["auto", "process", "container"];
 
-/// The drivers of this server. Process sandboxes are always there: builds that fetch packages need a network.
+/// The drivers of this server. Process sandboxes are always there: builds run in them, and theirs is the network.
 pub(crate) struct Drivers {
     process: Arc<ProcessDriver>,
     container: Option<Arc<ContainerDriver>>,
@@ -162,8 +162,8 @@ async fn oci_runtime(config: &ContainerConfig) -> anyhow::Result<OciRuntime> {
     }
     let reasons: Vec<String> = reasons.iter().map(|(runtime, why)| format!("{runtime}: {why}")).collect();
     bail!(
-        "no OCI runtime on PATH can be used: {}; install crun, name another with --oci-runtime, or say \
-         --allow-unsafe-oci-runtime",
+        "no OCI runtime on PATH can be used: {}; install crun, name another with --oci-runtime, or, if your \
+         distribution has mended one under its old number, say --allow-unsafe-oci-runtime",
         reasons.join("; ")
     );
 }

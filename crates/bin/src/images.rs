@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use impuls_cli::{Exit, ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs, Progress, text};
 use impuls_images::build::{TIME, build};
 use impuls_images::manifest::MadeOf;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 /// Where below the data folder images are kept.
-const FOLDER: &str = "images";
+pub(crate) const FOLDER: &str = "images";
 /// How many digits of a digest people are shown.
 const DIGITS: usize = 19;
 
@@ -67,7 +67,15 @@ fn build_image(args: &ImageBuildArgs, as_json: bool) -> anyhow::Result<()> {
 
 fn request(args: &ImageBuildArgs) -> anyhow::Result<BuildRequest> {
     let (recipe, origin) = match &args.from_oci {
-        Some(file) => (Recipe::of_oci(&args.runtime)?, Origin::Oci(file.clone())),
+        Some(file) => {
+            let text = file.to_string_lossy();
+            if text.contains("://") {
+                bail!(
+                    "images are not fetched: `skopeo copy {text} oci-archive:image.tar`, and give the file to --from-oci"
+                );
+            }
+            (Recipe::of_oci(&args.runtime)?, Origin::Oci(file.clone()))
+        }
         None => {
             let sources = Sources::read(Path::new("/etc"), args.apt_sources.clone());
             let recipe = Recipe::of_packages(&args.runtime, args.suite.as_deref(), sources.codename())?;

@@ -21,6 +21,7 @@ mod place;
 mod readiness;
 mod repair;
 mod rollout;
+mod roots;
 mod serve;
 mod settings;
 mod storage;

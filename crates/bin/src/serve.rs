@@ -33,6 +33,7 @@ use crate::fronts::{self, Fronts};
 use crate::readiness::ServerReadiness;
 use crate::repair;
 use crate::rollout::{LocalRollout, newest};
+use crate::roots;
 use crate::settings;
 use crate::storage::{self, Storage};
 
@@ -110,7 +111,9 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut listeners = fronts::bind(&config.listen).await?;
     listeners.extend(fronts::bind_free(&config.listen_if_free).await);
     let toolchains = config.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
-    let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
+    let images = data.clone();
+    let catalogue =
+        tokio::task::spawn_blocking(move || roots::catalogue(&search_path(Some(toolchains)), &images));
     let (store, artifacts) =
         tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
     let kept = Kept { store, artifacts };

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::manifest::Format;
+
 /// Why an image or a kernel could not be made, kept or found. Nothing half-made is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -12,6 +14,16 @@ pub enum ImageError {
     /// An unknown format.
     #[error("format {0:?} is unknown; squashfs, erofs, ext4 and oci are known")]
     Format(String),
+    /// An image in a format that only a kernel reads.
+    #[error(
+        "image {name} is packed as {format}; sandboxes see the files of images that were built with --oci"
+    )]
+    Packed {
+        /// Its name.
+        name: String,
+        /// Its format.
+        format: Format,
+    },
     /// A name that no image may have.
     #[error("{0:?} is no name of an image: 1 to 60 lower-case letters, digits and any of `.+_-`")]
     Name(String),

@@ -25,6 +25,7 @@ mod staged;
 pub mod store;
 pub mod tool;
 pub mod tree;
+mod unpack;
 
 pub use architecture::Architecture;
 pub use build::{BuildRequest, Origin};
@@ -35,3 +36,4 @@ pub use manifest::{Format, ImageManifest, KernelManifest};
 pub use recipe::Recipe;
 pub use store::{Entry, ImageStore};
 pub use tool::Steps;
+pub use unpack::unpack;

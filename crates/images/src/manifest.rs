@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use impuls_runtimes::guest::ShimOf;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::error::ImageError;
+use crate::recipe::Recipe;
 
 /// What an image's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,6 +79,19 @@ pub struct ImageManifest {
     pub launches: Vec<Launch>,
     /// Variables that whatever runs in it is started with; those of an OCI image, and `PATH`.
     pub environment: BTreeMap<String, String>,
+}
+
+impl ImageManifest {
+    /// Its runtimes with a shim: name, language and interpreter.
+    #[must_use]
+    pub fn languages(&self) -> Vec<(String, ShimOf, String)> {
+        let Ok(recipe) = Recipe::of_oci(&self.name) else { return Vec::new() };
+        let shim = |launch: &Launch| {
+            let part = recipe.parts().iter().find(|part| part.runtime == launch.runtime)?;
+            Some((launch.runtime.clone(), part.shim, launch.interpreter.clone()))
+        };
+        self.launches.iter().filter_map(shim).collect()
+    }
 }
 
 /// What a root file system was made of.

@@ -8,6 +8,7 @@ use crate::go::Go;
 use crate::language::{Installed, Language, SearchPath};
 use crate::node::Node;
 use crate::python::Python;
+use crate::rooted::Rooted;
 use crate::ruby::Ruby;
 use crate::rust::Rust;
 use crate::typescript::TypeScript;
@@ -96,6 +97,21 @@ impl Catalogue {
             looking.into_iter().filter_map(|thread| thread.join().ok()).collect()
         });
         Self { entries }
+    }
+
+    /// The runtimes of images besides. What the machine has of a name comes first, then the first image. Fails, saying why
+    /// and with nothing added, if the image cannot be shown to sandboxes.
+    pub fn add_image(&mut self, image: &Rooted, search: &SearchPath) -> Result<(), String> {
+        let has = |entry: &Entry, name: &RuntimeName| {
+            entry.installed.iter().any(|installed| installed.name == *name)
+                || entry.language.aliases().contains(&name.as_str())
+        };
+        for (language, installed) in image.runtimes(search)? {
+            if !self.entries.iter().any(|entry| has(entry, &installed.name)) {
+                self.entries.push(Entry { language, installed: vec![installed] });
+            }
+        }
+        Ok(())
     }
 
     /// Only the runtime of command lines, for whoever runs nothing else; starts nothing.

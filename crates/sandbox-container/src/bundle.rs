@@ -6,7 +6,6 @@ use impuls_sandbox::{RuntimeImage, SandboxLimits};
 use serde_json::{Value, json};
 
 use crate::config::ARGUMENT;
-use crate::root::INIT;
 
 /// The user and group inside every container.
 pub(crate) const GUEST_ID: u32 = 1000;
@@ -48,6 +47,9 @@ pub(crate) struct Bundle<'a> {
     pub(crate) image: &'a RuntimeImage,
     /// The root, put together.
     pub(crate) root: &'a Path,
+    /// The words that start process 1.
+    pub(crate) init: &'a [String],
+    /// What process 1 starts.
     pub(crate) arguments: &'a [String],
     /// Variables of the interpreter's own.
     pub(crate) environment: &'a [(String, String)],
@@ -97,7 +99,8 @@ impl Bundle<'_> {
         };
         let fixed = ENVIRONMENT.into_iter().filter(|text| !own(text)).map(str::to_owned);
         let own = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
-        let arguments = [INIT, ARGUMENT].into_iter().chain(self.arguments.iter().map(String::as_str));
+        let init = self.init.iter().map(String::as_str).chain([ARGUMENT]);
+        let arguments = init.chain(self.arguments.iter().map(String::as_str));
         let none: [&str; 0] = [];
         json!({
             "terminal": false,
@@ -180,6 +183,7 @@ mod tests {
         let bundle = Bundle {
             image: &image,
             root: Path::new("/root"),
+            init: &["/init".to_owned()],
             arguments: &["/usr/bin/node".to_owned()],
             environment: &environment,
             limits: SandboxLimits { memory_mib: 128, milli_vcpu: 500, pids: 64 },
@@ -189,7 +193,7 @@ mod tests {
         let config = bundle.config();
         assert_eq!(config["process"]["capabilities"]["bounding"], json!([]));
         assert_eq!(config["process"]["noNewPrivileges"], true);
-        assert_eq!(config["process"]["args"], json!([INIT, ARGUMENT, "/usr/bin/node"]));
+        assert_eq!(config["process"]["args"], json!(["/init", ARGUMENT, "/usr/bin/node"]));
         assert_eq!(config["process"]["env"][3], "PATH=/own");
         assert_eq!(config["root"]["readonly"], true);
         assert_eq!(config["linux"]["namespaces"].as_array().unwrap().len(), 7);

@@ -18,7 +18,7 @@ pub struct Config {
     /// The program that is process 1 of every container; its `main` calls [`init_main`](crate::init_main) when its first
     /// argument is [`ARGUMENT`]. An absolute path without links.
     pub init: PathBuf,
-    /// The libraries that it loads.
+    /// The libraries that it loads, with the loader.
     pub init_libraries: Vec<BindMount>,
     /// What containers of functions with a network are linked to. Without it, such functions fail to start.
     pub network: Option<Arc<dyn SandboxNetwork>>,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use impuls_domain::Deadline;
+use impuls_sandbox::carried::Carried;
 use impuls_sandbox::{RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxNetwork, SandboxSpec};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -26,7 +27,7 @@ use crate::config::Config;
 use crate::ground::Ground;
 use crate::oci::{OciRuntime, Safety};
 use crate::orphans::{self, PREFIX};
-use crate::root::Plan;
+use crate::root::{INIT, Plan};
 use crate::sandbox::ContainerSandbox;
 
 /// The folder in which every server makes one for its roots; everybody may enter it, unlike the data folder, because a
@@ -59,7 +60,8 @@ pub(crate) struct Core {
     pub(crate) live: AtomicUsize,
     instance: String,
     ground: Arc<Ground>,
-    init: (PathBuf, Vec<impuls_sandbox::BindMount>),
+    /// Process 1 of every container.
+    init: Carried,
     images: Mutex<Vec<KnownImage>>,
     closed: AtomicBool,
 }
@@ -100,7 +102,7 @@ impl ContainerDriver {
             live: AtomicUsize::new(0),
             instance,
             ground,
-            init: (config.init, config.init_libraries),
+            init: Carried::new(&config.init, INIT, &config.init_libraries),
             images: Mutex::default(),
             closed: AtomicBool::new(false),
         };
@@ -134,8 +136,8 @@ fn check(runtime: &OciRuntime, allow_unsafe: bool) -> Result<(), SandboxError> {
             Ok(())
         }
         Safety::Escapes(why) => refuse(format!(
-            "use {runtime}: {why}; install a newer one, name another with --oci-runtime, or say \
-             --allow-unsafe-oci-runtime"
+            "use {runtime}: {why}; install a newer one, name another with --oci-runtime, or, if your distribution \
+             has mended this one under its old number, say --allow-unsafe-oci-runtime"
         )),
         Safety::Unusable(why) => {
             refuse(format!("use {runtime}: {why}; name crun, runc or youki with --oci-runtime"))
@@ -161,9 +163,8 @@ impl Core {
         };
         let build = async || {
             let root = self.ground.stage().join(number.to_string());
-            let (init, init_libraries) = self.init.clone();
             let resolver = self.network.as_ref().and_then(|network| network.resolver());
-            let plan = Plan { image: image.clone(), init, init_libraries, resolver };
+            let plan = Plan { image: image.clone(), init: self.init.mounts.clone(), resolver };
             let folder = root.clone();
             self.ground.run(move || plan.build(&folder)).await.map(|()| root)
         };
@@ -193,6 +194,7 @@ impl Core {
         let bundle = Bundle {
             image: &spec.image,
             root: &root,
+            init: &self.init.command,
             arguments: &arguments,
             environment: &environment,
             limits: spec.limits,

@@ -15,7 +15,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount
 
 use crate::sys;
 
-/// Process 1 inside a container.
+/// Process 1 inside a container. With libraries of its own, because a root may be an image's.
 pub(crate) const INIT: &str = "/opt/impuls/init";
 /// Where code appears in a container.
 pub(crate) const CODE: &str = "/var/task";
@@ -41,8 +41,8 @@ const LOCAL_TIME: (&str, &str) = ("/usr/share/zoneinfo/Etc/UTC", "etc/localtime"
 /// What a root is put together from.
 pub(crate) struct Plan {
     pub(crate) image: Arc<RuntimeImage>,
-    pub(crate) init: PathBuf,
-    pub(crate) init_libraries: Vec<BindMount>,
+    /// Process 1 and its libraries.
+    pub(crate) init: Vec<BindMount>,
     /// The address that containers ask for names.
     pub(crate) resolver: Option<Ipv4Addr>,
 }
@@ -80,22 +80,14 @@ impl Plan {
             make_parent(&path)?;
             fs::write(path, text)?;
         }
-        let known = |mount: &BindMount| self.image.mounts.iter().any(|known| known.guest == mount.guest);
-        let libraries =
-            self.init_libraries.iter().filter(|mount| !known(mount) && !self.is_shown(&mount.guest));
-        for BindMount { host, guest } in self.image.mounts.iter().chain(libraries) {
+        // The agent of an image has the same libraries at the same place.
+        let known = |mount: &&BindMount| self.image.mounts.iter().any(|known| known.guest == mount.guest);
+        let init = self.init.iter().filter(|mount| !known(mount));
+        for BindMount { host, guest } in self.image.mounts.iter().chain(init) {
             show(host, &inside(root, guest)?)?;
         }
-        show(&self.init, &inside(root, Path::new(INIT))?)?;
         let root = open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         sys::set_mount_flags(root.as_fd(), READ_ONLY)
-    }
-
-    /// Whether a folder of the image holds this path already.
-    fn is_shown(&self, path: &Path) -> bool {
-        let links = self.image.links.iter().map(|(link, _)| link);
-        let folders = self.image.mounts.iter().map(|mount| &mount.guest).chain(links);
-        folders.into_iter().any(|folder| path != folder && path.starts_with(folder))
     }
 }
 

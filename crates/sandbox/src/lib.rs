@@ -3,6 +3,7 @@
 //! [`driver`] has the traits, [`spec`] what a sandbox is made from, [`connection`] the hot path. A driver lives in
 //! a crate of its own (`sandbox-process`, …); this crate isolates nothing itself.
 
+pub mod carried;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod connection;

@@ -189,6 +189,11 @@ fn what_cannot_be_built_is_refused_with_what_to_do() {
     check(&["image", "build", "../x"], 2, &["no name of an image"]);
     check(&["image", "build", "nodejs", "--arch", "vax"], 2, &["aarch64"]);
     check(&["image", "build", "nodejs", "--format", "zip"], 2, &["squashfs"]);
+    check(
+        &["image", "build", "x", "--from-oci", "docker://node:22"],
+        2,
+        &["skopeo copy docker://node:22 oci-archive"],
+    );
     check(&["image", "build", "nodejs", "--agent", "/nowhere"], 2, &["/nowhere", "IMPULS_AGENT"]);
     let this = program().to_string_lossy().into_owned();
     check(&["image", "build", "nodejs", "--agent", &this], 2, &["linked dynamically", "musl"]);

@@ -28,7 +28,7 @@ use crate::serve::{
 };
 use crate::settings;
 use crate::storage::Storage;
-use crate::{artifacts, repair};
+use crate::{artifacts, repair, roots};
 
 /// How long saying a last word to the store may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -49,7 +49,9 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     let identity = Identity::of(&config, &data, &listeners)?;
     let serve = config.serve;
     let toolchains = serve.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
-    let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
+    let images = data.clone();
+    let catalogue =
+        tokio::task::spawn_blocking(move || roots::catalogue(&search_path(Some(toolchains)), &images));
     let (store, artifacts) = tokio::try_join!(Storage::open(&serve, &data), artifacts::open(&serve, &data))?;
     let kept = Kept { store, artifacts };
     let catalogue = Arc::new(catalogue.await?);
