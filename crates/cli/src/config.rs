@@ -20,7 +20,10 @@ use std::time::Duration;
 
 use crate::args::{DefaultNetwork, LogFormat, RedisArgs, ServeArgs};
 pub use artifacts::{ArtifactsConfig, BucketConfig};
-pub use cluster::{ClusterSecret, ControllerConfig, WorkerConfig, resolve_controller, resolve_worker};
+pub use cluster::{
+    ClusterSecret, ClusterTls, ClusterTrust, ControllerConfig, WorkerConfig, resolve_controller,
+    resolve_worker,
+};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
 pub use redis::RedisConfig;
@@ -181,9 +184,13 @@ pub enum ConfigError {
     /// A worker that other machines can reach, and nobody would have to show a token.
     #[error(
         "{0} can be reached from other machines, which could run anything here without a token; give all \
-         controllers and workers the same --cluster-token (IMPULS_CLUSTER_TOKEN), such as that of `openssl rand -hex 32`"
+         controllers and workers the same --cluster-token (IMPULS_CLUSTER_TOKEN), such as that of `openssl rand -hex 32`, \
+         or certificates (--cluster-ca, --cluster-cert, --cluster-key)"
     )]
     NoToken(SocketAddr),
+    /// Something is missing of what TLS needs.
+    #[error("--cluster-ca, --cluster-cert and --cluster-key belong together: give all three, or none")]
+    PartialTls,
     /// There is no place for data.
     #[error("/var/lib/impuls is not writable and the user has no home folder; give --data-dir")]
     NoDataDir,

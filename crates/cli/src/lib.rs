@@ -24,9 +24,9 @@ pub use args::{
     parse_from,
 };
 pub use config::{
-    ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig,
-    DataDir, DatabaseConfig, FileConfig, RedisConfig, RetentionSettings, RetentionTable, ServeConfig,
-    Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
+    ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ClusterSecret, ClusterTls, ClusterTrust,
+    ConfigError, ControllerConfig, DataDir, DatabaseConfig, FileConfig, RedisConfig, RetentionSettings,
+    RetentionTable, ServeConfig, Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
 };
 pub use error::Exit;
 pub use run::run;

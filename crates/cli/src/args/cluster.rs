@@ -20,6 +20,16 @@ pub struct ClusterArgs {
     /// but not variables.
     #[arg(long, value_name = "TOKEN", env = "IMPULS_CLUSTER_TOKEN", hide_env_values = true)]
     pub cluster_token: Option<String>,
+    /// The authorities (PEM) that the certificates of all controllers and workers are from. With it they speak TLS to each
+    /// other, and to nobody without such a certificate.
+    #[arg(long, value_name = "FILE", env = "IMPULS_CLUSTER_CA", value_parser = path())]
+    pub cluster_ca: Option<PathBuf>,
+    /// This node's certificate (PEM), for servers and clients; a worker's is for the host under which it is reached.
+    #[arg(long, value_name = "FILE", env = "IMPULS_CLUSTER_CERT", value_parser = path())]
+    pub cluster_cert: Option<PathBuf>,
+    /// The key of this node's certificate (PEM, not encrypted).
+    #[arg(long, value_name = "FILE", env = "IMPULS_CLUSTER_KEY", value_parser = path())]
+    pub cluster_key: Option<PathBuf>,
 }
 
 /// Without the secret.

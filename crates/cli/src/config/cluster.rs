@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::{ConfigError, FileConfig, ServeConfig, Variables, resolve, text};
-use crate::args::{ControllerArgs, ServeArgs, WorkerArgs};
+use crate::args::{ClusterArgs, ControllerArgs, ServeArgs, WorkerArgs};
 
 /// The port of a worker's internal listener when none is given.
 const WORKER_PORT: u16 = 7070;
@@ -22,13 +23,33 @@ impl fmt::Debug for ClusterSecret {
     }
 }
 
+/// Where a node's certificates are, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterTls {
+    /// The authorities that every node's certificate must be from.
+    pub authority: PathBuf,
+    /// This node's own certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// How nodes know each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTrust {
+    /// The secret that all share.
+    pub token: ClusterSecret,
+    /// What they show each other at every connection; `None` is no TLS.
+    pub tls: Option<ClusterTls>,
+}
+
 /// What a controller was told, complete with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerConfig {
     /// What a server is told. Nothing of it that is about sandboxes is of any meaning.
     pub serve: ServeConfig,
-    /// The secret that it shows to workers.
-    pub token: ClusterSecret,
+    /// What it shows to workers.
+    pub trust: ClusterTrust,
 }
 
 /// What a worker was told, complete with defaults.
@@ -36,8 +57,8 @@ pub struct ControllerConfig {
 pub struct WorkerConfig {
     /// What a server is told. Its addresses are those of the internal listener: by default 127.0.0.1:7070.
     pub serve: ServeConfig,
-    /// The secret that must be shown to it; always there if other machines can reach it.
-    pub token: ClusterSecret,
+    /// What must be shown to it; never nothing if other machines can reach it.
+    pub trust: ClusterTrust,
     /// Where it is reached; `None` is the address that it listens on.
     pub advertise: Option<String>,
     /// Its name; `None` is one that it keeps in its data folder.
@@ -73,11 +94,11 @@ pub fn resolve_controller(
     args: ControllerArgs,
 ) -> Result<ControllerConfig, ConfigError> {
     let (serve, cluster) = args.split();
-    let token = ClusterSecret(text([cluster.cluster_token, file.cluster_token.take()]));
+    let trust = trust(cluster, &mut file)?;
     let mut serve = shared(file, (variables, variables.for_role(false)), serve)?;
     // Nobody looks for a controller on the ports of other servers.
     serve.listen_if_free = Vec::new();
-    Ok(ControllerConfig { serve, token })
+    Ok(ControllerConfig { serve, trust })
 }
 
 /// The configuration of a worker from file, variables and flags.
@@ -87,10 +108,10 @@ pub fn resolve_worker(
     args: WorkerArgs,
 ) -> Result<WorkerConfig, ConfigError> {
     let WorkerArgs { mut serve, cluster, advertise, worker_id } = args;
-    let token = ClusterSecret(text([cluster.cluster_token, file.cluster_token.take()]));
+    let trust = trust(cluster, &mut file)?;
     let advertise = text([advertise, file.advertise.take()]);
     let worker_id = text([worker_id, variables.worker_id(), file.worker_id.take()]);
-    // Its own token is what lets anybody in.
+    // What nodes show is what lets anybody in.
     serve.insecure_no_auth = Some(true);
     let own = variables.for_role(true);
     let has_address = !serve.listen.is_empty()
@@ -102,11 +123,24 @@ pub fn resolve_worker(
         serve.listen = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), WORKER_PORT)];
     }
     let serve = shared(file, (variables, own), serve)?;
-    if let (None, Some(exposed)) = (&token.0, serve.listen.iter().find(|address| !address.ip().is_loopback()))
-    {
+    let exposed = serve.listen.iter().find(|address| !address.ip().is_loopback());
+    if let (Some(exposed), None, None) = (exposed, &trust.token.0, &trust.tls) {
         return Err(ConfigError::NoToken(*exposed));
     }
-    Ok(WorkerConfig { serve, token, advertise, worker_id })
+    Ok(WorkerConfig { serve, trust, advertise, worker_id })
+}
+
+fn trust(args: ClusterArgs, file: &mut FileConfig) -> Result<ClusterTrust, ConfigError> {
+    let token = ClusterSecret(text([args.cluster_token, file.cluster_token.take()]));
+    let authority = args.cluster_ca.or_else(|| file.cluster_ca.take());
+    let certificate = args.cluster_cert.or_else(|| file.cluster_cert.take());
+    let key = args.cluster_key.or_else(|| file.cluster_key.take());
+    let tls = match (authority, certificate, key) {
+        (None, None, None) => None,
+        (Some(authority), Some(certificate), Some(key)) => Some(ClusterTls { authority, certificate, key }),
+        _ => return Err(ConfigError::PartialTls),
+    };
+    Ok(ClusterTrust { token, tls })
 }
 
 /// The configuration of a server that shares its database.
@@ -184,6 +218,24 @@ mod tests {
         args.cluster.cluster_token = Some("a secret".to_owned());
         let told = worker(&[], args).unwrap();
         assert!(!format!("{told:?}").contains("a secret"));
+    }
+
+    #[test]
+    fn certificates_are_told_wholly_or_not_at_all() {
+        let mut args = WorkerArgs {
+            serve: ServeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..ServeArgs::default() },
+            cluster: ClusterArgs {
+                cluster_ca: Some("ca".into()),
+                cluster_cert: Some("cert".into()),
+                cluster_key: Some("key".into()),
+                cluster_token: None,
+            },
+            ..WorkerArgs::default()
+        };
+        let told = worker(&[], args.clone()).unwrap().trust.tls.unwrap();
+        assert_eq!([told.authority, told.certificate, told.key], ["ca", "cert", "key"].map(PathBuf::from));
+        args.cluster.cluster_key = None;
+        assert!(matches!(worker(&[], args), Err(ConfigError::PartialTls)));
     }
 
     #[test]
