@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::{ConfigError, FileConfig, ServeConfig, Variables, resolve, text};
-use crate::args::{ClusterArgs, ControllerArgs, ServeArgs, WorkerArgs};
+use crate::args::{ClusterArgs, ControllerArgs, NodeArgs, ServeArgs, WorkerArgs};
 
 /// The port of a worker's internal listener when none is given.
 const WORKER_PORT: u16 = 7070;
@@ -65,8 +65,8 @@ pub struct WorkerConfig {
     pub worker_id: Option<String>,
 }
 
-fn file_of(args: &ServeArgs) -> Result<FileConfig, ConfigError> {
-    match &args.config {
+fn file_of(args: &NodeArgs) -> Result<FileConfig, ConfigError> {
+    match &args.place.config {
         Some(path) if !path.as_os_str().is_empty() => FileConfig::read(path),
         _ => Ok(FileConfig::default()),
     }
@@ -75,15 +75,14 @@ fn file_of(args: &ServeArgs) -> Result<FileConfig, ConfigError> {
 impl ControllerArgs {
     /// Reads the configuration file, if one is named, and resolves everything.
     pub fn load(self) -> Result<ControllerConfig, ConfigError> {
-        let (serve, _) = self.clone().split();
-        resolve_controller(file_of(&serve)?, &Variables::of_this_process(), self)
+        resolve_controller(file_of(&self.node)?, &Variables::of_this_process(), self)
     }
 }
 
 impl WorkerArgs {
     /// Reads the configuration file, if one is named, and resolves everything.
     pub fn load(self) -> Result<WorkerConfig, ConfigError> {
-        resolve_worker(file_of(&self.serve)?, &Variables::of_this_process(), self)
+        resolve_worker(file_of(&self.serve.node)?, &Variables::of_this_process(), self)
     }
 }
 
@@ -93,9 +92,9 @@ pub fn resolve_controller(
     variables: &Variables,
     args: ControllerArgs,
 ) -> Result<ControllerConfig, ConfigError> {
-    let (serve, cluster) = args.split();
+    let ControllerArgs { node, cluster } = args;
     let trust = trust(cluster, &mut file)?;
-    let mut serve = shared(file, (variables, variables.for_role(false)), serve)?;
+    let mut serve = shared(file, (variables, variables.for_role(false)), node.into())?;
     // Nobody looks for a controller on the ports of other servers.
     serve.listen_if_free = Vec::new();
     Ok(ControllerConfig { serve, trust })
@@ -112,15 +111,15 @@ pub fn resolve_worker(
     let advertise = text([advertise, file.advertise.take()]);
     let worker_id = text([worker_id, variables.worker_id(), file.worker_id.take()]);
     // What nodes show is what lets anybody in.
-    serve.insecure_no_auth = Some(true);
+    serve.node.insecure_no_auth = Some(true);
     let own = variables.for_role(true);
-    let has_address = !serve.listen.is_empty()
-        || serve.port.is_some()
+    let has_address = !serve.node.listen.is_empty()
+        || serve.node.port.is_some()
         || !own.addresses(true)?.listen.is_empty()
         || !file.listen.is_empty()
         || file.port.is_some();
     if !has_address {
-        serve.listen = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), WORKER_PORT)];
+        serve.node.listen = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), WORKER_PORT)];
     }
     let serve = shared(file, (variables, own), serve)?;
     let exposed = serve.listen.iter().find(|address| !address.ip().is_loopback());
@@ -149,13 +148,13 @@ fn shared(
     (all, own): (&Variables, Variables),
     mut args: ServeArgs,
 ) -> Result<ServeConfig, ConfigError> {
-    let named = text([args.storage.take(), file.storage.take()]);
+    let named = text([args.node.storage.take(), file.storage.take()]);
     if let Some(other) = named.filter(|name| ![SHARED, "postgresql"].contains(&name.as_str())) {
         return Err(ConfigError::NotShared(other));
     }
-    args.storage = Some(SHARED.to_owned());
-    let said = text([args.db_conn.take(), all.db_conn(), file.db_conn.take()]);
-    args.db_conn = said.or_else(|| Some(all.db_conn_or_default()));
+    args.node.storage = Some(SHARED.to_owned());
+    let said = text([args.node.db_conn.take(), all.db_conn(), file.db_conn.take()]);
+    args.node.db_conn = said.or_else(|| Some(all.db_conn_or_default()));
     resolve(file, &own, args)
 }
 
@@ -210,7 +209,7 @@ mod tests {
     #[test]
     fn a_worker_that_others_can_reach_needs_a_token() {
         let exposed = || WorkerArgs {
-            serve: ServeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..ServeArgs::default() },
+            serve: NodeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..NodeArgs::default() }.into(),
             ..WorkerArgs::default()
         };
         assert!(matches!(worker(&[], exposed()), Err(ConfigError::NoToken(_))));
@@ -223,7 +222,7 @@ mod tests {
     #[test]
     fn certificates_are_told_wholly_or_not_at_all() {
         let mut args = WorkerArgs {
-            serve: ServeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..ServeArgs::default() },
+            serve: NodeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..NodeArgs::default() }.into(),
             cluster: ClusterArgs {
                 cluster_ca: Some("ca".into()),
                 cluster_cert: Some("cert".into()),
@@ -240,7 +239,10 @@ mod tests {
 
     #[test]
     fn a_storage_that_cannot_be_shared_is_refused() {
-        let args = ControllerArgs { storage: Some("sqlite".to_owned()), ..ControllerArgs::default() };
+        let args = ControllerArgs {
+            node: NodeArgs { storage: Some("sqlite".to_owned()), ..NodeArgs::default() },
+            ..ControllerArgs::default()
+        };
         assert!(matches!(controller(&[], args), Err(ConfigError::NotShared(_))));
     }
 }
