@@ -20,13 +20,15 @@ pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, ArtifactsArgs, BackupArgs, Cli, ClientCommand,
     ClusterArgs, Command, ContainerArgs, ControllerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs,
     DrainArgs, FunctionArgs, Globals, ImageBuildArgs, ImageCommand, ImageKernelArgs, ImageStoreArgs,
-    ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs, RetentionArgs,
-    RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, WorkerArgs, command, parse_from,
+    ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, NodeArgs, PlaceArgs, RestoreArgs,
+    RetentionArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, WorkerArgs, command,
+    parse_from,
 };
 pub use config::{
-    ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ClusterSecret, ConfigError, ContainerConfig,
-    ContainerTable, ControllerConfig, DataDir, DatabaseConfig, FileConfig, RedisConfig, RetentionSettings,
-    RetentionTable, ServeConfig, Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
+    ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ClusterSecret, ClusterTls, ClusterTrust,
+    ConfigError, ContainerConfig, ContainerTable, ControllerConfig, DataDir, DatabaseConfig, FileConfig,
+    RedisConfig, RetentionSettings, RetentionTable, ServeConfig, Variables, WorkerConfig, resolve,
+    resolve_controller, resolve_worker,
 };
 pub use error::Exit;
 pub use output::Progress;

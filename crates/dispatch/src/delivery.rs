@@ -25,7 +25,7 @@ use impuls_domain::{
 };
 use impuls_queue::{Offer, Taken};
 use impuls_store::{AsyncInvocationPage, Claim, DeliveryStore, PutBack, StoreError};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -177,10 +177,7 @@ impl Delivery {
                     self.fill_with(&mut running, &mut sweep, taken).await;
                 }
                 () = self.dispatch.passed_over.notified() => sweep.is_due = true,
-                _ = look.tick() => {
-                    self.shares.lock().limit(self.dispatch.narrow_functions());
-                    sweep.is_due = true;
-                }
+                _ = look.tick() => sweep.is_due = true,
             }
         }
         while running.join_next().await.is_some() {}
@@ -213,7 +210,7 @@ impl Delivery {
         let Taken { offers, receipt, lost } = taken;
         sweep.is_due |= lost;
         let ids: Vec<InvocationId> = {
-            let shares = self.shares.lock();
+            let shares = self.shares();
             let wanted = offers.iter().filter(|offer| shares.room(offer.function) > 0);
             wanted.map(|offer| offer.invocation).collect()
         };
@@ -224,6 +221,14 @@ impl Delivery {
             }
         }
         self.dispatch.offers.settle(receipt);
+    }
+
+    /// What each function may hold, by what it lets run at once now: a function that was just deployed is bound at once.
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        let narrow = self.dispatch.narrow_functions();
+        let mut shares = self.shares.lock();
+        shares.limit(narrow);
+        shares
     }
 
     fn start(self: &Arc<Self>, running: &mut JoinSet<()>, claimed: Vec<AsyncInvocation>) {
@@ -243,7 +248,7 @@ impl Delivery {
         let now = now();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let (share, rooms) = {
-            let shares = self.shares.lock();
+            let shares = self.shares();
             (shares.share(), shares.rooms())
         };
         let claim = Claim { now, lease_until: now + self.config.lease, limit, share, rooms, only };

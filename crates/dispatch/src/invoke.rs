@@ -174,11 +174,7 @@ impl Dispatch {
 
     /// Functions that let fewer calls run at once than delivery gives one, and how many; some of them if there are very many.
     pub(crate) fn narrow_functions(&self) -> HashMap<FunctionId, u32> {
-        let narrow = |entry: &Arc<Entry>| {
-            let most = entry.latest().revision.config.limits.max_concurrency()?;
-            Some((entry.id, most.get()))
-        };
-        self.table.entries().iter().filter_map(narrow).take(NARROW).collect()
+        self.table.narrow(NARROW)
     }
 
     /// Makes calls see this state of a function.

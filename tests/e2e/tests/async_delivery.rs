@@ -42,8 +42,6 @@ async fn a_function_with_a_backlog_does_not_hold_back_the_others() {
     let crowd = server.node_with(slow, &json!({"max_concurrency": 1, "timeout_sec": 60})).await;
     let wide = server.node_with(slow, &json!({"timeout_sec": 60, "concurrency": 64})).await;
     let other = server.node(ECHO).await;
-    // Delivery learns a function's bound when it looks, once a second; what it took before waits in its place.
-    tokio::time::sleep(Duration::from_secs(3)).await;
     for name in [&crowd, &wide] {
         for _ in 0..150 {
             submit(&server, name, &Value::Null).await;
