@@ -13,6 +13,8 @@
     reason = "tests"
 )]
 
+#[path = "network/cost.rs"]
+mod cost;
 #[path = "support/fixture.rs"]
 mod fixture;
 #[path = "network/names.rs"]
@@ -49,7 +51,7 @@ const TESTS: [Test; 18] = [
     ("other_runtimes_have_a_network_too", runtimes),
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
     ("servers_do_not_disturb_each_other", neighbours),
-    ("a_network_costs_milliseconds", cost),
+    ("a_network_costs_milliseconds", cost::cost),
     ("containers_have_the_same_network", contained),
     ("an_ordinary_user_has_the_same_network", ordinary),
     ("an_ordinary_users_machine_may_change_its_addresses", renumbered),
@@ -68,7 +70,7 @@ const ORDINARY: [Test; 12] = [
     ("counted", counted),
     ("yard_ends", yard_ends),
     ("renumbered", renumbering),
-    ("cost", cost),
+    ("cost", cost::cost),
 ];
 
 /// Those of [`TESTS`] that hold for containers as well.
@@ -565,50 +567,5 @@ fn serve(folder: &Path) {
         let mut rest = String::new();
         std::io::stdin().read_to_string(&mut rest).unwrap();
         driver.shutdown().await;
-    });
-}
-
-fn cost() {
-    const ROUNDS: usize = 20;
-    block_on(async {
-        let machine = Machine::new(&[]).await;
-        drop(machine.guest("egress").await);
-        for policy in ["off", "egress", "allow www.example 10.0.0.0/8:443"] {
-            let (mut assigns, mut destroys) = (Vec::new(), Vec::new());
-            for _ in 0..ROUNDS {
-                let sandbox = Guest::sandbox(machine.sandboxes()).await;
-                let begun = Instant::now();
-                let guest = Guest::assign(sandbox, machine.folder.path(), policy).await;
-                assigns.push(begun.elapsed());
-                let begun = Instant::now();
-                guest.sandbox.destroy().await.unwrap();
-                destroys.push(begun.elapsed());
-            }
-            assigns.sort();
-            destroys.sort();
-            let (assign, destroy) = (assigns[ROUNDS / 2], destroys[ROUNDS / 2]);
-            println!(
-                "  {policy:35} assign {assign:>9.3?}, p90 {:>9.3?}; destroy {destroy:>9.3?}",
-                assigns[ROUNDS * 9 / 10]
-            );
-            assert!(assign < Duration::from_secs(1), "{policy}: {assign:?}");
-        }
-        let mut guests = Vec::new();
-        for _ in 0..ROUNDS {
-            guests.push(machine.guest("egress").await);
-        }
-        let begun = Instant::now();
-        let all: Vec<_> = guests
-            .iter()
-            .map(|guest| {
-                let sandbox = guest.sandbox.clone();
-                tokio::spawn(async move { sandbox.destroy().await.unwrap() })
-            })
-            .collect();
-        for one in all {
-            one.await.unwrap();
-        }
-        println!("  {ROUNDS} at once are gone after {:.3?}", begun.elapsed());
-        machine.end().await;
     });
 }
