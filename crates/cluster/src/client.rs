@@ -36,8 +36,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
 /// How long a worker that could not be reached is left alone.
 const AVOIDED: Duration = Duration::from_secs(2);
-/// Bytes of one stream that may be on their way, and of all streams of a connection.
-pub(crate) const WINDOWS: (u32, u32) = (1024 * 1024, 16 * 1024 * 1024);
+/// Things that one connection may be asked at once.
+pub(crate) const STREAMS: u32 = 4_096;
+/// Bytes of one stream that may be on their way, and of all streams of a connection: as many as all of them may have, so that
+/// those whose bytes nobody takes hold up no other.
+pub(crate) const WINDOWS: (u32, u32) = (256 * 1024, STREAMS * 256 * 1024);
 
 type Connection = http2::SendRequest<Sending>;
 /// The place of a thread's connection. Held while it is made, so that it is made once.

@@ -17,13 +17,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::client::WINDOWS;
+use crate::client::{STREAMS, WINDOWS};
 use crate::protocol::{LOAD_HEADER, OLDEST, REFUSED_HEADER, Sending, VERSION, VERSION_HEADER, path, refused};
 use crate::serving::{Load, Serving};
 use crate::trust::Trust;
 
-/// Things that one connection may ask at once.
-const STREAMS: u32 = 4_096;
 /// Calls, commands and builds that a worker takes at once; of more it says that it is full.
 const CALLS: usize = 10_000;
 /// How often a connection is asked whether the other end is there, and how long that may take.
