@@ -219,9 +219,14 @@ impl Peer {
     }
 
     async fn connection(&self, place: &Place) -> Result<Connection, Missed> {
+        let asked = Instant::now();
         let mut made = place.lock().await;
         if let Some(connection) = made.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
+        }
+        if self.avoided_until.lock().is_some_and(|until| until >= asked + AVOIDED) {
+            // Whoever was before us has just tried.
+            return Err(Missed::Gone("it could not be reached a moment ago".to_owned()));
         }
         let about = self.about();
         let address = &about.address;
