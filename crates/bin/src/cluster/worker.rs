@@ -115,6 +115,7 @@ async fn drain(worker: &Worker, stop: &Stop, patience: Duration) -> bool {
     };
     if !drained {
         tracing::warn!(calls = worker.load.calls(), "calls in flight are cut off");
+        worker.load.cut_off();
     }
     drained
 }
