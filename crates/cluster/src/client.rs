@@ -288,6 +288,9 @@ async fn handshake(
         .initial_connection_window_size(WINDOWS.1)
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
+        // What a worker had sent before it heard that nobody waits any more, however many hung up at once.
+        .max_concurrent_reset_streams(STREAMS as usize)
+        .max_local_error_reset_streams(None)
         .handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(|error| chain(&error))?;
     tokio::spawn(async move {

@@ -105,6 +105,8 @@ impl Server {
         builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
         builder.initial_stream_window_size(WINDOWS.0).initial_connection_window_size(WINDOWS.1);
         builder.keep_alive_interval(PING.0).keep_alive_timeout(PING.1);
+        // Clients that hang up all at once are no attack of the node that passes it on.
+        builder.max_pending_accept_reset_streams(STREAMS as usize).max_local_error_reset_streams(None);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let close = async { drop(closing.wait_for(|closing| *closing).await) };
