@@ -35,6 +35,12 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 const IDLE: Duration = Duration::from_secs(300);
 /// How long any connection is kept, so that a server that was moved is found again.
 const LIFETIME: Duration = Duration::from_secs(1_800);
+/// How long after its last use a connection is taken to be alive without being asked.
+const FRESH: Duration = Duration::from_millis(100);
+/// How long an unused connection may take to say that it is alive.
+const ALIVE: Duration = Duration::from_secs(1);
+/// How long one may take that was used: it may have to undo a transaction, or to end a query that nobody waits for any more.
+const IN_ORDER: Duration = Duration::from_secs(3);
 /// How long the server lets a transaction wait for us, should this process hang.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(60);
 
@@ -77,15 +83,8 @@ impl PostgresStore {
         schema::ensure(&mut connection, config.migrate).await.map_err(opening)?;
         // It has done its work; an unclean end harms nobody.
         drop(connection.close().await);
-        let pool = PgPoolOptions::new()
-            .min_connections(0)
-            .max_connections(config.pool_size.max(1))
-            .acquire_timeout(config.connection.timeout())
-            .idle_timeout(IDLE)
-            .max_lifetime(LIFETIME)
-            .after_connect(|connection, _| Box::pin(prepare(connection, STATEMENT_TIMEOUT)))
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+        let pool = pool(config.pool_size.max(1), config.connection.timeout());
+        Ok(Self { pool: pool.connect_lazy_with(options) })
     }
 
     /// What happens to functions from now on, through whichever server; on a connection of its own beside the pool's.
@@ -102,6 +101,31 @@ impl PostgresStore {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// How so many connections are made and kept.
+fn pool(size: u32, timeout: Duration) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .min_connections(0)
+        .max_connections(size)
+        .acquire_timeout(timeout)
+        .idle_timeout(IDLE)
+        .max_lifetime(LIFETIME)
+        .after_connect(|connection, _| Box::pin(prepare(connection, STATEMENT_TIMEOUT)))
+        // Instead of the pool's own question, which waits for ever.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move { Ok(about.idle_for < FRESH || answers(connection, ALIVE).await?) })
+        })
+        .after_release(|connection, _| Box::pin(answers(connection, IN_ORDER)))
+}
+
+/// True if the server at the other end answers in time. Where it has vanished without a word, it would otherwise be waited for,
+/// and the connection's place in the pool be taken, until TCP gives the connection up: a quarter of an hour.
+async fn answers(connection: &mut PgConnection, within: Duration) -> Result<bool, sqlx::Error> {
+    let answered = tokio::time::timeout(within, connection.ping()).await;
+    answered.map_err(|late| std::io::Error::new(std::io::ErrorKind::TimedOut, late))??;
+    Ok(true)
 }
 
 /// Makes the first connection, and says how the others are made.
