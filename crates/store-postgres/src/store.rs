@@ -31,6 +31,8 @@ use crate::{read, schema};
 const OLDEST_SERVER: i32 = 120_000;
 /// How long one migration may take, another server's that is waited for included.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// The connections of nodes that say that they live and read which others do, beside all others.
+const HEARTBEATS: u32 = 2;
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long any connection is kept, so that a server that was moved is found again.
@@ -70,6 +72,8 @@ impl Config {
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// For what must not wait behind anything: that a node lives, and which nodes do. Without nodes it is never used.
+    heartbeats: PgPool,
 }
 
 impl PostgresStore {
@@ -83,8 +87,8 @@ impl PostgresStore {
         schema::ensure(&mut connection, config.migrate).await.map_err(opening)?;
         // It has done its work; an unclean end harms nobody.
         drop(connection.close().await);
-        let pool = pool(config.pool_size.max(1), config.connection.timeout());
-        Ok(Self { pool: pool.connect_lazy_with(options) })
+        let pool = |size| pool(size, config.connection.timeout()).connect_lazy_with(options.clone());
+        Ok(Self { pool: pool(config.pool_size.max(1)), heartbeats: pool(HEARTBEATS) })
     }
 
     /// What happens to functions from now on, through whichever server; on a connection of its own beside the pool's.
@@ -99,7 +103,7 @@ impl PostgresStore {
 
     /// Waits for what was asked for and closes all connections; later calls fail. Repeatable.
     pub async fn close(&self) {
-        self.pool.close().await;
+        tokio::join!(self.pool.close(), self.heartbeats.close());
     }
 }
 
