@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::error::ControlError;
+use crate::read::log_unreadable;
 
 /// Functions, versions and builds that are looked at together.
 const PAGE: u32 = 200;
@@ -184,9 +185,10 @@ impl Collector {
         loop {
             let page = self.parts.functions.list_functions(FunctionPage { before, limit: PAGE }).await;
             let page = page.map_err(ControlError::Store)?;
-            let Some(last) = page.last() else { return Ok(gone) };
-            before = Some(last.function.id);
-            for function in &page {
+            log_unreadable(&page.unreadable);
+            let Some(last) = page.last else { return Ok(gone) };
+            before = Some(last);
+            for function in &page.functions {
                 if function.function.latest_version.get() > u64::from(self.config.versions) {
                     gone += self.versions_of(function, published_before).await?;
                 }

@@ -13,7 +13,7 @@ use impuls_domain::{
 use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, RevisionRow, micros};
 use impuls_store::{
     BuildStore, FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, InvocationPage, InvocationStore,
-    StoreError, VersionEntry, VersionStore,
+    ListedFunctions, StoreError, VersionEntry, VersionStore,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
@@ -220,7 +220,7 @@ impl FunctionStore for PostgresStore {
         read::find_function(&self.pool, key).await
     }
 
-    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError> {
+    async fn list_functions(&self, page: FunctionPage) -> Result<ListedFunctions, StoreError> {
         read::list_functions(&self.pool, page).await
     }
 

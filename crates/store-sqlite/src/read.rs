@@ -3,10 +3,10 @@
 pub(crate) mod queue;
 
 use impuls_domain::{ArtifactDigest, FunctionId, Invocation, VersionNumber};
-use impuls_store::rows::{digest, invocation, saturate, snapshot, version_entry};
+use impuls_store::rows::{digest, invocation, listed, saturate, snapshot, version_entry};
 use impuls_store::{
-    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry, function_columns,
-    revision_columns,
+    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, ListedFunctions, StoreError, VersionEntry,
+    function_columns, revision_columns,
 };
 use sqlx::SqlitePool;
 
@@ -103,12 +103,12 @@ pub(crate) async fn find_function(
 pub(crate) async fn list_functions(
     readers: &SqlitePool,
     page: FunctionPage,
-) -> Result<Vec<FunctionSnapshot>, StoreError> {
+) -> Result<ListedFunctions, StoreError> {
     let query = sqlx::query(FUNCTIONS)
         .bind(page.before.map_or(AFTER_ALL_IDS.to_vec(), |id| id.as_uuid().as_bytes().to_vec()))
         .bind(i64::from(page.limit));
     let rows = query.fetch_all(readers).await.map_err(query_failed("listing functions"))?;
-    rows.iter().map(|row| snapshot(&Row(row))).collect()
+    listed(rows.iter().map(Row))
 }
 
 pub(crate) async fn count_functions(readers: &SqlitePool) -> Result<u64, StoreError> {

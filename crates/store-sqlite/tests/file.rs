@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use impuls_store::conformance::fixture;
 use impuls_store::{
-    FunctionKey, FunctionPage, FunctionStore as _, InvocationPage, InvocationStore as _, StoreError,
-    VersionStore as _,
+    FunctionKey, FunctionPage, FunctionStore as _, InvocationPage, InvocationStore as _, ListedFunctions,
+    StoreError, VersionStore as _,
 };
 use impuls_store_sqlite::{SqliteError, SqliteStore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -160,7 +160,8 @@ async fn a_damaged_database_is_refused_or_answers_with_an_error() {
     match SqliteStore::open(&path).await {
         Err(refused) => assert!(matches!(reason(&refused), SqliteError::NotADatabase { .. }), "{refused:?}"),
         Ok(store) => {
-            assert!(store.list_functions(FunctionPage { before: None, limit: 100 }).await.is_err());
+            let listed = store.list_functions(FunctionPage { before: None, limit: 100 }).await;
+            assert!(listed.and_then(ListedFunctions::all).is_err());
         }
     }
 }
@@ -247,4 +248,31 @@ async fn a_call_dropped_half_way_happens_or_not() {
         let found = store.find_function(&FunctionKey::Id(function.id)).await.unwrap();
         assert!(found.is_none_or(|found| found.function == function && found.latest == revision));
     }
+}
+
+#[tokio::test]
+async fn a_function_that_cannot_be_read_hides_no_other() {
+    let (_folder, path) = scratch();
+    let store = open(&path).await;
+    let mut ids = Vec::new();
+    for name in ["first", "odd", "last"] {
+        ids.push(fixture::create(&store, name).await.id);
+    }
+    tamper(&path, "UPDATE functions SET state_log = '[[\"dreaming\",1]]' WHERE name = 'odd'").await;
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.list_functions(FunctionPage { before, limit: 1 }).await.unwrap();
+        assert_eq!(page.count(), usize::from(page.last.is_some()));
+        for (id, error) in &page.unreadable {
+            assert!(*id == ids[1] && error.to_string().contains("dreaming"), "{error}");
+        }
+        found.extend(page.functions.iter().map(|snapshot| snapshot.function.id));
+        before = page.last;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, [ids[2], ids[0]]);
+    let whole = store.list_functions(FunctionPage { before: None, limit: 10 }).await.unwrap();
+    assert!(matches!(whole.all(), Err(StoreError::Damaged(_))));
 }

@@ -22,7 +22,9 @@ pub use async_invocation::{
 };
 pub use build::BuildStore;
 pub use error::StoreError;
-pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
+pub use function::{
+    FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, ListedFunctions, VersionEntry, VersionStore,
+};
 pub use invocation::{InvocationPage, InvocationStore};
 pub use node::{NodeRecord, NodeStore};
 pub use retention::RetentionStore;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 
 pub use async_invocation::{AsyncRow, CompletionRow, async_invocation};
-pub use function::{AliasRow, FunctionRow, snapshot};
+pub use function::{AliasRow, FunctionRow, listed, snapshot};
 pub use invocation::{InvocationRow, invocation};
 pub use revision::{RevisionRow, digest, version_entry};
 pub use schedule::{ScheduleRow, schedule};

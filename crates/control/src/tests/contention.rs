@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use impuls_domain::Function;
-use impuls_store::{FunctionKey, FunctionPage, FunctionStore, StoreError};
+use impuls_store::{FunctionKey, FunctionPage, FunctionStore, ListedFunctions, StoreError};
 
 use super::*;
 
@@ -37,7 +37,7 @@ impl FunctionStore for Late {
         self.store.find_function(key).await
     }
 
-    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError> {
+    async fn list_functions(&self, page: FunctionPage) -> Result<ListedFunctions, StoreError> {
         self.store.list_functions(page).await
     }
 
