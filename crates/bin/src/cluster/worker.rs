@@ -81,6 +81,7 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
         DeliveryConfig::default(),
         worker.dispatch.clone(),
         worker.store.deliveries.clone(),
+        worker.store.functions.clone(),
         hooks,
     );
     let (stop_delivery, stopped) = watch::channel(false);
