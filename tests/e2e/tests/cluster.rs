@@ -345,6 +345,43 @@ async fn workers_are_replaced_one_by_one_and_no_call_is_dropped() {
 
 #[tokio::test]
 #[ignore = "needs postgres"]
+async fn what_a_stopping_worker_cuts_off_costs_the_function_nothing() {
+    let cluster = Cluster::new().await;
+    let launch = cluster.launch("worker", &Data::new()).arguments(["--worker-id", "one"]);
+    let stopping = launch.arguments(["--shutdown-timeout", "100ms"]).start().await;
+    let _other = cluster.worker("two").await;
+    let controller = cluster.controller().await;
+    let code = "exports.handler = async () => { await new Promise((done) => setTimeout(done, 8000)); return 'done'; };";
+    // So many that some are delivered by one worker and run by the other.
+    let mut names = Vec::new();
+    for _ in 0..12 {
+        names.push(controller.node_with(code, &json!({"timeout_sec": 60})).await);
+    }
+    let mut accepted = Vec::new();
+    for name in &names {
+        let path = format!("{}/invocations?max_retries=0", path(name));
+        let reply = controller.post(&path, &json!(1)).await.with_status(202).json();
+        accepted.push(reply["id"].as_str().expect("an id").to_owned());
+    }
+    let all_run = async || {
+        for id in &accepted {
+            let found = controller.get(&format!("/api/v1/invocations/{id}")).await.with_status(200).json();
+            if found["status"] != "running" {
+                return None;
+            }
+        }
+        (cluster.load("one") > 0).then_some(())
+    };
+    eventually("all of them run", SOON, all_run).await;
+    assert!(stopping.stop().await.success());
+    for id in accepted {
+        let found = ended(&controller, &id, TAKEN_OVER).await;
+        assert_eq!((&found["status"], &found["result"]), (&json!("succeeded"), &json!("done")), "{found}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
 async fn without_workers_there_is_a_clear_answer_until_one_joins() {
     let cluster = Cluster::new().await;
     let controller = cluster.controller().await;
