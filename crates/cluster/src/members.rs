@@ -1,7 +1,8 @@
 //! Which workers there are: said by each in the shared store, read by everybody, kept in memory.
 //!
-//! A worker says so every second; one that has been silent for [`SILENCE`], by the store's clock, is gone. While the store
-//! cannot be reached the last list stays in use, and who cannot be connected to is left alone for a while.
+//! A worker says so every second; one that has been silent for [`SILENCE`], by the store's clock, is gone. Everybody reads the list
+//! as often, and less often the longer it is, so that what the store has to give grows with the nodes and not with their square.
+//! While the store cannot be reached the last list stays in use, and who cannot be connected to is left alone for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,10 @@ use crate::client::Peer;
 use crate::serving::Load;
 use crate::token::Token;
 
-/// How often a worker says that it lives, and how often that is read.
+/// How often a worker says that it lives, and how often that is read where there are few.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+/// Workers with which the list is still read every [`INTERVAL`]; with twice as many it is every second one.
+const FEW: usize = 100;
 /// After how long without a word a worker is gone.
 pub const SILENCE: Duration = Duration::from_secs(6);
 /// How long who is gone stays in the store's table.
@@ -94,17 +97,15 @@ impl Members {
 
     /// Keeps the list up to date, until dropped.
     pub async fn run(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_blind = false;
         loop {
-            ticks.tick().await;
             let looked = self.look().await;
             if let (Err(error), false) = (&looked, is_blind) {
                 let error = error as &dyn std::error::Error;
                 tracing::warn!(error, "cannot read which workers there are; the last list stays in use");
             }
             is_blind = looked.is_err();
+            tokio::time::sleep(pause(self.peers.load().len())).await;
         }
     }
 
@@ -114,6 +115,12 @@ impl Members {
         looks.mark_unchanged();
         matches!(tokio::time::timeout_at(by, looks.changed()).await, Ok(Ok(())))
     }
+}
+
+/// How long after the list was read it is read again.
+fn pause(workers: usize) -> Duration {
+    let times = u32::try_from(workers.div_ceil(FEW)).unwrap_or(u32::MAX);
+    INTERVAL.saturating_mul(times.max(1))
 }
 
 /// Says that a worker lives.
@@ -192,5 +199,17 @@ impl Announcer {
     /// Leaves.
     pub async fn leave(&self) -> Result<(), StoreError> {
         self.store.remove_node(self.session, FORGOTTEN).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_list_is_read_less_often() {
+        for (workers, seconds) in [(0, 1), (1, 1), (100, 1), (101, 2), (1_000, 10)] {
+            assert_eq!(pause(workers), INTERVAL * seconds, "{workers}");
+        }
     }
 }

@@ -11,8 +11,8 @@ use crate::submit::now;
 
 /// Finished invocations that one commit removes.
 const PRUNED: u32 = 500;
-/// Commits of one round of removing.
-const PRUNINGS: usize = 20;
+/// Commits of one round of removing: more than a server accepts meanwhile.
+const PRUNINGS: usize = 1_000;
 /// Renewals of which one must come through within a lease.
 const BEATS_PER_LEASE: u32 = 3;
 
