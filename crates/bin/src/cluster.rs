@@ -11,8 +11,8 @@ mod worker;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use impuls_cli::{ClusterSecret, ControllerConfig, WorkerConfig};
-use impuls_cluster::Token;
+use impuls_cli::{ClusterTrust, ControllerConfig, WorkerConfig};
+use impuls_cluster::{Tls, TlsFiles, Token, Trust};
 use impuls_dispatch::Dispatch;
 use impuls_store::{FunctionPage, FunctionStore, NodeStore};
 
@@ -35,8 +35,18 @@ pub(crate) fn worker(config: WorkerConfig) -> anyhow::Result<()> {
     served
 }
 
-fn token(secret: &ClusterSecret) -> anyhow::Result<Option<Token>> {
-    secret.0.as_deref().map(Token::new).transpose().context("--cluster-token, or IMPULS_CLUSTER_TOKEN")
+/// What this node shows others and wants to be shown.
+fn trust(config: ClusterTrust) -> anyhow::Result<Trust> {
+    let token = config.token.0.as_deref().map(Token::new).transpose();
+    let token = token.context("--cluster-token, or IMPULS_CLUSTER_TOKEN")?;
+    let files = config.tls.map(|files| TlsFiles {
+        authority: files.authority,
+        certificate: files.certificate,
+        key: files.key,
+    });
+    let tls = files.map(Tls::open).transpose();
+    let tls = tls.context("--cluster-ca, --cluster-cert and --cluster-key")?;
+    Ok(Trust { token, tls })
 }
 
 fn nodes(store: &Storage) -> anyhow::Result<Arc<dyn NodeStore>> {

@@ -379,7 +379,13 @@ impl Server {
 
     fn delivery(&self, hooks: Arc<OutgoingClient>) -> Arc<Delivery> {
         let store = self.store.deliveries.clone();
-        Delivery::new(DeliveryConfig::default(), self.dispatch.clone(), store, hooks)
+        Delivery::new(
+            DeliveryConfig::default(),
+            self.dispatch.clone(),
+            store,
+            self.store.functions.clone(),
+            hooks,
+        )
     }
 
     /// Makes every stored function callable.

@@ -8,6 +8,7 @@ mod client;
 mod cluster;
 mod drain;
 mod import;
+mod node;
 mod parsers;
 mod queued;
 mod redis;
@@ -29,6 +30,7 @@ pub use client::{
 pub use cluster::{ClusterArgs, ControllerArgs, WorkerArgs};
 pub use drain::DrainArgs;
 pub use import::ImportArgs;
+pub use node::{NodeArgs, PlaceArgs};
 pub(crate) use parsers::{duration, listen_address};
 pub use queued::{AsyncArgs, InvocationsArgs, InvocationsCommand, ScheduleArgs, SchedulesCommand};
 pub use redis::RedisArgs;

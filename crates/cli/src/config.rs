@@ -18,9 +18,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::args::{DefaultNetwork, LogFormat, RedisArgs, ServeArgs};
+use crate::args::{DefaultNetwork, LogFormat, NodeArgs, RedisArgs, ServeArgs};
 pub use artifacts::{ArtifactsConfig, BucketConfig};
-pub use cluster::{ClusterSecret, ControllerConfig, WorkerConfig, resolve_controller, resolve_worker};
+pub use cluster::{
+    ClusterSecret, ClusterTls, ClusterTrust, ControllerConfig, WorkerConfig, resolve_controller,
+    resolve_worker,
+};
 pub use data_dir::DataDir;
 pub use file::{BuildTable, FileConfig};
 pub use redis::RedisConfig;
@@ -181,9 +184,13 @@ pub enum ConfigError {
     /// A worker that other machines can reach, and nobody would have to show a token.
     #[error(
         "{0} can be reached from other machines, which could run anything here without a token; give all \
-         controllers and workers the same --cluster-token (IMPULS_CLUSTER_TOKEN), such as that of `openssl rand -hex 32`"
+         controllers and workers the same --cluster-token (IMPULS_CLUSTER_TOKEN), such as that of `openssl rand -hex 32`, \
+         or certificates (--cluster-ca, --cluster-cert, --cluster-key)"
     )]
     NoToken(SocketAddr),
+    /// Something is missing of what TLS needs.
+    #[error("--cluster-ca, --cluster-cert and --cluster-key belong together: give all three, or none")]
+    PartialTls,
     /// There is no place for data.
     #[error("/var/lib/impuls is not writable and the user has no home folder; give --data-dir")]
     NoDataDir,
@@ -192,7 +199,7 @@ pub enum ConfigError {
 impl ServeArgs {
     /// Reads the configuration file, if one is named, and resolves everything.
     pub fn load(self) -> Result<ServeConfig, ConfigError> {
-        let file = match &self.config {
+        let file = match &self.node.place.config {
             Some(path) if !path.as_os_str().is_empty() => FileConfig::read(path)?,
             _ => FileConfig::default(),
         };
@@ -203,30 +210,31 @@ impl ServeArgs {
 /// The configuration from file, variables and flags; `clap` has already put flags before their own `IMPULS_…` variables.
 /// An empty text is as good as none.
 pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Result<ServeConfig, ConfigError> {
-    let insecure_no_auth = args.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
+    let without_effect = without_effect(&file, &args);
+    let node = args.node;
+    let insecure_no_auth = node.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
     let mut notices = notices(variables);
-    let (listen, listen_if_free) = addresses(&file, variables, (&args, insecure_no_auth), &mut notices)?;
+    let (listen, listen_if_free) = addresses(&file, variables, (&node, insecure_no_auth), &mut notices)?;
     if let Some(exposed) = listen.iter().find(|address| !address.ip().is_loopback())
         && !insecure_no_auth
     {
         return Err(ConfigError::Exposed(*exposed));
     }
-    let without_effect = without_effect(&file, &args);
     let given = |path: &PathBuf| !path.as_os_str().is_empty();
-    let data_dir = args.data_dir.filter(given).or_else(|| variables.data_dir());
+    let data_dir = node.place.data_dir.filter(given).or_else(|| variables.data_dir());
     let data_dir = match data_dir.or(file.data_dir.clone().filter(given)) {
         Some(path) => DataDir::Given(path),
-        None => DataDir::default_for(args.xdg_data_home, args.home),
+        None => DataDir::default_for(node.place.xdg_data_home, node.place.home),
     };
-    let storage = text([args.storage, variables.storage(), file.storage.clone()]);
-    let artifacts = artifacts::artifacts(args.artifacts, variables, &file, storage.as_deref())?;
+    let storage = text([node.storage, variables.storage(), file.storage.clone()]);
+    let artifacts = artifacts::artifacts(node.artifacts, variables, &file, storage.as_deref())?;
     let storage = storage.and_then(|name| known_storage(name, &mut notices));
     let storage_is_default = storage.is_none();
     let storage = storage.unwrap_or_else(|| DEFAULT_STORAGE.to_owned());
     notices.extend(unused_database(&storage, variables));
     let is_shared = storage == "postgres";
     let in_file = RedisArgs { redis: file.redis, redis_ca: file.redis_ca };
-    let redis = RedisConfig::resolve(args.redis, in_file, variables, is_shared, &mut notices)?;
+    let redis = RedisConfig::resolve(node.redis, in_file, variables, is_shared, &mut notices)?;
     Ok(ServeConfig {
         listen,
         listen_if_free,
@@ -234,25 +242,25 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
         storage,
         storage_is_default,
         database: DatabaseConfig {
-            connection: text([args.db_conn, variables.db_conn(), file.db_conn]),
-            pool: args.db_pool.or(file.db_pool.map(u32::from)),
-            no_auto_migrate: args.no_auto_migrate.or(file.no_auto_migrate).unwrap_or(false),
+            connection: text([node.db_conn, variables.db_conn(), file.db_conn]),
+            pool: node.db_pool.or(file.db_pool.map(u32::from)),
+            no_auto_migrate: node.no_auto_migrate.or(file.no_auto_migrate).unwrap_or(false),
         },
         artifacts,
-        retention: retention::retention(&args.retention, &file.retention)?,
+        retention: retention::retention(&node.retention, &file.retention)?,
         redis,
         driver: text([args.driver, file.driver]).unwrap_or_else(|| "auto".to_owned()),
         insecure_no_auth,
         allow_weaker_isolation: args.allow_weaker_isolation.or(file.allow_weaker_isolation).unwrap_or(false),
-        shutdown_timeout: args.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),
-        shutdown_delay: args.drain.shutdown_delay.or(file.shutdown_delay).unwrap_or_default(),
+        shutdown_timeout: node.shutdown_timeout.or(file.shutdown_timeout).unwrap_or(DEFAULT_SHUTDOWN),
+        shutdown_delay: node.drain.shutdown_delay.or(file.shutdown_delay).unwrap_or_default(),
         max_sandboxes: args.max_sandboxes.or(file.max_sandboxes.map(u32::from)),
         toolchains: args.toolchains.filter(given).or(file.toolchains.filter(given)),
         prewarm: match args.prewarm {
             Some(size) => Some(size),
             None => variables.prewarm()?.or(file.prewarm),
         },
-        default_network: args.default_network.or(file.default_network),
+        default_network: node.default_network.or(file.default_network),
         network_allow: list(args.network_allow, file.network_allow),
         builds: BuildConfig {
             environment: file.build.environment.into_iter().chain(args.build_env).collect(),
@@ -261,8 +269,8 @@ pub fn resolve(file: FileConfig, variables: &Variables, args: ServeArgs) -> Resu
             timeout: args.build_timeout.or(file.build.timeout),
         },
         hook_allow: list(args.hook_allow, file.hook_allow),
-        log_format: args.log_format.or(file.log_format).unwrap_or_default(),
-        log_level: text([args.log_level, variables.log_level(), file.log_level])
+        log_format: node.log_format.or(file.log_format).unwrap_or_default(),
+        log_level: text([node.log_level, variables.log_level(), file.log_level])
             .unwrap_or_else(|| "info".to_owned()),
         without_effect,
         notices,
@@ -312,7 +320,7 @@ fn local(port: u16) -> Vec<SocketAddr> {
 fn addresses(
     file: &FileConfig,
     variables: &Variables,
-    (args, any_host): (&ServeArgs, bool),
+    (args, any_host): (&NodeArgs, bool),
     notices: &mut Vec<String>,
 ) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), ConfigError> {
     if !args.listen.is_empty() {

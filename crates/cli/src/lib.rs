@@ -19,14 +19,14 @@ mod text;
 pub use args::{
     AliasCommand, AliasSpec, AliasSpecError, ApplyArgs, ArtifactsArgs, BackupArgs, Cli, ClientCommand,
     ClusterArgs, Command, ControllerArgs, DefaultNetwork, DeleteArgs, DeployArgs, DoctorArgs, DrainArgs,
-    FunctionArgs, Globals, ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, RestoreArgs,
-    RetentionArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand, WorkerArgs, command,
-    parse_from,
+    FunctionArgs, Globals, ImportArgs, InvokeArgs, ListArgs, LogFormat, LogsArgs, MigrateArgs, NodeArgs,
+    PlaceArgs, RestoreArgs, RetentionArgs, RollbackArgs, ServeArgs, Settings, StoreArgs, StoreCommand,
+    WorkerArgs, command, parse_from,
 };
 pub use config::{
-    ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ClusterSecret, ConfigError, ControllerConfig,
-    DataDir, DatabaseConfig, FileConfig, RedisConfig, RetentionSettings, RetentionTable, ServeConfig,
-    Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
+    ArtifactsConfig, BucketConfig, BuildConfig, BuildTable, ClusterSecret, ClusterTls, ClusterTrust,
+    ConfigError, ControllerConfig, DataDir, DatabaseConfig, FileConfig, RedisConfig, RetentionSettings,
+    RetentionTable, ServeConfig, Variables, WorkerConfig, resolve, resolve_controller, resolve_worker,
 };
 pub use error::Exit;
 pub use run::run;

@@ -77,6 +77,17 @@ pub(crate) fn load_error(error: &LoadError) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
+/// The same for somebody who has read what the build wrote: of the message only what is said before it quotes the build.
+pub(crate) fn load_error_after(error: &LoadError, written: &str) -> String {
+    let is_quoted = |line: &&str| !line.trim().is_empty() && written.contains(line.trim());
+    if !error.message.lines().any(|line| is_quoted(&line)) {
+        return load_error(error);
+    }
+    let own: Vec<&str> = error.message.lines().take_while(|line| !is_quoted(line)).collect();
+    let message = if own.is_empty() { "see above".to_owned() } else { own.join("\n") };
+    load_error(&LoadError { message, ..error.clone() })
+}
+
 /// Why an invocation failed: whose fault, the language's error, and where. A stack that begins by repeating the error
 /// is not told twice.
 pub(crate) fn failure(kind: &str, class: Option<&str>, message: &str, stack: Option<&str>) -> String {
@@ -133,6 +144,21 @@ mod tests {
             failure("FunctionError", Some("KeyError"), "'a'", Some("Traceback:\n  x\nKeyError: 'a'"));
         assert_eq!(python, "FunctionError: KeyError: 'a'\nTraceback:\n  x\nKeyError: 'a'");
         assert_eq!(failure("Timeout", None, "late", None), "Timeout: late");
+    }
+
+    #[test]
+    fn what_a_build_wrote_is_not_said_again() {
+        let error = LoadError {
+            kind: "BuildError".to_owned(),
+            message: "install go\nmain.go:3: no\nmain.go:4: no".to_owned(),
+            file: None,
+            line: None,
+        };
+        let written = "go: building\n/work/main.go:3: no\n/work/main.go:4: no\n";
+        assert_eq!(load_error_after(&error, written), "BuildError: install go");
+        assert_eq!(load_error_after(&error, "go: building\n"), load_error(&error));
+        let error = LoadError { message: "main.go:3: no\n".to_owned(), ..error };
+        assert_eq!(load_error_after(&error, written), "BuildError: see above");
     }
 
     #[test]

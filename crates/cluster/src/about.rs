@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct About {
     /// Where its internal listener is reached: `host:port`.
     pub address: String,
+    /// Whether it takes connections with TLS alone.
+    #[serde(default)]
+    pub tls: bool,
     /// The version of the program.
     #[serde(default)]
     pub version: String,

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
@@ -25,7 +26,8 @@ use crate::about::About;
 use crate::convert::chain;
 use crate::protocol::{LOAD_HEADER, REFUSED_HEADER, Sending, VERSION, VERSION_HEADER, refused};
 use crate::ring;
-use crate::token::Token;
+use crate::tls::Tls;
+use crate::trust::Trust;
 
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,6 +64,7 @@ pub struct Peer {
     hash: u64,
     about: ArcSwap<About>,
     token: Option<HeaderValue>,
+    tls: Option<Arc<Tls>>,
     /// It said that it stops, since it was last listed.
     stops: AtomicBool,
     /// Calls that this process has there.
@@ -82,8 +85,8 @@ impl Drop for Counted<'_> {
 }
 
 impl Peer {
-    pub(crate) fn new(id: String, session: Uuid, about: About, token: Option<&Token>) -> Self {
-        let token = token.and_then(|token| HeaderValue::from_str(&token.header()).ok());
+    pub(crate) fn new(id: String, session: Uuid, about: About, trust: &Trust) -> Self {
+        let token = trust.token.as_ref().and_then(|token| HeaderValue::from_str(&token.header()).ok());
         let token = token.map(|mut value| {
             value.set_sensitive(true);
             value
@@ -97,6 +100,7 @@ impl Peer {
             told_calls: AtomicUsize::new(about.load),
             about: ArcSwap::from_pointee(about),
             token,
+            tls: trust.tls.clone(),
             avoided_until: Mutex::new(None),
             places: Mutex::default(),
         }
@@ -167,7 +171,8 @@ impl Peer {
     fn request(&self, path: &'static str, body: Sending) -> Request<Sending> {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
-        let uri = http::Uri::builder().scheme("http").authority(self.about.load().address.as_str());
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let uri = http::Uri::builder().scheme(scheme).authority(self.about.load().address.as_str());
         *request.uri_mut() = uri.path_and_query(path).build().unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(VERSION_HEADER, HeaderValue::from(VERSION));
@@ -215,8 +220,18 @@ impl Peer {
         if let Some(connection) = made.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let address = self.about.load().address.clone();
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connect(&address));
+        let about = self.about();
+        let address = &about.address;
+        match (&self.tls, about.tls) {
+            (None, true) => {
+                return Err(self.gone(format!("{address} wants TLS; give this node certificates too")));
+            }
+            (Some(_), false) => {
+                return Err(self.gone(format!("{address} has no TLS; give it certificates too")));
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connect(address, self.tls.as_deref()));
         match connecting.await {
             Ok(Ok(connection)) => {
                 *self.avoided_until.lock() = None;
@@ -247,9 +262,18 @@ impl Peer {
     }
 }
 
-async fn connect(address: &str) -> Result<Connection, String> {
+async fn connect(address: &str, tls: Option<&Tls>) -> Result<Connection, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let Some(tls) = tls else { return handshake(stream).await };
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let stream = tls.connect(host, stream).await;
+    handshake(stream.map_err(|error| format!("no TLS with {address}: {error}"))?).await
+}
+
+async fn handshake(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Connection, String> {
     let handshake = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOWS.0)

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::about::About;
 use crate::client::Peer;
 use crate::serving::Load;
-use crate::token::Token;
+use crate::trust::Trust;
 
 /// How often a worker says that it lives, and how often that is read where there are few.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,19 +33,19 @@ const NAME_WAIT: Duration = Duration::from_secs(10);
 /// The workers, as last read.
 pub struct Members {
     store: Arc<dyn NodeStore>,
-    token: Option<Token>,
+    trust: Trust,
     peers: ArcSwap<Vec<Arc<Peer>>>,
     runtimes: ArcSwap<Elsewhere>,
     looks: watch::Sender<u64>,
 }
 
 impl Members {
-    /// An empty list of what this store will say. Workers are shown the token.
+    /// An empty list of what this store will say. Workers are asked as nodes that this is shown to want it.
     #[must_use]
-    pub fn new(store: Arc<dyn NodeStore>, token: Option<Token>) -> Arc<Self> {
+    pub fn new(store: Arc<dyn NodeStore>, trust: Trust) -> Arc<Self> {
         Arc::new(Self {
             store,
-            token,
+            trust,
             peers: ArcSwap::default(),
             runtimes: ArcSwap::from_pointee(Elsewhere::new([])),
             looks: watch::Sender::new(0),
@@ -92,7 +92,7 @@ impl Members {
             return Some(peer.clone());
         }
         tracing::info!(worker = %id, address = %about.address, version = %about.version, "a worker has joined");
-        Some(Arc::new(Peer::new(id, session, about, self.token.as_ref())))
+        Some(Arc::new(Peer::new(id, session, about, &self.trust)))
     }
 
     /// Keeps the list up to date, until dropped.

@@ -13,13 +13,14 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use impuls_dispatch::{OnOutput, RunError, Target, Worker};
 use impuls_domain::{Built, FunctionId, FunctionName, LoadFailure, Revision, RevisionId, VersionNumber};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::client::WINDOWS;
 use crate::protocol::{LOAD_HEADER, OLDEST, REFUSED_HEADER, Sending, VERSION, VERSION_HEADER, path, refused};
 use crate::serving::{Load, Serving};
-use crate::token::Token;
+use crate::trust::Trust;
 
 /// Things that one connection may ask at once.
 const STREAMS: u32 = 4_096;
@@ -27,6 +28,8 @@ const STREAMS: u32 = 4_096;
 const CALLS: usize = 10_000;
 /// How often a connection is asked whether the other end is there, and how long that may take.
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes of a request's headers.
 const HEADERS: u32 = 8 * 1024;
 
@@ -65,14 +68,14 @@ pub trait Host: Send + Sync + 'static {
 /// The internal listener.
 pub struct Server {
     serving: Arc<Serving>,
-    token: Option<Token>,
+    trust: Trust,
 }
 
 impl Server {
-    /// Answers whoever shows the token; everybody if there is none.
+    /// Answers whoever shows what is wanted here; everybody if that is nothing.
     #[must_use]
-    pub fn new(host: Arc<dyn Host>, load: Arc<Load>, token: Option<Token>) -> Arc<Self> {
-        Arc::new(Self { serving: Serving::new(host, load), token })
+    pub fn new(host: Arc<dyn Host>, load: Arc<Load>, trust: Trust) -> Arc<Self> {
+        Arc::new(Self { serving: Serving::new(host, load), trust })
     }
 
     pub(crate) const fn serving(&self) -> &Arc<Serving> {
@@ -81,7 +84,20 @@ impl Server {
 
     /// Serves one connection until it is closed. When `closing` turns true, what is asked is finished, nothing more is
     /// taken, and the connection is closed.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, mut closing: watch::Receiver<bool>) {
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, closing: watch::Receiver<bool>) {
+        let Some(tls) = self.trust.tls.clone() else { return self.speak(stream, closing).await };
+        let why = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => return self.speak(stream, closing).await,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it does not finish its handshake".to_owned(),
+        };
+        tracing::warn!(%why, "somebody who connects to this worker is no node of this cluster");
+    }
+
+    async fn speak<S>(self: Arc<Self>, stream: S, mut closing: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let server = self.clone();
         let service = hyper::service::service_fn(move |request| {
             let server = server.clone();
@@ -121,7 +137,7 @@ impl Server {
 
     /// Why a request is not even looked at.
     fn refusal(&self, request: &Request<Incoming>) -> Option<(StatusCode, &'static str)> {
-        if let Some(token) = &self.token {
+        if let Some(token) = &self.trust.token {
             let shown = request.headers().get(header::AUTHORIZATION);
             if !shown.is_some_and(|shown| token.is_shown_by(shown.as_bytes())) {
                 tracing::warn!("somebody asks this worker without the cluster token");

@@ -8,6 +8,7 @@
 //! next attempt's number. What becomes of an attempt is decided in `verdict`; what an end is followed by in `tell`.
 
 mod held;
+mod pace;
 mod shares;
 mod sweep;
 mod tell;
@@ -21,16 +22,19 @@ use bytes::Bytes;
 use impuls_domain::retry::backoff;
 use impuls_domain::{
     AsyncInvocation, AsyncStatus, Caller, Completion, Destination, ErrorType, Failure, HookUrl, InvocationId,
-    Logs, Outcome, Tally, Usage,
+    Logs, Outcome, Qualifier, Tally, Usage,
 };
 use impuls_queue::{Offer, Taken};
-use impuls_store::{AsyncInvocationPage, Claim, DeliveryStore, PutBack, StoreError};
-use parking_lot::Mutex;
+use impuls_store::{
+    AsyncInvocationPage, Claim, DeliveryStore, FunctionKey, FunctionStore, PutBack, StoreError,
+};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use self::held::Held;
+use self::pace::Pace;
 use self::shares::{Share, Shares};
 use self::sweep::Sweep;
 use self::verdict::{Happened, Next};
@@ -100,21 +104,23 @@ pub struct Delivery {
     config: DeliveryConfig,
     dispatch: Arc<Dispatch>,
     store: Arc<dyn DeliveryStore>,
+    functions: Arc<dyn FunctionStore>,
     hooks: Arc<dyn HookClient>,
     shares: Arc<Mutex<Shares>>,
 }
 
 impl Delivery {
-    /// Delivery through this dispatch, from the store that it accepts into.
+    /// Delivery through this dispatch, from the store that it accepts into and that has these functions.
     #[must_use]
     pub fn new(
         config: DeliveryConfig,
         dispatch: Arc<Dispatch>,
         store: Arc<dyn DeliveryStore>,
+        functions: Arc<dyn FunctionStore>,
         hooks: Arc<dyn HookClient>,
     ) -> Arc<Self> {
         let shares = Arc::new(Mutex::new(Shares::new(u32::try_from(config.share).unwrap_or(u32::MAX))));
-        Arc::new(Self { config, dispatch, store, hooks, shares })
+        Arc::new(Self { config, dispatch, store, functions, hooks, shares })
     }
 
     /// Gives back what an earlier server of this store was running when it died. For a store that one server has for
@@ -125,6 +131,7 @@ impl Delivery {
             let page = AsyncInvocationPage {
                 status: Some(AsyncStatus::Running),
                 limit: PAGE,
+                is_brief: true,
                 ..AsyncInvocationPage::default()
             };
             let running = self.dispatch.queue.list_async_invocations(page).await?;
@@ -162,10 +169,11 @@ impl Delivery {
         let _upkeep = self.upkeep();
         let mut running = JoinSet::new();
         let mut look = tokio::time::interval(self.config.interval);
-        let mut sweep = Sweep::default();
+        let (mut sweep, mut pace) = (Sweep::default(), Pace::new(self.config.in_flight));
         loop {
-            self.fill(&mut running, &mut sweep).await;
-            let has_room = self.has_room(&running);
+            self.fill(&mut running, &mut sweep, &mut pace).await;
+            let room = pace.room(running.len());
+            let may_claim = pace.allows(room);
             tokio::select! {
                 // It changes once, and a sender that is gone has stopped as well.
                 _ = stop.changed() => break,
@@ -173,32 +181,27 @@ impl Delivery {
                     while running.try_join_next().is_some() {}
                     sweep.is_due |= self.shares.lock().was_freed();
                 }
-                taken = self.dispatch.offers.take(self.config.in_flight), if has_room && !sweep.is_due => {
+                taken = self.dispatch.offers.take(room), if may_claim && !sweep.is_due => {
+                    pace.claims();
                     self.fill_with(&mut running, &mut sweep, taken).await;
                 }
+                () = pace.rested(), if room > 0 && !may_claim => {}
                 () = self.dispatch.passed_over.notified() => sweep.is_due = true,
-                _ = look.tick() => {
-                    self.shares.lock().limit(self.dispatch.narrow_functions());
-                    sweep.is_due = true;
-                }
+                _ = look.tick() => sweep.is_due = true,
             }
         }
         while running.join_next().await.is_some() {}
     }
 
-    /// In halves, so that a busy queue is not claimed one by one.
-    fn has_room(&self, running: &JoinSet<()>) -> bool {
-        running.len() <= self.config.in_flight / 2
-    }
-
     /// Claims whatever may be claimed until there is no room or nothing left.
-    async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>, sweep: &mut Sweep) {
-        while sweep.may_begin() && self.has_room(running) {
+    async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>, sweep: &mut Sweep, pace: &mut Pace) {
+        while sweep.may_begin() && pace.allows(pace.room(running.len())) {
+            pace.claims();
             if sweep.has_failed() {
                 // The leases of what still runs here may have ended meanwhile; they are not to be taken from ourselves.
                 self.renew().await;
             }
-            match self.claim(self.config.in_flight - running.len(), None).await {
+            match self.claim(pace.room(running.len()), None).await {
                 Ok(claimed) => {
                     sweep.claimed(claimed.len());
                     self.start(running, claimed);
@@ -213,7 +216,7 @@ impl Delivery {
         let Taken { offers, receipt, lost } = taken;
         sweep.is_due |= lost;
         let ids: Vec<InvocationId> = {
-            let shares = self.shares.lock();
+            let shares = self.shares();
             let wanted = offers.iter().filter(|offer| shares.room(offer.function) > 0);
             wanted.map(|offer| offer.invocation).collect()
         };
@@ -224,6 +227,14 @@ impl Delivery {
             }
         }
         self.dispatch.offers.settle(receipt);
+    }
+
+    /// What each function may hold, by what it lets run at once now: a function that was just deployed is bound at once.
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        let narrow = self.dispatch.narrow_functions();
+        let mut shares = self.shares.lock();
+        shares.limit(narrow);
+        shares
     }
 
     fn start(self: &Arc<Self>, running: &mut JoinSet<()>, claimed: Vec<AsyncInvocation>) {
@@ -243,7 +254,7 @@ impl Delivery {
         let now = now();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let (share, rooms) = {
-            let shares = self.shares.lock();
+            let shares = self.shares();
             (shares.share(), shares.rooms())
         };
         let claim = Claim { now, lease_until: now + self.config.lease, limit, share, rooms, only };
@@ -255,6 +266,7 @@ impl Delivery {
     async fn deliver(self: Arc<Self>, invocation: AsyncInvocation, _share: Share) {
         let happened = match &invocation.hook {
             _ if verdict::is_poisonous(invocation.tally) => Happened::Poisonous,
+            _ if verdict::is_too_old(&invocation, now()) => Happened::TooOld,
             Some(url) => self.post(&invocation, url.clone()).await,
             None => self.call(&invocation).await,
         };
@@ -273,6 +285,7 @@ impl Delivery {
             event: Bytes::copy_from_slice(&invocation.event),
             options: InvokeOptions {
                 id: Some(invocation.id),
+                is_retry: invocation.attempt > 1,
                 timeout: invocation.timeout,
                 context: Bytes::copy_from_slice(&invocation.context),
                 keep_exchange: false,
@@ -281,7 +294,23 @@ impl Delivery {
         };
         match self.dispatch.invoke(&Caller::System, request).await {
             Ok(invoked) => Happened::Outcome(invoked.outcome),
+            Err(error) if self.is_behind(invocation, &error).await => Happened::Broken(error.to_string()),
             Err(error) => Happened::refusal(&error),
+        }
+    }
+
+    /// Whether this server only has not heard yet of what another one deployed. A row goes with its function, so one that was
+    /// claimed has one; of its aliases the store knows.
+    async fn is_behind(&self, invocation: &AsyncInvocation, error: &DispatchError) -> bool {
+        match (error, &invocation.qualifier) {
+            (DispatchError::FunctionNotFound(_), _) => true,
+            (DispatchError::QualifierNotFound { .. }, Qualifier::Alias(name)) => {
+                let stored = self.functions.find_function(&FunctionKey::Id(invocation.function)).await;
+                stored.map_or(true, |stored| {
+                    stored.is_some_and(|stored| stored.aliases.iter().any(|alias| alias.name() == name))
+                })
+            }
+            _ => false,
         }
     }
 

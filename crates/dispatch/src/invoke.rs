@@ -74,6 +74,8 @@ pub struct InvokeRequest<'a> {
 pub struct InvokeOptions {
     /// The request id; a new one if `None`.
     pub id: Option<InvocationId>,
+    /// Whether the function's log already has a record under that id, of an earlier attempt; this one gets an id of its own there.
+    pub is_retry: bool,
     /// A timeout instead of the function's, at most the longest that a function may have.
     pub timeout: Option<Duration>,
     /// What else the function is told, as a JSON object; empty for nothing. The member `headers` reaches programs as
@@ -174,11 +176,7 @@ impl Dispatch {
 
     /// Functions that let fewer calls run at once than delivery gives one, and how many; some of them if there are very many.
     pub(crate) fn narrow_functions(&self) -> HashMap<FunctionId, u32> {
-        let narrow = |entry: &Arc<Entry>| {
-            let most = entry.latest().revision.config.limits.max_concurrency()?;
-            Some((entry.id, most.get()))
-        };
-        self.table.entries().iter().filter_map(narrow).take(NARROW).collect()
+        self.table.narrow(NARROW)
     }
 
     /// Makes calls see this state of a function.
@@ -332,13 +330,14 @@ impl Dispatch {
         let Callee { entry, target, waited } = callee;
         let (now, at) = (tokio::time::Instant::now().into_std(), SystemTime::now());
         let longest = Duration::from_millis(*TIMEOUT_MS.end());
-        let InvokeOptions { id, timeout, context, keep_exchange, measure } = options;
+        let InvokeOptions { id, is_retry, timeout, context, keep_exchange, measure } = options;
         let timeout = timeout.unwrap_or_else(|| target.revision.config.limits.timeout()).min(longest);
         let timeout = timeout.saturating_sub(waited);
         let deadline = Deadline::at(now + timeout);
         let _permit = entry.admission.admit(deadline).await?;
         let asked = keep_exchange.then(|| Excerpt::of(&event));
-        let admitted = Admitted { id, event, asked, context, duplex, deadline, timeout, now, at, measure };
+        let admitted =
+            Admitted { id, is_retry, event, asked, context, duplex, deadline, timeout, now, at, measure };
         self.run(&entry, target, admitted).await
     }
 
@@ -356,7 +355,7 @@ impl Dispatch {
         let mut record = Record {
             dispatch: self,
             entry,
-            id,
+            id: if admitted.is_retry { InvocationId::at(since_epoch) } else { id },
             revision: target.revision.id,
             version,
             memory_mib: target.revision.config.limits.memory_mib(),
@@ -439,6 +438,7 @@ impl Dispatch {
 /// A call that may run.
 struct Admitted {
     id: Option<InvocationId>,
+    is_retry: bool,
     event: Bytes,
     /// What is kept of the event.
     asked: Option<Excerpt>,

@@ -44,7 +44,12 @@ impl Scheduler {
             tokio::select! {
                 // It changes once, and a sender that is gone has stopped as well.
                 _ = stop.changed() => return,
-                _ = look.tick() => self.fire_all().await,
+                _ = look.tick() => {}
+            }
+            tokio::select! {
+                // What was being fired is there, or will be fired by the next server: a tick is one commit.
+                _ = stop.changed() => return,
+                () = self.fire_all() => {}
             }
         }
     }

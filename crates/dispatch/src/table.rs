@@ -102,6 +102,8 @@ impl Entry {
 pub(crate) struct Table {
     by_name: papaya::HashMap<Box<str>, Arc<Entry>>,
     by_id: papaya::HashMap<FunctionId, Arc<Entry>>,
+    /// Those that bound how many of their calls run at once, and by how many.
+    narrow: papaya::HashMap<FunctionId, u32>,
     admission: AdmissionConfig,
 }
 
@@ -115,7 +117,8 @@ fn key(scope: &Scope, name: &FunctionName) -> Box<str> {
 
 impl Table {
     pub(crate) fn new(admission: AdmissionConfig) -> Self {
-        Self { by_name: papaya::HashMap::new(), by_id: papaya::HashMap::new(), admission }
+        let (by_name, by_id, narrow) = Default::default();
+        Self { by_name, by_id, narrow, admission }
     }
 
     /// By a name of the native scope.
@@ -139,11 +142,20 @@ impl Table {
         self.by_id.pin().values().cloned().collect()
     }
 
+    /// Functions that bound how many of their calls run at once, and by how many; some of them if there are more than `most`.
+    pub(crate) fn narrow(&self, most: usize) -> HashMap<FunctionId, u32> {
+        self.narrow.pin().iter().take(most).map(|(function, bound)| (*function, *bound)).collect()
+    }
+
     /// Makes calls see this state of a function.
     pub(crate) fn put(&self, snapshot: &FunctionSnapshot) {
         let function = &snapshot.function;
         let name_key = key(&function.scope, &function.name);
         let limit = snapshot.latest.config.limits.max_concurrency().map(std::num::NonZeroU32::get);
+        match limit {
+            Some(limit) => drop(self.narrow.pin().insert(function.id, limit)),
+            None => drop(self.narrow.pin().remove(&function.id)),
+        }
         let aliases = snapshot.aliases.iter().map(|a| (a.name().clone(), a.clone())).collect();
         let target = Target {
             function_name: function.name.clone(),
@@ -180,6 +192,7 @@ impl Table {
 
     pub(crate) fn remove(&self, id: FunctionId) -> Option<Arc<Entry>> {
         let entry = self.by_id.pin().remove(&id).cloned()?;
+        self.narrow.pin().remove(&id);
         let _kept = self.by_name.pin().remove_if(&*entry.key.lock(), |_, other| other.id == id);
         Some(entry)
     }

@@ -182,7 +182,7 @@ impl Change for Redrive {
         const AGAIN: &str = "UPDATE impuls_async_invocations SET status = 'queued', due = $1, ready_at = $1, \
              failures = 0, throttled = 0, broken = 0, deaths = 0, completed_at = NULL, logs = NULL, result = NULL \
              WHERE status = 'dead' AND id IN (SELECT id FROM impuls_async_invocations WHERE status = 'dead' \
-             AND (id = $2 OR function = $3) ORDER BY id LIMIT $4)";
+             AND (id = $2 OR function = $3 AND completed_at <= $1) ORDER BY id LIMIT $4)";
         let (id, function, limit) = match self.which {
             Ok(id) => (Some(id), None, 1),
             Err((function, limit)) => (None, Some(function), limit),
@@ -200,7 +200,9 @@ impl Change for Prune {
         const OLD: &str = "DELETE FROM impuls_async_invocations WHERE id IN (SELECT id FROM impuls_async_invocations \
              WHERE due IS NULL AND (status = 'dead') = $1 AND completed_at < $2 ORDER BY completed_at LIMIT $3 \
              FOR UPDATE SKIP LOCKED)";
-        const MANY: &str = "DELETE FROM impuls_async_invocations WHERE id IN (SELECT id FROM impuls_async_invocations \
+        // The conditions twice: a dead letter may have been driven again between being chosen and being removed.
+        const MANY: &str = "DELETE FROM impuls_async_invocations WHERE due IS NULL AND (status = 'dead') = $1 \
+             AND id IN (SELECT id FROM impuls_async_invocations \
              WHERE due IS NULL AND (status = 'dead') = $1 ORDER BY id DESC LIMIT $2 OFFSET $3)";
         let query = sqlx::query(OLD).bind(self.dead_letters).bind(self.ended_before);
         let removed = query.bind(i64::from(self.limit)).execute(&mut *connection).await?.rows_affected();

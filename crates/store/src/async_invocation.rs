@@ -28,6 +28,8 @@ pub struct AsyncInvocationPage {
     pub offset: u32,
     /// At most so many.
     pub limit: u32,
+    /// Without what may be large: events, contexts, results and logs are empty.
+    pub is_brief: bool,
 }
 
 /// Which dead letters to drive again.
@@ -35,7 +37,7 @@ pub struct AsyncInvocationPage {
 pub enum DeadLetters {
     /// This one.
     One(InvocationId),
-    /// The oldest of a function, at most so many.
+    /// The oldest of a function that were dead letters by then, at most so many.
     Of(FunctionId, u32),
 }
 

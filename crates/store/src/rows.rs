@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 
-pub use async_invocation::{AsyncRow, CompletionRow, async_invocation};
+pub use async_invocation::{AsyncRow, CompletionRow, async_invocation, brief_columns};
 pub use function::{AliasRow, FunctionRow, snapshot};
 pub use invocation::{InvocationRow, invocation};
 pub use revision::{RevisionRow, digest, version_entry};

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// An authority (`authority.pem`), and a certificate from it for `localhost` (`server.pem`, `server.key`), in this folder.
-pub(crate) fn certify(folder: &Path) {
+/// An authority (`authority.pem`), and a certificate from it for these names (`server.pem`, `server.key`; names as `openssl`
+/// has them: `DNS:localhost`), in this folder.
+pub fn certify(folder: &Path, names: &str) {
     let steps = [
         "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout authority.key \
          -out authority.pem",
@@ -13,7 +14,7 @@ pub(crate) fn certify(folder: &Path) {
         "openssl x509 -req -days 2 -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial \
          -extfile names -out server.pem",
     ];
-    fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n").expect("cannot write");
+    fs::write(folder.join("names"), format!("subjectAltName={names}\n")).expect("cannot write");
     for step in steps {
         let words: Vec<String> = step.split_whitespace().map(str::to_owned).collect();
         run(&words, folder);

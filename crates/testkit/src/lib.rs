@@ -7,6 +7,7 @@ pub mod redis;
 pub mod s3;
 mod watched;
 
+pub use certificate::certify;
 pub use postgres::{Postgres, PostgresOptions, SomeDatabase};
 pub use redis::{Redis, RedisOptions, SomeRedis};
 pub use s3::{Link, S3, Weather};

@@ -283,7 +283,7 @@ fn configure(folder: &Path, port: u16, options: PostgresOptions) {
     });
     let mut access = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n".to_owned();
     if options.tls {
-        certify(folder);
+        certify(folder, "DNS:localhost");
         for (name, mode) in [("server.key", 0o600), ("server.pem", 0o644)] {
             let path = folder.join(name);
             fs::set_permissions(&path, Permissions::from_mode(mode)).expect("cannot set permissions");

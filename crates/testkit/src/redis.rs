@@ -44,7 +44,7 @@ impl Redis {
             folder.display()
         );
         if options.tls {
-            crate::certificate::certify(&folder);
+            crate::certificate::certify(&folder, "DNS:localhost");
             settings.push_str(&format!(
                 "port 0\ntls-port {port}\ntls-auth-clients no\ntls-cert-file {0}/server.pem\n\
                  tls-key-file {0}/server.key\ntls-ca-cert-file {0}/authority.pem\n",

@@ -13,9 +13,10 @@ use std::time::Duration;
 use impuls_e2e::functions::{FUNCTIONS, path};
 use impuls_e2e::launch::program;
 use impuls_e2e::{Data, Launch, Reply, Server, Value, eventually, json, unique, within};
-use impuls_testkit::{Postgres, PostgresOptions};
+use impuls_testkit::{Postgres, PostgresOptions, certify};
 use reqwest::Method;
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How long something that takes moments may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -463,4 +464,43 @@ async fn what_a_node_lacks_is_said_before_it_starts() {
         assert!(message.contains(text), "{text}: {message}");
         assert!(!message.contains("p@ss"), "{message}");
     }
+}
+
+/// A node that shows the certificate that is in this folder.
+fn certified(launch: Launch, folder: &Data) -> Launch {
+    let file = |name| folder.scratch().join(name);
+    launch
+        .variable("IMPULS_CLUSTER_CA", file("authority.pem"))
+        .variable("IMPULS_CLUSTER_CERT", file("server.pem"))
+        .variable("IMPULS_CLUSTER_KEY", file("server.key"))
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn nodes_with_certificates_speak_to_nobody_else() {
+    let cluster = Cluster::new().await;
+    let (own, strange) = (Data::new(), Data::new());
+    for folder in [&own, &strange] {
+        certify(folder.scratch(), "IP:127.0.0.1");
+    }
+    let launch = cluster.launch("worker", &Data::new()).arguments(["--worker-id", "one"]);
+    let worker = certified(launch, &own).start().await;
+    let controller = certified(cluster.launch("controller", &Data::new()), &own).start().await;
+    let name = controller.node(ECHO).await;
+    assert_eq!(controller.call(&name, &json!({"a": 1})).await, json!({"a": 1}));
+    let id = submit(&controller, &name, &json!(2)).await;
+    assert_eq!(ended(&controller, &id, SOON).await["result"], json!(2));
+    let without = cluster.launch("controller", &Data::new());
+    let other = certified(cluster.launch("controller", &Data::new()), &strange);
+    for (launch, why) in [(without, "wants TLS"), (other, "no TLS with")] {
+        let stranger = launch.start().await;
+        stranger.invoke(&name, &json!(1)).await.problem(503);
+        assert!(stranger.log().contains(why), "{}", stranger.log());
+    }
+    // Without TLS nothing is answered but a TLS alert.
+    let mut plain = tokio::net::TcpStream::connect(worker.address()).await.expect("it listens");
+    plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("it reads");
+    let mut answer = Vec::new();
+    within("it closes", SOON, plain.read_to_end(&mut answer)).await.expect("it answers");
+    assert_eq!(answer.first(), Some(&21), "{answer:?}");
 }

@@ -154,7 +154,6 @@ fn servers_of_the_compose_file_have_no_more_privileges_than_were_proven() {
 #[test]
 #[ignore = "needs pip, pypi, goproxy"]
 fn containers_get_longer_to_stop_than_calls_in_flight() {
-    let seconds = |text: &str| text.trim_end_matches('s').parse::<u64>().expect("seconds");
     for name in SERVERS {
         let service = &facts()["compose"]["services"][name];
         let command = texts(&service["command"]);
@@ -162,6 +161,35 @@ fn containers_get_longer_to_stop_than_calls_in_flight() {
         let grace = seconds(service["stop_grace_period"].as_str().expect("it is given"));
         assert!(grace > seconds(command[at + 1]), "{name}");
     }
+}
+
+fn seconds(text: &str) -> u64 {
+    text.trim_end_matches('s').parse().expect("seconds")
+}
+
+#[test]
+#[ignore = "needs pip, pypi, goproxy"]
+fn what_shares_the_database_shares_the_code() {
+    let source = |name: &str| {
+        let volumes = texts(&facts()["compose"]["services"][name]["volumes"]);
+        volumes.into_iter().find_map(|volume| volume.strip_suffix(":/var/lib/impuls/artifacts"))
+    };
+    for name in ["impuls", "controller", "worker"] {
+        assert_eq!(source(name), Some("artifacts"), "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs pip, pypi, goproxy"]
+fn a_controllers_pod_answers_until_nobody_sends_to_it() {
+    let pod = &manifest("Deployment", "controller")["spec"]["template"]["spec"];
+    let own = pod["containers"][0]["env"].as_array().expect("variables");
+    let delay = own.iter().find(|variable| variable["name"] == "IMPULS_SHUTDOWN_DELAY").expect("it is given");
+    let delay = seconds(delay["value"].as_str().expect("a time"));
+    let shared = &manifest("ConfigMap", "config")["data"];
+    let calls = seconds(shared["IMPULS_SHUTDOWN_TIMEOUT"].as_str().expect("a time"));
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("it is given");
+    assert!(delay > 0 && delay + calls < grace, "{delay} {calls} {grace}");
 }
 
 /// Arguments and variables of the first container of a deployment.

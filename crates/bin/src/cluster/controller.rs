@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use impuls_api::{App, Front};
 use impuls_cli::{ControllerConfig, DefaultNetwork, ServeConfig};
-use impuls_cluster::{Members, RemoteWorkers, Token};
+use impuls_cluster::{Members, RemoteWorkers, Trust};
 use impuls_control::Control;
 use impuls_dispatch::{Dispatch, Recorder, RecorderConfig, Scheduler};
 use impuls_domain::NetworkPolicy;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::rollout::{RemoteRollout, default_network, runtime_infos};
-use super::{load_functions, nodes, token};
+use super::{load_functions, nodes, trust};
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::readiness::ServerReadiness;
@@ -25,14 +25,14 @@ use crate::{artifacts, collection};
 
 pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let stop = Stop::install()?;
-    let token = token(&config.token)?;
+    let trust = trust(config.trust)?;
     let config = config.serve;
     let data = data_dir(&config)?;
     let listeners = fronts::bind(&config.listen).await?;
     let (store, artifacts) =
         tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
     let collector = collection::collector(&config.retention, &store, artifacts.clone());
-    let controller = Controller::assemble(&config, Kept { store, artifacts }, token)?;
+    let controller = Controller::assemble(&config, Kept { store, artifacts }, trust.clone())?;
     let members = controller.remote.members();
     members.look().await.context("cannot read which workers there are")?;
     if members.peers().is_empty() {
@@ -40,6 +40,9 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     }
     let mut tasks = JoinSet::new();
     tasks.spawn(members.clone().run());
+    if let Some(tls) = trust.tls {
+        tasks.spawn(tls.follow());
+    }
     load_functions(&*controller.store.functions, &controller.dispatch).await?;
     let _following = controller.follow();
     let (stop_scheduling, stopped) = watch::channel(false);
@@ -97,12 +100,8 @@ struct Controller {
 }
 
 impl Controller {
-    fn assemble(
-        config: &ServeConfig,
-        Kept { store, artifacts }: Kept,
-        token: Option<Token>,
-    ) -> anyhow::Result<Self> {
-        let remote = RemoteWorkers::new(Members::new(nodes(&store)?, token), None);
+    fn assemble(config: &ServeConfig, Kept { store, artifacts }: Kept, trust: Trust) -> anyhow::Result<Self> {
+        let remote = RemoteWorkers::new(Members::new(nodes(&store)?, trust), None);
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
         let dispatch = dispatch(&store, remote.clone(), &recorder);
         let heard = store.changes().map(Heard::of);

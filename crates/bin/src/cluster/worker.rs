@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use impuls_artifacts::{ArtifactStore, CodeFolders};
 use impuls_cli::{ServeConfig, WorkerConfig};
-use impuls_cluster::{About, Announcer, Load, Members, Own, RemoteWorkers, Server, Token};
+use impuls_cluster::{About, Announcer, Load, Members, Own, RemoteWorkers, Server, Trust};
 use impuls_dispatch::{Delivery, DeliveryConfig, Dispatch, Recorder, RecorderConfig};
 use impuls_runtimes::{Announced, Catalogue};
 use impuls_sandbox_process::ProcessDriver;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::host::{Late, LocalHost};
-use super::{load_functions, nodes, token};
+use super::{load_functions, nodes, trust};
 use crate::builds::Builds;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
@@ -42,7 +42,7 @@ const CALLS_PER_CORE: usize = 4;
 pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     let stop = Stop::install()?;
     let hooks = hooks(&config.serve)?;
-    let token = token(&config.token)?;
+    let trust = trust(config.trust.clone())?;
     let data = data_dir(&config.serve)?;
     let _lock = lock(&data)?;
     let listeners = fronts::bind(&config.serve.listen).await?;
@@ -56,7 +56,7 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     let driver = start_driver(&serve, &data).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(repair::run(driver.clone()));
-    let worker = Worker::assemble((&serve, &data), kept, token, (catalogue, driver), identity)?;
+    let worker = Worker::assemble((&serve, &data), kept, trust.clone(), (catalogue, driver), identity)?;
     load_functions(&*worker.store.functions, &worker.dispatch).await?;
     let _following = worker.follow();
     let (close, closing) = watch::channel(false);
@@ -73,10 +73,14 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     members.look().await.context("cannot read which workers there are")?;
     tasks.spawn(worker.announcer.clone().run());
     tasks.spawn(members.run());
+    if let Some(tls) = trust.tls {
+        tasks.spawn(tls.follow());
+    }
     let delivery = Delivery::new(
         DeliveryConfig::default(),
         worker.dispatch.clone(),
         worker.store.deliveries.clone(),
+        worker.store.functions.clone(),
         hooks,
     );
     let (stop_delivery, stopped) = watch::channel(false);
@@ -218,7 +222,7 @@ impl Worker {
     fn assemble(
         (config, data): (&ServeConfig, &Path),
         Kept { store, artifacts }: Kept,
-        token: Option<Token>,
+        trust: Trust,
         (catalogue, driver): (Arc<Catalogue>, Arc<ProcessDriver>),
         identity: Identity,
     ) -> anyhow::Result<Self> {
@@ -233,9 +237,10 @@ impl Worker {
             old: parking_lot::Mutex::default(),
         });
         let Identity { id, address } = identity;
+        let about = About { tls: trust.tls.is_some(), ..about(address, &catalogue, &driver) };
         let (load, nodes) = (Arc::new(Load::default()), nodes(&store)?);
-        let server = Server::new(host.clone(), load.clone(), token.clone());
-        let members = Members::new(nodes.clone(), token);
+        let server = Server::new(host.clone(), load.clone(), trust.clone());
+        let members = Members::new(nodes.clone(), trust);
         let remote = RemoteWorkers::new(members, Some(Own::new(id.clone(), &server)));
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
         let dispatch = dispatch(&store, remote.clone(), &recorder);
@@ -255,7 +260,7 @@ impl Worker {
         });
         // Nobody has asked yet, so it is not there yet.
         let _set = host.late.set(Late { dispatch: dispatch.clone(), rollout: rollout.clone() });
-        let announcer = Announcer::new(nodes, id, about(address, &catalogue, &driver), load.clone());
+        let announcer = Announcer::new(nodes, id, about, load.clone());
         let recording = tokio::spawn(recorder.clone().run());
         let targets = dispatch.clone();
         let kept = move || {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::node::{NodeArgs, PlaceArgs};
 use super::parsers::path;
 use super::serve::ServeArgs;
 use crate::config::{ConfigError, ServeConfig};
@@ -30,15 +31,10 @@ impl ApplyArgs {
         let Self { storage, db_conn, config } = self;
         // Nobody listens; so the variables of the server's addresses have no say.
         let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let asked = Some(false);
-        ServeArgs {
-            storage: Some(storage),
-            db_conn,
-            config,
-            listen,
-            no_auto_migrate: asked,
-            ..ServeArgs::default()
-        }
-        .load()
+        let place = PlaceArgs { config, ..PlaceArgs::default() };
+        let no_auto_migrate = Some(false);
+        let storage = Some(storage);
+        let node = NodeArgs { storage, db_conn, place, listen, no_auto_migrate, ..NodeArgs::default() };
+        ServeArgs::from(node).load()
     }
 }

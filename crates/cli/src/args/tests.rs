@@ -21,9 +21,9 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn impuls_server_takes_bare_flags_as_serve() {
-    assert_eq!(serve("/usr/bin/impuls-server --port 9000").port, Some(9000));
-    assert_eq!(serve("impuls-server").port, None);
-    assert_eq!(serve("impuls-server serve --port 9000").port, Some(9000));
+    assert_eq!(serve("/usr/bin/impuls-server --port 9000").node.port, Some(9000));
+    assert_eq!(serve("impuls-server").node.port, None);
+    assert_eq!(serve("impuls-server serve --port 9000").node.port, Some(9000));
     let other = parse("impuls-server runtimes").unwrap().command;
     assert!(matches!(other, Command::Client(ClientCommand::Runtimes)));
     assert!(parse("impuls --port 9000").is_err());
@@ -34,13 +34,13 @@ fn the_seeds_flags_are_accepted() {
     let args = serve(
         "impuls-server --port 8081 --data-dir /d --firecracker /f --kernel /k --rootfs /r --storage file --db-conn x",
     );
-    assert_eq!(args.storage.as_deref(), Some("file"));
+    assert_eq!(args.node.storage.as_deref(), Some("file"));
     assert_eq!(args.kernel, Some("/k".into()));
 }
 
 #[test]
 fn listen_repeats_and_excludes_port() {
-    assert_eq!(serve("impuls serve --listen 127.0.0.1:0 --listen [::1]:80").listen.len(), 2);
+    assert_eq!(serve("impuls serve --listen 127.0.0.1:0 --listen [::1]:80").node.listen.len(), 2);
     assert!(parse("impuls serve --listen 127.0.0.1:0 --port 1").is_err());
 }
 
@@ -54,7 +54,7 @@ fn a_switch_takes_its_value_only_after_an_equals_sign() {
 #[test]
 fn an_empty_path_is_read_and_means_none() {
     let args = serve("impuls serve --data-dir= --config=");
-    assert_eq!(args.data_dir, Some("".into()));
+    assert_eq!(args.node.place.data_dir, Some("".into()));
     assert!(matches!(args.load().unwrap().data_dir, crate::DataDir::Default { .. }));
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::node::{NodeArgs, PlaceArgs};
 use super::parsers::path;
 use super::{ArtifactsArgs, ServeArgs};
 use crate::config::{ArtifactsConfig, ConfigError, Variables};
@@ -11,12 +12,9 @@ use crate::config::{ArtifactsConfig, ConfigError, Variables};
 /// Which store: that of a server, by the server's own flags and variables.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreArgs {
-    /// The server's data folder [default: as for the server].
-    #[arg(long, value_name = "DIR", env = "IMPULS_DATA_DIR", value_parser = path())]
-    pub data_dir: Option<PathBuf>,
-    /// The server's configuration file.
-    #[arg(long, value_name = "FILE", env = "IMPULS_CONFIG", value_parser = path())]
-    pub config: Option<PathBuf>,
+    /// Where the server's files are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// Where the server records functions: sqlite, file or postgres [default: as for the server].
     #[arg(long, value_name = "NAME", env = "IMPULS_STORAGE_TYPE")]
     pub storage: Option<String>,
@@ -26,18 +24,12 @@ pub struct StoreArgs {
     /// Where the server keeps code.
     #[command(flatten)]
     pub artifacts: ArtifactsArgs,
-    /// The user's data folder, as the XDG base directory specification has it.
-    #[arg(long, env = "XDG_DATA_HOME", hide = true, value_parser = path())]
-    pub xdg_data_home: Option<PathBuf>,
-    /// The user's home folder.
-    #[arg(long, env = "HOME", hide = true, value_parser = path())]
-    pub home: Option<PathBuf>,
 }
 
 impl From<StoreArgs> for ServeArgs {
     fn from(args: StoreArgs) -> Self {
-        let StoreArgs { data_dir, config, storage, db_conn, artifacts, xdg_data_home, home } = args;
-        Self { data_dir, config, storage, db_conn, artifacts, xdg_data_home, home, ..Self::default() }
+        let StoreArgs { place, storage, db_conn, artifacts } = args;
+        NodeArgs { place, storage, db_conn, artifacts, ..NodeArgs::default() }.into()
     }
 }
 

@@ -10,6 +10,9 @@ use crate::output::Output;
 use crate::package::{Code, Entry, Package, PackageError};
 use crate::text;
 
+/// About so much of the end of what a build writes is remembered, to not be said twice.
+const WRITTEN: usize = 1 << 20;
+
 /// `deploy`: creates the function, or publishes a new version of it.
 pub(crate) async fn deploy(client: &Client, args: DeployArgs, output: &mut Output) -> Result<Exit, CliError> {
     let progress = output.progress(format!("packing {}", args.path.display()));
@@ -18,7 +21,14 @@ pub(crate) async fn deploy(client: &Client, args: DeployArgs, output: &mut Outpu
     let package = Package::read(&args.path, settings, args.env_file.as_deref(), args.env)?;
     progress.set(format!("deploying {} ({})", package.name, text::size(package.code.size())));
     // A build may be long, and says what it does.
-    let mut log = |text: &str| progress.log(text);
+    let mut written = String::new();
+    let mut log = |text: &str| {
+        progress.log(text);
+        if written.len() >= WRITTEN {
+            written.clear();
+        }
+        written.push_str(text);
+    };
     let reply = send(client, package, &mut log).await?;
     drop(progress);
     let function = &reply.value;
@@ -28,7 +38,8 @@ pub(crate) async fn deploy(client: &Client, args: DeployArgs, output: &mut Outpu
         output.line(summary(function))?;
     }
     if function.status == "error" {
-        let reason = function.error.as_ref().map(text::load_error).unwrap_or_default();
+        let reason =
+            function.error.as_ref().map(|error| text::load_error_after(error, &written)).unwrap_or_default();
         output.note(&format!("error: the code of {} cannot be used: {reason}", function.name));
         return Ok(Exit::Refused);
     }

@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::{ConfigError, FileConfig, ServeConfig, Variables, resolve, text};
-use crate::args::{ControllerArgs, ServeArgs, WorkerArgs};
+use crate::args::{ClusterArgs, ControllerArgs, NodeArgs, ServeArgs, WorkerArgs};
 
 /// The port of a worker's internal listener when none is given.
 const WORKER_PORT: u16 = 7070;
@@ -22,13 +23,33 @@ impl fmt::Debug for ClusterSecret {
     }
 }
 
+/// Where a node's certificates are, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterTls {
+    /// The authorities that every node's certificate must be from.
+    pub authority: PathBuf,
+    /// This node's own certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// How nodes know each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTrust {
+    /// The secret that all share.
+    pub token: ClusterSecret,
+    /// What they show each other at every connection; `None` is no TLS.
+    pub tls: Option<ClusterTls>,
+}
+
 /// What a controller was told, complete with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerConfig {
     /// What a server is told. Nothing of it that is about sandboxes is of any meaning.
     pub serve: ServeConfig,
-    /// The secret that it shows to workers.
-    pub token: ClusterSecret,
+    /// What it shows to workers.
+    pub trust: ClusterTrust,
 }
 
 /// What a worker was told, complete with defaults.
@@ -36,16 +57,16 @@ pub struct ControllerConfig {
 pub struct WorkerConfig {
     /// What a server is told. Its addresses are those of the internal listener: by default 127.0.0.1:7070.
     pub serve: ServeConfig,
-    /// The secret that must be shown to it; always there if other machines can reach it.
-    pub token: ClusterSecret,
+    /// What must be shown to it; never nothing if other machines can reach it.
+    pub trust: ClusterTrust,
     /// Where it is reached; `None` is the address that it listens on.
     pub advertise: Option<String>,
     /// Its name; `None` is one that it keeps in its data folder.
     pub worker_id: Option<String>,
 }
 
-fn file_of(args: &ServeArgs) -> Result<FileConfig, ConfigError> {
-    match &args.config {
+fn file_of(args: &NodeArgs) -> Result<FileConfig, ConfigError> {
+    match &args.place.config {
         Some(path) if !path.as_os_str().is_empty() => FileConfig::read(path),
         _ => Ok(FileConfig::default()),
     }
@@ -54,15 +75,14 @@ fn file_of(args: &ServeArgs) -> Result<FileConfig, ConfigError> {
 impl ControllerArgs {
     /// Reads the configuration file, if one is named, and resolves everything.
     pub fn load(self) -> Result<ControllerConfig, ConfigError> {
-        let (serve, _) = self.clone().split();
-        resolve_controller(file_of(&serve)?, &Variables::of_this_process(), self)
+        resolve_controller(file_of(&self.node)?, &Variables::of_this_process(), self)
     }
 }
 
 impl WorkerArgs {
     /// Reads the configuration file, if one is named, and resolves everything.
     pub fn load(self) -> Result<WorkerConfig, ConfigError> {
-        resolve_worker(file_of(&self.serve)?, &Variables::of_this_process(), self)
+        resolve_worker(file_of(&self.serve.node)?, &Variables::of_this_process(), self)
     }
 }
 
@@ -72,12 +92,12 @@ pub fn resolve_controller(
     variables: &Variables,
     args: ControllerArgs,
 ) -> Result<ControllerConfig, ConfigError> {
-    let (serve, cluster) = args.split();
-    let token = ClusterSecret(text([cluster.cluster_token, file.cluster_token.take()]));
-    let mut serve = shared(file, (variables, variables.for_role(false)), serve)?;
+    let ControllerArgs { node, cluster } = args;
+    let trust = trust(cluster, &mut file)?;
+    let mut serve = shared(file, (variables, variables.for_role(false)), node.into())?;
     // Nobody looks for a controller on the ports of other servers.
     serve.listen_if_free = Vec::new();
-    Ok(ControllerConfig { serve, token })
+    Ok(ControllerConfig { serve, trust })
 }
 
 /// The configuration of a worker from file, variables and flags.
@@ -87,26 +107,39 @@ pub fn resolve_worker(
     args: WorkerArgs,
 ) -> Result<WorkerConfig, ConfigError> {
     let WorkerArgs { mut serve, cluster, advertise, worker_id } = args;
-    let token = ClusterSecret(text([cluster.cluster_token, file.cluster_token.take()]));
+    let trust = trust(cluster, &mut file)?;
     let advertise = text([advertise, file.advertise.take()]);
     let worker_id = text([worker_id, variables.worker_id(), file.worker_id.take()]);
-    // Its own token is what lets anybody in.
-    serve.insecure_no_auth = Some(true);
+    // What nodes show is what lets anybody in.
+    serve.node.insecure_no_auth = Some(true);
     let own = variables.for_role(true);
-    let has_address = !serve.listen.is_empty()
-        || serve.port.is_some()
+    let has_address = !serve.node.listen.is_empty()
+        || serve.node.port.is_some()
         || !own.addresses(true)?.listen.is_empty()
         || !file.listen.is_empty()
         || file.port.is_some();
     if !has_address {
-        serve.listen = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), WORKER_PORT)];
+        serve.node.listen = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), WORKER_PORT)];
     }
     let serve = shared(file, (variables, own), serve)?;
-    if let (None, Some(exposed)) = (&token.0, serve.listen.iter().find(|address| !address.ip().is_loopback()))
-    {
+    let exposed = serve.listen.iter().find(|address| !address.ip().is_loopback());
+    if let (Some(exposed), None, None) = (exposed, &trust.token.0, &trust.tls) {
         return Err(ConfigError::NoToken(*exposed));
     }
-    Ok(WorkerConfig { serve, token, advertise, worker_id })
+    Ok(WorkerConfig { serve, trust, advertise, worker_id })
+}
+
+fn trust(args: ClusterArgs, file: &mut FileConfig) -> Result<ClusterTrust, ConfigError> {
+    let token = ClusterSecret(text([args.cluster_token, file.cluster_token.take()]));
+    let authority = args.cluster_ca.or_else(|| file.cluster_ca.take());
+    let certificate = args.cluster_cert.or_else(|| file.cluster_cert.take());
+    let key = args.cluster_key.or_else(|| file.cluster_key.take());
+    let tls = match (authority, certificate, key) {
+        (None, None, None) => None,
+        (Some(authority), Some(certificate), Some(key)) => Some(ClusterTls { authority, certificate, key }),
+        _ => return Err(ConfigError::PartialTls),
+    };
+    Ok(ClusterTrust { token, tls })
 }
 
 /// The configuration of a server that shares its database.
@@ -115,13 +148,13 @@ fn shared(
     (all, own): (&Variables, Variables),
     mut args: ServeArgs,
 ) -> Result<ServeConfig, ConfigError> {
-    let named = text([args.storage.take(), file.storage.take()]);
+    let named = text([args.node.storage.take(), file.storage.take()]);
     if let Some(other) = named.filter(|name| ![SHARED, "postgresql"].contains(&name.as_str())) {
         return Err(ConfigError::NotShared(other));
     }
-    args.storage = Some(SHARED.to_owned());
-    let said = text([args.db_conn.take(), all.db_conn(), file.db_conn.take()]);
-    args.db_conn = said.or_else(|| Some(all.db_conn_or_default()));
+    args.node.storage = Some(SHARED.to_owned());
+    let said = text([args.node.db_conn.take(), all.db_conn(), file.db_conn.take()]);
+    args.node.db_conn = said.or_else(|| Some(all.db_conn_or_default()));
     resolve(file, &own, args)
 }
 
@@ -176,7 +209,7 @@ mod tests {
     #[test]
     fn a_worker_that_others_can_reach_needs_a_token() {
         let exposed = || WorkerArgs {
-            serve: ServeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..ServeArgs::default() },
+            serve: NodeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..NodeArgs::default() }.into(),
             ..WorkerArgs::default()
         };
         assert!(matches!(worker(&[], exposed()), Err(ConfigError::NoToken(_))));
@@ -187,8 +220,29 @@ mod tests {
     }
 
     #[test]
+    fn certificates_are_told_wholly_or_not_at_all() {
+        let mut args = WorkerArgs {
+            serve: NodeArgs { listen: vec!["0.0.0.0:7070".parse().unwrap()], ..NodeArgs::default() }.into(),
+            cluster: ClusterArgs {
+                cluster_ca: Some("ca".into()),
+                cluster_cert: Some("cert".into()),
+                cluster_key: Some("key".into()),
+                cluster_token: None,
+            },
+            ..WorkerArgs::default()
+        };
+        let told = worker(&[], args.clone()).unwrap().trust.tls.unwrap();
+        assert_eq!([told.authority, told.certificate, told.key], ["ca", "cert", "key"].map(PathBuf::from));
+        args.cluster.cluster_key = None;
+        assert!(matches!(worker(&[], args), Err(ConfigError::PartialTls)));
+    }
+
+    #[test]
     fn a_storage_that_cannot_be_shared_is_refused() {
-        let args = ControllerArgs { storage: Some("sqlite".to_owned()), ..ControllerArgs::default() };
+        let args = ControllerArgs {
+            node: NodeArgs { storage: Some("sqlite".to_owned()), ..NodeArgs::default() },
+            ..ControllerArgs::default()
+        };
         assert!(matches!(controller(&[], args), Err(ConfigError::NotShared(_))));
     }
 }

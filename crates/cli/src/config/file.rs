@@ -36,6 +36,12 @@ pub struct FileConfig {
     pub artifacts: Option<String>,
     /// The secret that controllers and workers share.
     pub cluster_token: Option<String>,
+    /// The authorities of the certificates that controllers and workers show each other.
+    pub cluster_ca: Option<PathBuf>,
+    /// This node's certificate.
+    pub cluster_cert: Option<PathBuf>,
+    /// The key of this node's certificate.
+    pub cluster_key: Option<PathBuf>,
     /// Where a worker's internal listener is reached.
     pub advertise: Option<String>,
     /// The name of a worker.

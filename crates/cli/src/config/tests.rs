@@ -1,6 +1,7 @@
 use std::error::Error as _;
 
 use super::*;
+use crate::args::PlaceArgs;
 
 fn file(text: &str) -> FileConfig {
     toml::from_str(text).unwrap()
@@ -31,7 +32,10 @@ fn nothing_given_means_loopback_sqlite_and_the_strongest_isolation() {
 fn a_flag_beats_the_file_and_the_file_beats_the_default() {
     let text =
         "storage = 'file'\ndriver = 'microvm'\nprewarm = 2\nshutdown_timeout = '1m30s'\ndata_dir = '/f'";
-    let args = ServeArgs { storage: Some("postgres".into()), prewarm: Some(0), ..ServeArgs::default() };
+    let args = ServeArgs {
+        prewarm: Some(0),
+        ..ServeArgs::from(NodeArgs { storage: Some("postgres".into()), ..NodeArgs::default() })
+    };
     let config = resolved(file(text), args);
     assert_eq!((config.storage.as_str(), config.driver.as_str()), ("postgres", "microvm"));
     assert_eq!((config.prewarm, config.shutdown_timeout), (Some(0), Duration::from_secs(90)));
@@ -46,16 +50,20 @@ fn a_switch_of_the_file_can_be_turned_off_by_a_flag() {
 
 #[test]
 fn an_empty_text_is_as_good_as_none() {
-    let args =
-        ServeArgs { storage: Some(String::new()), data_dir: Some(PathBuf::new()), ..ServeArgs::default() };
+    let args = ServeArgs::from(NodeArgs {
+        storage: Some(String::new()),
+        place: PlaceArgs { data_dir: Some(PathBuf::new()), ..PlaceArgs::default() },
+        ..NodeArgs::default()
+    });
     let config = resolved(file("data_dir = '/f'"), args);
     assert_eq!((config.storage.as_str(), config.data_dir), ("sqlite", DataDir::Given("/f".into())));
 }
 
 #[test]
 fn addresses_of_a_higher_level_replace_those_of_a_lower() {
-    let port = || ServeArgs { port: Some(9), ..ServeArgs::default() };
-    let listen = || ServeArgs { listen: vec!["[::1]:7".parse().unwrap()], ..ServeArgs::default() };
+    let port = || ServeArgs::from(NodeArgs { port: Some(9), ..NodeArgs::default() });
+    let listen =
+        || ServeArgs::from(NodeArgs { listen: vec!["[::1]:7".parse().unwrap()], ..NodeArgs::default() });
     assert_eq!(listens("listen = ['127.0.0.1:1', 'localhost:2']", port()), "127.0.0.1:9");
     assert_eq!(
         listens("listen = ['127.0.0.1:1', 'localhost:2']", ServeArgs::default()),
@@ -88,24 +96,36 @@ fn a_wrong_file_names_line_and_key() {
     let path = scratch.path().join("impuls.toml");
     let load = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        let error = ServeArgs { config: Some(path.clone()), ..ServeArgs::default() }.load().unwrap_err();
+        let error = ServeArgs::from(NodeArgs {
+            place: PlaceArgs { config: Some(path.clone()), ..PlaceArgs::default() },
+            ..NodeArgs::default()
+        })
+        .load()
+        .unwrap_err();
         error.source().unwrap().to_string()
     };
     let unknown = load("port = 1\nlissten = ['127.0.0.1:1']");
     assert!(unknown.contains("lissten") && unknown.contains("line 2"), "{unknown}");
     assert!(load("listen = ['nowhere']").contains("is not an address with a port"));
     assert!(load("shutdown_timeout = 'soon'").contains("is not a time span"));
-    let absent = ServeArgs { config: Some("/nonexistent".into()), ..ServeArgs::default() }.load();
+    let absent = ServeArgs::from(NodeArgs {
+        place: PlaceArgs { config: Some("/nonexistent".into()), ..PlaceArgs::default() },
+        ..NodeArgs::default()
+    })
+    .load();
     assert!(absent.unwrap_err().to_string().contains("/nonexistent"));
 }
 
 #[test]
 fn the_further_port_is_wanted_only_when_no_address_is_given() {
     let further = |args| resolved(FileConfig::default(), args).listen_if_free;
-    let home = || ServeArgs { home: Some("/home/a".into()), ..ServeArgs::default() };
-    assert_eq!(further(home()), ["127.0.0.1:18080".parse().unwrap()]);
-    assert_eq!(further(ServeArgs { port: Some(8080), ..home() }), []);
-    assert_eq!(further(ServeArgs { listen: vec!["127.0.0.1:1".parse().unwrap()], ..home() }), []);
+    let home = || NodeArgs {
+        place: PlaceArgs { home: Some("/home/a".into()), ..PlaceArgs::default() },
+        ..NodeArgs::default()
+    };
+    assert_eq!(further(home().into()), ["127.0.0.1:18080".parse().unwrap()]);
+    assert_eq!(further(NodeArgs { port: Some(8080), ..home() }.into()), []);
+    assert_eq!(further(NodeArgs { listen: vec!["127.0.0.1:1".parse().unwrap()], ..home() }.into()), []);
 }
 
 /// What variables and arguments come to.
@@ -144,7 +164,7 @@ fn the_addresses_of_earlier_servers_are_taken() {
 fn a_port_without_a_host_is_every_address_only_where_that_is_allowed() {
     let notices = |args| told(&[("SERVER_ADDR", ":8081")], args).unwrap().notices.join("\n");
     assert!(notices(ServeArgs::default()).contains("SERVER_ADDR names no host"));
-    let open = || ServeArgs { insecure_no_auth: Some(true), ..ServeArgs::default() };
+    let open = || ServeArgs::from(NodeArgs { insecure_no_auth: Some(true), ..NodeArgs::default() });
     assert_eq!(notices(open()), "");
     assert_eq!(told_to_listen(&[("SERVER_ADDR", ":8081")], open()), "0.0.0.0:8081");
     let exposed = told_to_listen(&[("MANAGER_BIND", "0.0.0.0:18080")], ServeArgs::default());
@@ -154,11 +174,13 @@ fn a_port_without_a_host_is_every_address_only_where_that_is_allowed() {
 #[test]
 fn a_flag_beats_variables_and_they_beat_the_file() {
     let flags = ServeArgs {
-        port: Some(9),
-        data_dir: Some("/flag".into()),
-        log_level: Some("warn".into()),
         prewarm: Some(1),
-        ..ServeArgs::default()
+        ..ServeArgs::from(NodeArgs {
+            port: Some(9),
+            log_level: Some("warn".into()),
+            place: PlaceArgs { data_dir: Some("/flag".into()), ..PlaceArgs::default() },
+            ..NodeArgs::default()
+        })
     };
     let variables = [
         ("SERVER_ADDR", "not looked at"),
@@ -208,7 +230,11 @@ fn code_is_kept_where_the_settings_say() {
         let variables =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let artifacts = crate::ArtifactsArgs { artifacts: flag.map(str::to_owned) };
-        let args = ServeArgs { data_dir: Some("/d".into()), artifacts, ..ServeArgs::default() };
+        let args = ServeArgs::from(NodeArgs {
+            artifacts,
+            place: PlaceArgs { data_dir: Some("/d".into()), ..PlaceArgs::default() },
+            ..NodeArgs::default()
+        });
         resolve(file(file_text), &variables, args).map(|config| config.artifacts)
     };
     let keys = [("AWS_SECRET_ACCESS_KEY", "open sesame"), ("STORAGE_BASE_DIR", "/lower")];
@@ -234,7 +260,7 @@ fn code_is_kept_where_the_settings_say() {
 #[test]
 fn a_database_is_known_by_the_names_of_every_earlier_server() {
     let connection = |set: &[(&str, &str)]| {
-        let args = ServeArgs { storage: Some("postgresql".into()), ..ServeArgs::default() };
+        let args = ServeArgs::from(NodeArgs { storage: Some("postgresql".into()), ..NodeArgs::default() });
         let config = told(set, args).unwrap();
         assert_eq!(config.storage, "postgres");
         config.database.connection.unwrap()
@@ -245,7 +271,7 @@ fn a_database_is_known_by_the_names_of_every_earlier_server() {
         connection(&[("DB_HOST", "db"), ("DB_PASSWORD", r"it's \")]),
         r"host='db' port='5432' user='postgres' password='it\'s \\' dbname='faas' sslmode='disable'"
     );
-    let args = ServeArgs { db_conn: Some("flag".into()), ..ServeArgs::default() };
+    let args = ServeArgs::from(NodeArgs { db_conn: Some("flag".into()), ..NodeArgs::default() });
     let config = told(&[("DB_HOST", "db")], args).unwrap();
     assert_eq!(config.database.connection.as_deref(), Some("flag"));
 }

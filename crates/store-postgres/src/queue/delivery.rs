@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use impuls_domain::{AsyncInvocation, Failure};
 use impuls_store::PutBack;
 use impuls_store::rows::{AsyncRow, CompletionRow, async_invocation, micros};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::Enqueue;
@@ -50,6 +50,9 @@ macro_rules! claim {
 
 const CLAIM_ANY: &str = claim!("$8::uuid[] IS NULL");
 const CLAIM_ONLY: &str = claim!("id = ANY ($8::uuid[])");
+
+const NOBODYS: &str =
+    "UPDATE impuls_async_invocations SET status = 'queued', due = $2 WHERE id = ANY ($1::uuid[])";
 
 /// Leases that hold longer; what comes of it are the ids of those that do.
 pub(crate) struct Renew {
@@ -95,8 +98,23 @@ impl Change for ClaimDue {
             .bind(self.only.as_ref())
             .fetch_all(connection)
             .await?;
-        let claimed: Result<Vec<_>, _> = rows.iter().map(|row| async_invocation(&Row(row))).collect();
-        let mut claimed = claimed?;
+        let (mut claimed, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in &rows {
+            match async_invocation(&Row(row)) {
+                Ok(invocation) => claimed.push(invocation),
+                Err(error) => {
+                    let id: Uuid = row.try_get("id")?;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, %id, "an invocation cannot be read by this release; another may");
+                    unreadable.push(id);
+                }
+            }
+        }
+        if !unreadable.is_empty() {
+            // Nobody holds them; that they wait is no death of a worker.
+            let query = sqlx::query(NOBODYS).bind(&unreadable).bind(self.lease);
+            query.execute(connection).await?;
+        }
         claimed.sort_by_key(|invocation| invocation.id);
         Ok(claimed)
     }

@@ -271,7 +271,9 @@ async fn redrive(connection: &mut SqliteConnection, which: &DeadRow, now: i64) -
          WHERE id IN (SELECT id FROM async_invocations WHERE status = 'dead' AND ";
     let (condition, key, limit) = match which {
         DeadRow::One(id) => ("id = ?2 LIMIT ?3)", id, 1),
-        DeadRow::Of(function, limit) => ("function = ?2 ORDER BY id LIMIT ?3)", function, *limit),
+        DeadRow::Of(function, limit) => {
+            ("function = ?2 AND completed_at <= ?1 ORDER BY id LIMIT ?3)", function, *limit)
+        }
     };
     let query = sqlx::query(sqlx::AssertSqlSafe(format!("{AGAIN}{condition}")));
     let query = query.bind(now).bind(key.to_vec()).bind(limit);

@@ -253,6 +253,17 @@ pub async fn completions_come_back_whole(store: &impl Queue) {
         assert_eq!((found.status, &found.last_failure), (completion.status, &None));
         assert_eq!(found.completion, Some(completion));
     }
+    let page = AsyncInvocationPage { limit: 9, is_brief: true, ..AsyncInvocationPage::default() };
+    for brief in store.list_async_invocations(page).await.expect("the store answers") {
+        let mut whole = find(store, brief.id).await;
+        (whole.event, whole.context) = (Vec::new(), Vec::new());
+        let end = whole.completion.as_mut().expect("it has ended");
+        end.logs = Logs::default();
+        if let Ok(result) = &mut end.result {
+            result.clear();
+        }
+        assert_eq!(brief, whole);
+    }
 }
 
 /// Pages are newest first, by function, status, time and place.
@@ -371,6 +382,8 @@ pub async fn dead_letters_are_driven_again(store: &impl Queue) {
     let again = find(store, all[0].id).await;
     assert_eq!((again.status, again.tally, again.attempt), (AsyncStatus::Queued, Tally::default(), 1));
     assert_eq!((again.ready_at, again.not_before, again.completion), (at(30), at(30), None));
+    let early = store.redrive(DeadLetters::Of(all[0].function, 9), at(2)).await.expect("the store answers");
+    assert_eq!(early, 0, "they were no dead letters then");
     assert_eq!(redrive(DeadLetters::Of(all[0].function, 1)).await, 1);
     assert_eq!(redrive(DeadLetters::Of(all[0].function, 9)).await, 1);
     assert_eq!(claim(store, at(30), 9).await.len(), 4);
