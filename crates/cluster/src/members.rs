@@ -1,8 +1,9 @@
 //! Which workers there are: said by each in the shared store, read by everybody, kept in memory.
 //!
-//! A worker says so every second; one that has been silent for [`SILENCE`], by the store's clock, is gone. While the store
-//! cannot be reached the last list stays in use, and who cannot be connected to is left alone for a while. When the store is
-//! back, workers have [`SILENCE`] once more to say that they live: they could not before.
+//! A worker says so every second; one that has been silent for [`SILENCE`], by the store's clock, is gone. Everybody reads the list
+//! as often, and less often the longer it is, so that what the store has to give grows with the nodes and not with their square.
+//! While the store cannot be reached the last list stays in use, and who cannot be connected to is left alone for a while. When the
+//! store is back, workers have [`SILENCE`] once more to say that they live: they could not before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +21,10 @@ use crate::client::Peer;
 use crate::serving::Load;
 use crate::trust::Trust;
 
-/// How often a worker says that it lives, and how often that is read.
+/// How often a worker says that it lives, and how often that is read where there are few.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+/// Workers with which the list is still read every [`INTERVAL`]; with twice as many it is every second one.
+const FEW: usize = 100;
 /// After how long without a word a worker is gone.
 pub const SILENCE: Duration = Duration::from_secs(6);
 /// How long saying so, and reading it, may take: a connection over which nothing comes any more is given up, and the next try has
@@ -132,11 +135,8 @@ impl Members {
 
     /// Keeps the list up to date, until dropped.
     pub async fn run(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_blind = false;
         loop {
-            ticks.tick().await;
             let looked = timeout(PATIENCE, self.look()).await;
             match &looked {
                 Ok(Err(error)) if !is_blind => {
@@ -151,6 +151,7 @@ impl Members {
                 Ok(_) | Err(_) => {}
             }
             is_blind = !matches!(looked, Ok(Ok(())));
+            tokio::time::sleep(pause(self.peers.load().len())).await;
         }
     }
 
@@ -160,6 +161,12 @@ impl Members {
         looks.mark_unchanged();
         matches!(tokio::time::timeout_at(by, looks.changed()).await, Ok(Ok(())))
     }
+}
+
+/// How long after the list was read it is read again.
+fn pause(workers: usize) -> Duration {
+    let times = u32::try_from(workers.div_ceil(FEW)).unwrap_or(u32::MAX);
+    INTERVAL.saturating_mul(times.max(1))
 }
 
 /// Says that a worker lives.
@@ -349,5 +356,12 @@ mod tests {
         tokio::time::sleep(SILENCE).await;
         looking.abort();
         assert_eq!(listed(&members), ["one"]);
+    }
+
+    #[test]
+    fn a_longer_list_is_read_less_often() {
+        for (workers, seconds) in [(0, 1), (1, 1), (100, 1), (101, 2), (1_000, 10)] {
+            assert_eq!(pause(workers), INTERVAL * seconds, "{workers}");
+        }
     }
 }

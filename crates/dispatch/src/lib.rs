@@ -22,6 +22,7 @@ pub mod invoke;
 pub mod recorder;
 pub mod sandboxes;
 pub mod scheduler;
+mod shared;
 pub mod submit;
 pub mod table;
 mod waiting;

@@ -145,8 +145,13 @@ impl Dispatch {
 
     /// How a function's asynchronous invocations are handled unless a call says otherwise.
     pub(crate) async fn async_settings(&self, function: FunctionId) -> Result<AsyncSettings, DispatchError> {
-        let found = self.queue.find_async_settings(function).await.map_err(DispatchError::Store)?;
-        Ok(found.unwrap_or_default())
+        let read = self.queue.find_async_settings(function);
+        let found = match self.find(FunctionRef::Id(function)) {
+            Ok(entry) => entry.settings().get(read).await,
+            // Deleted meanwhile.
+            Err(_) => read.await,
+        };
+        Ok(found.map_err(DispatchError::Store)?.unwrap_or_default())
     }
 
     /// One invocation; if it has not ended, waits for its end, but at most so long and at most [`LONGEST_WAIT`].

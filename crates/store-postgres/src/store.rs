@@ -4,6 +4,7 @@ mod nodes;
 mod queue;
 mod retention;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +24,9 @@ use crate::append::Append;
 use crate::changes::Changes;
 use crate::connection::Connection;
 use crate::error::{PostgresError, code};
+use crate::queue::Accept;
+use crate::queue::delivery::End;
+use crate::together::Groups;
 use crate::transaction::{STATEMENT_TIMEOUT, alone, transact};
 use crate::write::{Create, Delete, DeleteAlias, Deploy, PutAlias, PutBuild};
 use crate::{read, schema};
@@ -67,18 +71,23 @@ impl Config {
 
 /// Functions, versions, invocations and schedules in a PostgreSQL database, which several servers may share. What returned `Ok`
 /// is committed. Instants are kept to the microsecond. While the database cannot be reached, every call fails after the
-/// connection's timeout, and calls succeed again once it can. Where the connection breaks during a commit, a call fails
-/// although it may have happened. Cheap to clone; clones share the connections.
+/// connection's timeout (accepting an asynchronous invocation and storing its end after at most twice that), and calls
+/// succeed again once it can. Where the connection breaks during a commit, a call fails although it may have happened.
+/// Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
     pool: PgPool,
     /// For what must not wait behind anything: that a node lives, and which nodes do. Without nodes it is never used.
     heartbeats: PgPool,
+    /// What is asked for at the same time is made together.
+    accepts: Arc<Groups<Accept>>,
+    ends: Arc<Groups<End>>,
 }
 
 impl PostgresStore {
     /// Connects, looks whether this is a database that can be used, and brings its tables up to date, under a lock that
-    /// holds off other servers which start at the same time. Must run within a Tokio runtime.
+    /// holds off other servers which start at the same time. Must run within a Tokio runtime, which from then on makes
+    /// groups of invocations.
     pub async fn open(config: Config) -> Result<Self, StoreError> {
         let opening = |error: PostgresError| error.during("opening the database");
         let (options, mut connection) = connect(&config.connection).await.map_err(opening)?;
@@ -87,8 +96,12 @@ impl PostgresStore {
         schema::ensure(&mut connection, config.migrate).await.map_err(opening)?;
         // It has done its work; an unclean end harms nobody.
         drop(connection.close().await);
-        let pool = |size| pool(size, config.connection.timeout()).connect_lazy_with(options.clone());
-        Ok(Self { pool: pool(config.pool_size.max(1)), heartbeats: pool(HEARTBEATS) })
+        let patience = config.connection.timeout();
+        let open = |size| pool(size, patience).connect_lazy_with(options.clone());
+        let (pool, heartbeats) = (open(config.pool_size.max(1)), open(HEARTBEATS));
+        let accepts = Arc::new(Groups::start(pool.clone(), patience));
+        let ends = Arc::new(Groups::start(pool.clone(), patience));
+        Ok(Self { pool, heartbeats, accepts, ends })
     }
 
     /// What happens to functions from now on, through whichever server; on a connection of its own beside the pool's.
@@ -158,7 +171,7 @@ fn connect_failed(at: String, source: sqlx::Error) -> PostgresError {
             PostgresError::Unreachable { at, source }
         }
         sqlx::Error::Database(_) => PostgresError::Refused { at, source },
-        other => PostgresError::Query(other),
+        other => other.into(),
     }
 }
 

@@ -312,7 +312,7 @@ async fn databases_that_cannot_be_used_are_refused_by_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs postgres, openssl"]
 async fn every_sslmode_does_what_libpq_says() {
-    let server = Postgres::start(PostgresOptions { tls: true });
+    let server = Postgres::start(PostgresOptions { tls: true, ..PostgresOptions::default() });
     let database = server.database();
     let authority = server.authority().display().to_string();
     let by_address = server.url(&database);

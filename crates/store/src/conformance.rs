@@ -125,6 +125,8 @@ macro_rules! async_invocation_store_conformance {
             accepted_invocations_come_back_whole,
             invocations_of_unknown_functions_are_refused,
             each_invocation_is_claimed_once,
+            what_is_accepted_at_once_is_answered_apart,
+            what_ends_at_once_is_answered_apart,
             a_claim_keeps_to_the_room_of_each_function,
             chosen_invocations_are_claimed_alone,
             an_expired_lease_is_taken_over_and_fenced,

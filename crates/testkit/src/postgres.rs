@@ -24,6 +24,9 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 pub struct PostgresOptions {
     /// With TLS, and none without it: a certificate for `localhost` by an authority of its own ([`Postgres::authority`]).
     pub tls: bool,
+    /// What is committed survives the machine, with memory and logs as on a server; for measurements. Without it, the end of the
+    /// processes alone, which is what tests kill.
+    pub durable: bool,
 }
 
 /// A running server.
@@ -162,10 +165,21 @@ impl SomeDatabase {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says so in the environment")]
     pub fn new(own: impl FnOnce() -> &'static Postgres) -> Self {
-        let Some(server) = std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty()) else {
-            let own = own();
-            return Self { url: own.url(&own.database()), lent: None };
-        };
+        match std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            Some(server) => Self::within(server),
+            None => Self::of(own()),
+        }
+    }
+
+    /// In a server of one's own.
+    #[must_use]
+    pub fn of(own: &Postgres) -> Self {
+        Self { url: own.url(&own.database()), lent: None }
+    }
+
+    /// In the server that this connection names, whose user may make databases.
+    #[must_use]
+    pub fn within(server: String) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("impuls_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         execute(&server, &format!("CREATE DATABASE {name}"));
@@ -258,12 +272,15 @@ fn initialise(programs: &Path, folder: &Path) {
 
 fn configure(folder: &Path, port: u16, options: PostgresOptions) {
     let data = folder.join("data");
-    // What tests kill is the process, never the machine.
     let mut settings = format!(
-        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n\
-         full_page_writes = off\nmax_connections = 200\nshared_buffers = 32MB\n",
+        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nmax_connections = 200\n",
         folder.display()
     );
+    settings.push_str(if options.durable {
+        "shared_buffers = 128MB\nmax_wal_size = 1GB\n"
+    } else {
+        "fsync = off\nfull_page_writes = off\nshared_buffers = 32MB\n"
+    });
     let mut access = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n".to_owned();
     if options.tls {
         certify(folder, "DNS:localhost");
