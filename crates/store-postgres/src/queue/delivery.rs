@@ -119,7 +119,8 @@ impl Change for Renew {
 
     async fn make(&self, connection: &mut PgConnection) -> Result<Vec<Uuid>, Refusal> {
         let renewed = sqlx::query_scalar(
-            "UPDATE impuls_async_invocations a SET due = $3 FROM unnest($1::uuid[], $2::bigint[]) AS held (id, attempt) \
+            // What was sent long ago and comes now, after the network was away, takes no time from a lease that was renewed since.
+            "UPDATE impuls_async_invocations a SET due = greatest(a.due, $3) FROM unnest($1::uuid[], $2::bigint[]) AS held (id, attempt) \
              WHERE a.id = held.id AND a.attempt = held.attempt AND a.status = 'running' RETURNING a.id",
         )
         .bind(&self.ids)
