@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use impuls_runtimes::Elsewhere;
 use impuls_store::{NodeRecord, NodeStore, StoreError};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use uuid::Uuid;
 
 use crate::about::About;
@@ -22,6 +22,9 @@ use crate::trust::Trust;
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// After how long without a word a worker is gone.
 pub const SILENCE: Duration = Duration::from_secs(6);
+/// How long saying so, and reading it, may take: a connection over which nothing comes any more is given up, and the next try has
+/// another.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long who is gone stays in the store's table.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3_600);
 /// How long a worker that starts waits for its own name: its last life may not have been silent for long enough.
@@ -99,12 +102,20 @@ impl Members {
         let mut is_blind = false;
         loop {
             ticks.tick().await;
-            let looked = self.look().await;
-            if let (Err(error), false) = (&looked, is_blind) {
-                let error = error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot read which workers there are; the last list stays in use");
+            let looked = timeout(PATIENCE, self.look()).await;
+            match &looked {
+                Ok(Err(error)) if !is_blind => {
+                    let error = error as &dyn std::error::Error;
+                    tracing::warn!(error, "cannot read which workers there are; the last list stays in use");
+                }
+                Err(_) if !is_blind => {
+                    tracing::warn!(
+                        "the store does not say which workers there are; the last list stays in use"
+                    );
+                }
+                Ok(_) | Err(_) => {}
             }
-            is_blind = looked.is_err();
+            is_blind = !matches!(looked, Ok(Ok(())));
         }
     }
 
@@ -173,15 +184,18 @@ impl Announcer {
         let mut was_heard = true;
         loop {
             ticks.tick().await;
-            let announced = self.announce().await;
-            let is_heard = matches!(announced, Ok(true));
+            let announced = timeout(PATIENCE, self.announce()).await;
+            let is_heard = matches!(announced, Ok(Ok(true)));
             match announced {
-                Ok(false) if was_heard => {
+                Ok(Ok(false)) if was_heard => {
                     tracing::error!(id = %self.id, "another worker has taken this worker's id");
                 }
-                Err(error) if was_heard => {
+                Ok(Err(error)) if was_heard => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "cannot say that this worker lives");
+                }
+                Err(_) if was_heard => {
+                    tracing::warn!("cannot say that this worker lives: the store does not answer");
                 }
                 Ok(_) | Err(_) => {}
             }
