@@ -54,8 +54,9 @@ fn nodes(store: &Storage) -> anyhow::Result<Arc<dyn NodeStore>> {
     store.nodes().context("controllers and workers need storage postgres")
 }
 
-/// Makes every stored function callable.
+/// Goes by the store's clock, and makes every stored function callable.
 async fn load_functions(store: &dyn FunctionStore, dispatch: &Dispatch) -> anyhow::Result<()> {
+    dispatch.read_clock().await.context("cannot read the clock of the metadata store")?;
     let loaded = functions::each(store, |snapshot| dispatch.put_function(snapshot)).await;
     loaded.map(drop).context("cannot read the functions")
 }

@@ -199,6 +199,7 @@ pub(crate) async fn wait_for_balancers(stop: &Stop, delay: Duration) {
 /// Gives back what an earlier server was running. In a store that others use as well what runs may be theirs; what
 /// nobody runs any more is claimed when its lease has ended.
 async fn recover(server: &Server, delivery: &Delivery) -> anyhow::Result<()> {
+    server.dispatch.read_clock().await.context("cannot read the clock of the metadata store")?;
     if server.store.is_shared() {
         return Ok(());
     }
@@ -415,10 +416,14 @@ pub(crate) fn dispatch(store: &Storage, worker: Arc<dyn Worker>, recorder: &Reco
     let config = settings::dispatch(store.is_shared());
     let (versions, queue) = (store.versions.clone(), store.queue.clone());
     let dispatch = Dispatch::new(config, worker, versions, queue, recorder.clone());
-    Arc::new(match &store.offers {
+    let dispatch = dispatch.with_clock(store.clock.clone());
+    let dispatch = Arc::new(match &store.offers {
         Some(offers) => dispatch.with_queue(offers.clone()),
         None => dispatch,
-    })
+    });
+    // It ends with the dispatch.
+    tokio::spawn(Dispatch::follow_clock(Arc::downgrade(&dispatch)));
+    dispatch
 }
 
 /// What the use cases stand on.
@@ -429,6 +434,7 @@ pub(crate) fn stores(store: &Storage, recorder: &Recorder) -> Stores {
         invocations: recorder.up_to_date(),
         queue: store.queue.clone(),
         schedules: store.schedules.clone(),
+        clock: store.clock.clone(),
     }
 }
 

@@ -152,6 +152,11 @@ impl Control {
         let found = self.find(reference).await?;
         if let Some(runtime) = &change.runtime {
             change.runtime = Some(self.rollout.resolve_runtime(runtime)?);
+        } else if let Err(refusal @ RuntimeRefusal::NoWorker) =
+            self.rollout.resolve_runtime(&found.latest.config.runtime)
+        {
+            // Any other refusal is no news: the function has that runtime already.
+            return Err(refusal.into());
         }
         let mut config = change.config(&found.latest.config)?;
         let contracts = self.rollout.contracts(&config.runtime);

@@ -1,5 +1,6 @@
 //! The back end.
 
+mod clock;
 mod nodes;
 mod queue;
 mod retention;

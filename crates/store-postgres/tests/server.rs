@@ -9,8 +9,8 @@ use impuls_domain::{
 };
 use impuls_store::conformance::fixture;
 use impuls_store::{
-    AsyncInvocationStore as _, Claim, DeliveryStore as _, FunctionKey, FunctionStore as _, InvocationPage,
-    InvocationStore as _, Pruning, StoreError, Table, VersionStore as _,
+    AsyncInvocationStore as _, Claim, ClockStore as _, DeliveryStore as _, FunctionKey, FunctionStore as _,
+    InvocationPage, InvocationStore as _, Pruning, StoreError, Table, VersionStore as _,
 };
 use impuls_store_postgres::{Config, PostgresError, PostgresStore, schema_sql};
 use impuls_testkit::{Postgres, PostgresOptions};
@@ -103,6 +103,21 @@ async fn many_servers_that_start_at_once_make_one_schema() {
     for opened in opening {
         assert_eq!(opened.await.unwrap().unwrap().count_functions().await.unwrap(), 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn the_clock_is_the_databases() {
+    let server = server();
+    let database = server.database();
+    let store = open(&server, &database).await;
+    let read = || {
+        let micros = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        i128::from(server.sql(&database, micros).parse::<i64>().unwrap()) * 1_000
+    };
+    let (before, now, after) = (read(), store.now().await.unwrap().unix_timestamp_nanos(), read());
+    assert!((before..=after).contains(&now), "{before} {now} {after}");
+    store.clock_was_set(time::Duration::hours(1)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

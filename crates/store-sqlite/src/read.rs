@@ -3,10 +3,10 @@
 pub(crate) mod queue;
 
 use impuls_domain::{ArtifactDigest, FunctionId, Invocation, VersionNumber};
-use impuls_store::rows::{digest, invocation, listed, saturate, snapshot, version_entry};
+use impuls_store::rows::{digest, invocation, listed, noted_build, saturate, snapshot, version_entry};
 use impuls_store::{
-    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, ListedFunctions, StoreError, VersionEntry,
-    function_columns, revision_columns,
+    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, ListedFunctions, NotedBuild, StoreError,
+    VersionEntry, function_columns, revision_columns,
 };
 use sqlx::SqlitePool;
 
@@ -68,6 +68,21 @@ pub(crate) async fn find_build(
         .await
         .map_err(query_failed("finding a build"))?;
     found.map(|bytes| digest(&bytes, "artifact")).transpose()
+}
+
+/// The builds that are known.
+pub(crate) async fn list_builds(
+    pool: &SqlitePool,
+    after: Option<ArtifactDigest>,
+    limit: u32,
+) -> Result<Vec<NotedBuild>, StoreError> {
+    let query = sqlx::query(
+        "SELECT b.*, EXISTS (SELECT 1 FROM revisions r WHERE r.built = b.artifact) AS is_deployed FROM builds b \
+         WHERE ?1 IS NULL OR b.key > ?1 ORDER BY b.key LIMIT ?2",
+    );
+    let query = query.bind(after.map(|digest| digest.as_bytes().to_vec())).bind(limit);
+    let found = query.fetch_all(pool).await.map_err(query_failed("listing builds"))?;
+    found.iter().map(|row| noted_build(&Row(row))).collect()
 }
 
 /// The artifacts that something names.

@@ -69,6 +69,7 @@ macro_rules! retention_store_conformance {
             versions_that_nothing_names_are_deleted,
             versions_that_something_names_stay,
             builds_that_were_not_noted_lately_are_forgotten,
+            builds_are_listed_with_whether_somebody_runs_them,
             artifacts_that_something_names_are_listed_once,
         );
     };

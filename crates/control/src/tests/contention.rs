@@ -63,7 +63,8 @@ async fn deploy_against(conflicts: usize) -> (Result<FunctionSnapshot, ControlEr
         versions: store.clone(),
         invocations: store.clone(),
         queue: store.clone(),
-        schedules: store,
+        schedules: store.clone(),
+        clock: store,
     };
     let control = Control::new(stores, artifacts, notes.clone());
     control.create_function(CALLER, new("f", "1")).await.unwrap();

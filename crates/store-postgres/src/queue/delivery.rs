@@ -122,10 +122,11 @@ impl Change for ClaimDue {
 
 /// Waits for nobody: who has one of the rows locked is ending it, or putting it back, and holds it no longer than the lease. So
 /// renewing and ending many at once do not wait for each other crosswise.
+/// What was sent long ago and comes now, after the network was away, takes no time from a lease that was renewed since.
 const RENEW: &str = "WITH held AS (SELECT a.id FROM impuls_async_invocations a \
      JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, attempt) ON a.id = h.id AND a.attempt = h.attempt \
      WHERE a.status = 'running' FOR NO KEY UPDATE OF a SKIP LOCKED), \
-     renewed AS (UPDATE impuls_async_invocations a SET due = $3 FROM held WHERE a.id = held.id) \
+     renewed AS (UPDATE impuls_async_invocations a SET due = greatest(a.due, $3) FROM held WHERE a.id = held.id) \
      SELECT a.id FROM impuls_async_invocations a JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, attempt) \
      ON a.id = h.id AND a.attempt = h.attempt WHERE a.status = 'running'";
 

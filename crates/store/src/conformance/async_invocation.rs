@@ -215,6 +215,8 @@ pub async fn a_renewed_lease_is_kept(store: &impl Queue) {
     let (until, later) = (at(0) + Duration::from_secs(60), at(0) + Duration::from_secs(11));
     let unknown = InvocationId::new();
     assert_eq!(store.renew(&[(id, 1), (unknown, 1)], until).await.expect("renewed"), [unknown]);
+    // What was sent before and comes after it takes nothing away.
+    assert!(store.renew(&[(id, 1)], at(1)).await.expect("renewed").is_empty());
     assert_eq!(claim(store, later, 1).await, []);
     assert_eq!(store.renew(&[(id, 7)], until + Duration::from_secs(60)).await.expect("skipped"), [id]);
     assert_eq!(claim(store, until + Duration::from_secs(1), 1).await.len(), 1);
