@@ -13,6 +13,7 @@ mod drivers;
 mod edits;
 mod feed;
 mod fronts;
+mod functions;
 mod images;
 mod import;
 mod logging;

@@ -8,6 +8,7 @@
 //! next attempt's number. What becomes of an attempt is decided in `verdict`; what an end is followed by in `tell`.
 
 mod held;
+mod pace;
 mod shares;
 mod sweep;
 mod tell;
@@ -21,23 +22,26 @@ use bytes::Bytes;
 use impuls_domain::retry::backoff;
 use impuls_domain::{
     AsyncInvocation, AsyncStatus, Caller, Completion, Destination, ErrorType, Failure, HookUrl, InvocationId,
-    Logs, Outcome, Tally, Usage,
+    Logs, Outcome, Qualifier, Tally, Usage,
 };
 use impuls_queue::{Offer, Taken};
-use impuls_store::{AsyncInvocationPage, Claim, DeliveryStore, PutBack, StoreError};
+use impuls_store::{
+    AsyncInvocationPage, Claim, DeliveryStore, FunctionKey, FunctionStore, PutBack, StoreError,
+};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use self::held::Held;
+use self::pace::Pace;
 use self::shares::{Share, Shares};
 use self::sweep::Sweep;
 use self::verdict::{Happened, Next};
+use crate::clock::Steady;
 use crate::error::DispatchError;
 use crate::hook::{HookClient, HookError, HookRequest};
 use crate::invoke::{Dispatch, FunctionRef, InvokeOptions, InvokeRequest};
-use crate::submit::now;
 
 /// Rows that are read at once when the server starts.
 const PAGE: u32 = 500;
@@ -100,43 +104,54 @@ pub struct Delivery {
     config: DeliveryConfig,
     dispatch: Arc<Dispatch>,
     store: Arc<dyn DeliveryStore>,
+    functions: Arc<dyn FunctionStore>,
     hooks: Arc<dyn HookClient>,
     shares: Arc<Mutex<Shares>>,
 }
 
 impl Delivery {
-    /// Delivery through this dispatch, from the store that it accepts into.
+    /// Delivery through this dispatch, from the store that it accepts into and that has these functions.
     #[must_use]
     pub fn new(
         config: DeliveryConfig,
         dispatch: Arc<Dispatch>,
         store: Arc<dyn DeliveryStore>,
+        functions: Arc<dyn FunctionStore>,
         hooks: Arc<dyn HookClient>,
     ) -> Arc<Self> {
         let shares = Arc::new(Mutex::new(Shares::new(u32::try_from(config.share).unwrap_or(u32::MAX))));
-        Arc::new(Self { config, dispatch, store, hooks, shares })
+        Arc::new(Self { config, dispatch, store, functions, hooks, shares })
     }
 
     /// Gives back what an earlier server of this store was running when it died. For a store that one server has for
     /// itself; to be called before [`Delivery::run`].
     pub async fn recover(&self) -> Result<usize, StoreError> {
         let mut recovered = 0;
+        if let Some(newest) = self.list(AsyncStatus::Queued, 1).await?.first() {
+            self.dispatch.clock.was_not_before(newest.created_at).await?;
+        }
         loop {
-            let page = AsyncInvocationPage {
-                status: Some(AsyncStatus::Running),
-                limit: PAGE,
-                ..AsyncInvocationPage::default()
-            };
-            let running = self.dispatch.queue.list_async_invocations(page).await?;
+            let running = self.list(AsyncStatus::Running, PAGE).await?;
             if running.is_empty() {
                 return Ok(recovered);
             }
             for AsyncInvocation { id, attempt, tally, .. } in running {
                 let tally = Tally { deaths: tally.deaths + 1, ..tally };
-                let again = PutBack { not_before: now(), tally, failure: None };
+                let clock = self.dispatch.clock.steady().await;
+                let again = PutBack { not_before: clock.now(), tally, failure: None };
                 recovered += usize::from(self.store.put_back(id, attempt, &again).await?);
             }
         }
+    }
+
+    async fn list(&self, status: AsyncStatus, limit: u32) -> Result<Vec<AsyncInvocation>, StoreError> {
+        let page = AsyncInvocationPage {
+            status: Some(status),
+            limit,
+            is_brief: true,
+            ..AsyncInvocationPage::default()
+        };
+        self.dispatch.queue.list_async_invocations(page).await
     }
 
     /// Stops what this server is running and gives it back, for the next server to run it again; it is not counted as
@@ -148,7 +163,8 @@ impl Delivery {
             if let Some(task) = attempt.task {
                 task.abort();
             }
-            let again = PutBack { not_before: now(), tally: attempt.tally, failure: None };
+            let clock = self.dispatch.clock.steady().await;
+            let again = PutBack { not_before: clock.now(), tally: attempt.tally, failure: None };
             given += usize::from(self.store.put_back(id, attempt.number, &again).await?);
         }
         Ok(given)
@@ -162,10 +178,11 @@ impl Delivery {
         let _upkeep = self.upkeep();
         let mut running = JoinSet::new();
         let mut look = tokio::time::interval(self.config.interval);
-        let mut sweep = Sweep::default();
+        let (mut sweep, mut pace) = (Sweep::default(), Pace::new(self.config.in_flight));
         loop {
-            self.fill(&mut running, &mut sweep).await;
-            let has_room = self.has_room(&running);
+            self.fill(&mut running, &mut sweep, &mut pace).await;
+            let room = pace.room(running.len());
+            let may_claim = pace.allows(room);
             tokio::select! {
                 // It changes once, and a sender that is gone has stopped as well.
                 _ = stop.changed() => break,
@@ -173,9 +190,11 @@ impl Delivery {
                     while running.try_join_next().is_some() {}
                     sweep.is_due |= self.shares.lock().was_freed();
                 }
-                taken = self.dispatch.offers.take(self.config.in_flight), if has_room && !sweep.is_due => {
+                taken = self.dispatch.offers.take(room), if may_claim && !sweep.is_due => {
+                    pace.claims();
                     self.fill_with(&mut running, &mut sweep, taken).await;
                 }
+                () = pace.rested(), if room > 0 && !may_claim => {}
                 () = self.dispatch.passed_over.notified() => sweep.is_due = true,
                 _ = look.tick() => sweep.is_due = true,
             }
@@ -183,19 +202,15 @@ impl Delivery {
         while running.join_next().await.is_some() {}
     }
 
-    /// In halves, so that a busy queue is not claimed one by one.
-    fn has_room(&self, running: &JoinSet<()>) -> bool {
-        running.len() <= self.config.in_flight / 2
-    }
-
     /// Claims whatever may be claimed until there is no room or nothing left.
-    async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>, sweep: &mut Sweep) {
-        while sweep.may_begin() && self.has_room(running) {
+    async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>, sweep: &mut Sweep, pace: &mut Pace) {
+        while sweep.may_begin() && pace.allows(pace.room(running.len())) {
+            pace.claims();
             if sweep.has_failed() {
                 // The leases of what still runs here may have ended meanwhile; they are not to be taken from ourselves.
                 self.renew().await;
             }
-            match self.claim(self.config.in_flight - running.len(), None).await {
+            match self.claim(pace.room(running.len()), None).await {
                 Ok(claimed) => {
                     sweep.claimed(claimed.len());
                     self.start(running, claimed);
@@ -245,26 +260,36 @@ impl Delivery {
         limit: usize,
         only: Option<Vec<InvocationId>>,
     ) -> Result<Vec<AsyncInvocation>, StoreError> {
-        let now = now();
+        let clock = self.dispatch.clock.steady().await;
+        let now = clock.now();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let (share, rooms) = {
             let shares = self.shares();
             (shares.share(), shares.rooms())
         };
         let claim = Claim { now, lease_until: now + self.config.lease, limit, share, rooms, only };
-        let claimed = self.store.claim(claim).await?;
+        let asked = Instant::now();
+        let mut claimed = self.store.claim(claim).await?;
         self.dispatch.held.take(&claimed);
+        drop(clock);
+        if asked.elapsed() > self.config.lease / 2 {
+            // The store was away for a while. The leases count from when they were asked for; others may have these by now.
+            self.renew().await;
+            claimed.retain(|invocation| self.dispatch.held.has(invocation));
+        }
         Ok(claimed)
     }
 
     async fn deliver(self: Arc<Self>, invocation: AsyncInvocation, _share: Share) {
         let happened = match &invocation.hook {
             _ if verdict::is_poisonous(invocation.tally) => Happened::Poisonous,
+            _ if verdict::is_too_old(&invocation, self.dispatch.clock.now()) => Happened::TooOld,
             Some(url) => self.post(&invocation, url.clone()).await,
             None => self.call(&invocation).await,
         };
-        let next = verdict::next(&invocation, happened, now(), self.dispatch.random());
-        self.settle(&invocation, &next).await;
+        let clock = self.dispatch.clock.steady().await;
+        let next = verdict::next(&invocation, happened, clock.now(), self.dispatch.random());
+        self.settle(&invocation, &next, clock).await;
         self.dispatch.held.ended(&invocation);
         if matches!(next, Next::End(_)) {
             self.dispatch.waiters.wake(invocation.id);
@@ -278,6 +303,7 @@ impl Delivery {
             event: Bytes::copy_from_slice(&invocation.event),
             options: InvokeOptions {
                 id: Some(invocation.id),
+                is_retry: invocation.attempt > 1,
                 timeout: invocation.timeout,
                 context: Bytes::copy_from_slice(&invocation.context),
                 keep_exchange: false,
@@ -286,7 +312,23 @@ impl Delivery {
         };
         match self.dispatch.invoke(&Caller::System, request).await {
             Ok(invoked) => Happened::Outcome(invoked.outcome),
+            Err(error) if self.is_behind(invocation, &error).await => Happened::Broken(error.to_string()),
             Err(error) => Happened::refusal(&error),
+        }
+    }
+
+    /// Whether this server only has not heard yet of what another one deployed. A row goes with its function, so one that was
+    /// claimed has one; of its aliases the store knows.
+    async fn is_behind(&self, invocation: &AsyncInvocation, error: &DispatchError) -> bool {
+        match (error, &invocation.qualifier) {
+            (DispatchError::FunctionNotFound(_), _) => true,
+            (DispatchError::QualifierNotFound { .. }, Qualifier::Alias(name)) => {
+                let stored = self.functions.find_function(&FunctionKey::Id(invocation.function)).await;
+                stored.map_or(true, |stored| {
+                    stored.is_some_and(|stored| stored.aliases.iter().any(|alias| alias.name() == name))
+                })
+            }
+            _ => false,
         }
     }
 
@@ -322,10 +364,11 @@ impl Delivery {
         Happened::Outcome(Outcome { result, logs: Logs::default(), usage })
     }
 
-    /// Stores what comes next. If the store refuses, it is tried again for a while; then the lease expires, and the
-    /// invocation runs once more.
-    async fn settle(&self, invocation: &AsyncInvocation, next: &Next) {
+    /// Stores what comes next, by the clock that it was decided by. If the store refuses, it is tried again for a while; then
+    /// the lease expires, and the invocation runs once more.
+    async fn settle(&self, invocation: &AsyncInvocation, next: &Next, clock: Steady<'_>) {
         let (id, attempt) = (invocation.id, invocation.attempt);
+        let mut clock = Some(clock);
         for tried in 1..=STORE_TRIES {
             let settled = match next {
                 Next::End(completion) => self.complete(invocation, completion).await,
@@ -341,6 +384,8 @@ impl Delivery {
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, %id, "cannot store how an invocation ended");
+                    // Everybody else would wait for a clock that is to be set.
+                    drop(clock.take());
                     tokio::time::sleep(backoff(tried, self.dispatch.random())).await;
                 }
             }

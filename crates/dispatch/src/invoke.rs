@@ -15,10 +15,11 @@ use impuls_domain::{
 };
 use impuls_queue::{EmbeddedQueue, InvocationQueue};
 use impuls_sandbox::SandboxError;
-use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
+use impuls_store::{AsyncInvocationStore, ClockStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;
 
 use crate::admission::{Admission, AdmissionConfig};
+use crate::clock::Clock;
 use crate::coming::{Announcement, Coming};
 use crate::delivery::Held;
 use crate::duplex::Duplex;
@@ -74,6 +75,8 @@ pub struct InvokeRequest<'a> {
 pub struct InvokeOptions {
     /// The request id; a new one if `None`.
     pub id: Option<InvocationId>,
+    /// Whether the function's log already has a record under that id, of an earlier attempt; this one gets an id of its own there.
+    pub is_retry: bool,
     /// A timeout instead of the function's, at most the longest that a function may have.
     pub timeout: Option<Duration>,
     /// What else the function is told, as a JSON object; empty for nothing. The member `headers` reaches programs as
@@ -127,6 +130,8 @@ pub struct Dispatch {
     /// The attempts of asynchronous invocations that this server holds.
     pub(crate) held: Held,
     pub(crate) waiters: Waiters,
+    /// What asynchronous invocations go by.
+    pub(crate) clock: Clock,
     pub(crate) look_again: Option<Duration>,
     versions: Arc<dyn VersionStore>,
     recorder: Recorder,
@@ -157,6 +162,7 @@ impl Dispatch {
             passed_over: Notify::new(),
             held: Held::default(),
             waiters: Waiters::default(),
+            clock: Clock::default(),
             versions,
             recorder,
             in_flight: AtomicUsize::new(0),
@@ -170,6 +176,12 @@ impl Dispatch {
     #[must_use]
     pub fn with_queue(self, offers: Arc<dyn InvocationQueue>) -> Self {
         Self { offers, ..self }
+    }
+
+    /// Goes by the clock of this store, once it has been read ([`Dispatch::read_clock`]); by this machine's without it.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn ClockStore>) -> Self {
+        Self { clock: Clock::of(clock), ..self }
     }
 
     /// Functions that let fewer calls run at once than delivery gives one, and how many; some of them if there are very many.
@@ -328,13 +340,14 @@ impl Dispatch {
         let Callee { entry, target, waited } = callee;
         let (now, at) = (tokio::time::Instant::now().into_std(), SystemTime::now());
         let longest = Duration::from_millis(*TIMEOUT_MS.end());
-        let InvokeOptions { id, timeout, context, keep_exchange, measure } = options;
+        let InvokeOptions { id, is_retry, timeout, context, keep_exchange, measure } = options;
         let timeout = timeout.unwrap_or_else(|| target.revision.config.limits.timeout()).min(longest);
         let timeout = timeout.saturating_sub(waited);
         let deadline = Deadline::at(now + timeout);
         let _permit = entry.admission.admit(deadline).await?;
         let asked = keep_exchange.then(|| Excerpt::of(&event));
-        let admitted = Admitted { id, event, asked, context, duplex, deadline, timeout, now, at, measure };
+        let admitted =
+            Admitted { id, is_retry, event, asked, context, duplex, deadline, timeout, now, at, measure };
         self.run(&entry, target, admitted).await
     }
 
@@ -352,7 +365,7 @@ impl Dispatch {
         let mut record = Record {
             dispatch: self,
             entry,
-            id,
+            id: if admitted.is_retry { InvocationId::at(since_epoch) } else { id },
             revision: target.revision.id,
             version,
             memory_mib: target.revision.config.limits.memory_mib(),
@@ -435,6 +448,7 @@ impl Dispatch {
 /// A call that may run.
 struct Admitted {
     id: Option<InvocationId>,
+    is_retry: bool,
     event: Bytes,
     /// What is kept of the event.
     asked: Option<Excerpt>,

@@ -84,6 +84,12 @@ impl Shared {
         }
     }
 
+    /// Asks for so much.
+    pub(crate) fn want(&self, count: usize) {
+        self.wanted.store(count, Ordering::SeqCst);
+        self.asked.notify_one();
+    }
+
     /// Offers are lost, or may be.
     pub(crate) fn lose(&self) {
         self.lost.store(true, Ordering::SeqCst);
@@ -122,8 +128,7 @@ impl InvocationQueue for RedisQueue {
             if let Some(taken) = self.shared.take_now(limit) {
                 return taken;
             }
-            self.shared.wanted.store(limit, Ordering::SeqCst);
-            self.shared.asked.notify_one();
+            self.shared.want(limit);
             // The reader may come back with nothing; then it is asked again.
             let _asked_again = tokio::time::timeout(ASK_AGAIN, self.shared.stirred.notified()).await;
         }

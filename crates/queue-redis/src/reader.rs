@@ -9,7 +9,7 @@ use impuls_queue::{Offer, Receipt};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamAutoClaimReply, StreamId, StreamInfoConsumersReply, StreamReadReply};
 use redis::{FromRedisValue, RedisResult};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use crate::link::{GROUP, Link, STREAM, make_group};
 use crate::queue::Shared;
@@ -23,32 +23,32 @@ const ANSWER: Duration = Duration::from_secs(6);
 const RECLAIM: Duration = Duration::from_secs(10);
 /// How long an entry is its consumer's: longer than a claim in the store takes.
 const LEFT_AFTER: Duration = Duration::from_secs(60);
-/// Entries that are taken over at once.
-const RECLAIMED: usize = 200;
 /// After how long a consumer that holds nothing is gone.
 const GONE_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Reads until it is dropped.
 pub(crate) async fn read(shared: Arc<Shared>) {
     let mut link = Link::new(&shared.server, &shared.health, ANSWER);
-    let mut reclaim = interval(RECLAIM);
-    reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reclaimed: Option<Instant> = None;
     loop {
-        let wanted = tokio::select! {
-            wanted = shared.wanted() => Some(wanted),
-            _ = reclaim.tick() => None,
-        };
+        let wanted = shared.wanted().await;
         let Some(connection) = link.connection().await else {
             // Whoever waits looks at the store meanwhile.
             shared.lose();
             link.rest().await;
             continue;
         };
-        let read = match wanted {
-            Some(wanted) => offered(&shared, connection, wanted).await,
-            None => left_behind(&shared, connection).await,
+        // What others left is taken over by whoever has room for it, and only as much as that.
+        let is_due = reclaimed.is_none_or(|last| last.elapsed() >= RECLAIM);
+        let read = match is_due {
+            true => left_behind(&shared, connection, wanted).await,
+            false => offered(&shared, connection, wanted).await,
         };
         match read {
+            Ok(entries) if is_due && entries.is_empty() => {
+                reclaimed = Some(Instant::now());
+                shared.want(wanted);
+            }
             Ok(entries) => deliver(&shared, entries),
             // Somebody has emptied the database, maybe while this waited.
             Err(error) if matches!(error.code(), Some("NOGROUP" | "UNBLOCKED")) => {
@@ -82,13 +82,17 @@ async fn offered(
 }
 
 /// What others did not settle; and consumers that hold nothing and have not been seen for long go.
-async fn left_behind(shared: &Shared, connection: &mut MultiplexedConnection) -> RedisResult<Vec<StreamId>> {
+async fn left_behind(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    wanted: usize,
+) -> RedisResult<Vec<StreamId>> {
     let reply: StreamAutoClaimReply = redis::cmd("XAUTOCLAIM")
         .arg(&[STREAM, GROUP, &shared.consumer])
         .arg(LEFT_AFTER.as_millis() as u64)
         .arg("0-0")
         .arg("COUNT")
-        .arg(RECLAIMED)
+        .arg(wanted)
         .query_async(connection)
         .await?;
     let consumers: StreamInfoConsumersReply =

@@ -15,7 +15,7 @@ const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
 const GUEST_KERNEL: &str = "what the build of a guest kernel needs";
 
-const NEEDS: [Need; 32] = [
+const NEEDS: [Need; 33] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -89,6 +89,11 @@ const NEEDS: [Need; 32] = [
         package: "redis-server",
         purpose: "Redis, for servers that share a queue",
         is_met: || tools::has("redis-server") && tools::has("redis-cli"),
+    },
+    Need {
+        package: "faketime",
+        purpose: "libfaketime, for servers whose clocks are wrong",
+        is_met: || tools::has("faketime"),
     },
     Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
     Need {

@@ -37,10 +37,10 @@ async fn count(server: &Server, name: &str, status: &str) -> usize {
 #[tokio::test]
 async fn a_function_with_a_backlog_does_not_hold_back_the_others() {
     let server = Server::start().await;
-    // Each takes long, one runs at a time, and there are more than run at once over all functions.
-    let slow = "exports.handler = async () => new Promise((done) => setTimeout(done, 30000));";
-    let crowd = server.node_with(slow, &json!({"max_concurrency": 1, "timeout_sec": 60})).await;
-    let wide = server.node_with(slow, &json!({"timeout_sec": 60, "concurrency": 64})).await;
+    // Each takes much longer than is waited here, one runs at a time, and there are more than run at once over all functions.
+    let slow = "exports.handler = async () => new Promise((done) => setTimeout(done, 300000));";
+    let crowd = server.node_with(slow, &json!({"max_concurrency": 1, "timeout_sec": 600})).await;
+    let wide = server.node_with(slow, &json!({"timeout_sec": 600, "concurrency": 64})).await;
     let other = server.node(ECHO).await;
     for name in [&crowd, &wide] {
         for _ in 0..150 {

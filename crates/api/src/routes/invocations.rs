@@ -282,6 +282,7 @@ impl ListQuery {
             before: before.transpose()?,
             offset: 0,
             limit: self.limit.unwrap_or(DEFAULT_LIMIT),
+            is_brief: false,
         })
     }
 }
@@ -332,6 +333,7 @@ async fn list(
     if let Some(text) = of {
         page.function = Some(app.control.get_function(caller, &function(text)?).await?.function.id);
     }
+    page.is_brief = true;
     let found = app.control.list_async_invocations(caller, page).await?;
     let is_full = found.len() >= page.limit as usize;
     let next_cursor = found.last().filter(|_| is_full).map(|last| last.id.to_string());

@@ -1,6 +1,7 @@
 //! The attempts that this server holds: what it renews, and what can be stopped.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use impuls_domain::{AsyncInvocation, InvocationId, Tally};
 use parking_lot::Mutex;
@@ -18,9 +19,21 @@ pub(super) struct Attempt {
 
 impl Held {
     /// Holds what was claimed.
+    ///
+    /// An earlier attempt whose lease ran out here is stopped: its end would be refused, and it must not run beside this one.
     pub(super) fn take(&self, claimed: &[AsyncInvocation]) {
-        let attempt = |of: &AsyncInvocation| Attempt { number: of.attempt, tally: of.tally, task: None };
-        self.0.lock().extend(claimed.iter().map(|invocation| (invocation.id, attempt(invocation))));
+        let mut held = self.0.lock();
+        for AsyncInvocation { id, attempt, tally, .. } in claimed {
+            let attempt = Attempt { number: *attempt, tally: *tally, task: None };
+            if let Some(task) = held.insert(*id, attempt).and_then(|earlier| earlier.task) {
+                task.abort();
+            }
+        }
+    }
+
+    /// Whether it still holds this attempt.
+    pub(super) fn has(&self, attempt: &AsyncInvocation) -> bool {
+        self.0.lock().get(&attempt.id).is_some_and(|held| held.number == attempt.attempt)
     }
 
     /// Makes a task stoppable, unless it has ended.
@@ -35,6 +48,19 @@ impl Held {
         let attempt = self.0.lock().remove(&id);
         if let Some(task) = attempt.and_then(|attempt| attempt.task) {
             task.abort();
+        }
+    }
+
+    /// Stops these attempts, but no later ones.
+    pub(super) fn stop_attempts(&self, attempts: impl Iterator<Item = (InvocationId, u32)>) {
+        let mut held = self.0.lock();
+        for (id, number) in attempts {
+            if let Entry::Occupied(attempt) = held.entry(id)
+                && attempt.get().number == number
+                && let Some(task) = attempt.remove().task
+            {
+                task.abort();
+            }
         }
     }
 

@@ -7,12 +7,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Delivery;
-use crate::submit::now;
 
 /// Finished invocations that one commit removes.
 const PRUNED: u32 = 500;
-/// Commits of one round of removing.
-const PRUNINGS: usize = 20;
 /// Renewals of which one must come through within a lease.
 const BEATS_PER_LEASE: u32 = 3;
 
@@ -40,12 +37,15 @@ impl Delivery {
 
     pub(super) async fn renew(&self) {
         let held = self.dispatch.held.numbers();
-        match self.store.renew(&held, now() + self.config.lease).await {
+        let clock = self.dispatch.clock.steady().await;
+        match self.store.renew(&held, clock.now() + self.config.lease).await {
             // Among them is what ended while it was asked; its task may be stopped before it wakes anybody.
-            Ok(lost) => lost.into_iter().for_each(|id| {
-                self.dispatch.held.stop(id);
-                self.dispatch.waiters.wake(id);
-            }),
+            Ok(lost) => {
+                // By the time of the answer a later attempt may run here.
+                let attempts = held.into_iter().filter(|(id, _)| lost.contains(id));
+                self.dispatch.held.stop_attempts(attempts);
+                lost.into_iter().for_each(|id| self.dispatch.waiters.wake(id));
+            }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew leases");
             }
@@ -65,9 +65,10 @@ impl Delivery {
 
     async fn prune(&self) {
         for (dead_letters, keep) in [(false, self.config.finished), (true, self.config.dead)] {
-            let ended_before = now() - keep.age;
+            let ended_before = self.dispatch.clock.now() - keep.age;
             let pruning = Pruning { dead_letters, ended_before, keep: keep.count, limit: PRUNED };
-            for _ in 0..PRUNINGS {
+            // However many there are: a round that ended before would be overtaken by what is accepted.
+            loop {
                 match self.dispatch.queue.prune_async_invocations(pruning).await {
                     Ok(removed) if removed < u64::from(PRUNED) => break,
                     Ok(_) => {}

@@ -23,8 +23,12 @@ pub(super) enum Happened {
     Refused(Failure),
     /// The server stops.
     Stopping,
+    /// The worker that ran it died.
+    WorkerDied(String),
     /// It may not be tried any more, because of how many workers died.
     Poisonous,
+    /// It has not begun in time.
+    TooOld,
 }
 
 impl Happened {
@@ -36,10 +40,10 @@ impl Happened {
             DispatchError::Throttled { .. } | DispatchError::Deploying(_) => Self::Throttled(text),
             DispatchError::Sandbox(cause) if cause.is_retryable() => Self::Throttled(text),
             DispatchError::NoWorker(_) => Self::Throttled(text),
-            DispatchError::Sandbox(_)
-            | DispatchError::Code(_)
-            | DispatchError::Store(_)
-            | DispatchError::WorkerLost => Self::Broken(text),
+            DispatchError::Sandbox(_) | DispatchError::Code(_) | DispatchError::Store(_) => {
+                Self::Broken(text)
+            }
+            DispatchError::WorkerLost => Self::WorkerDied(text),
             DispatchError::Denied
             | DispatchError::NoNetwork
             | DispatchError::FunctionNotFound(_)
@@ -112,11 +116,31 @@ pub(super) fn next(
         }
         Happened::Refused(failure) => end(failure),
         Happened::Stopping => Next::Again(PutBack { not_before: now, tally: before, failure: None }),
-        Happened::Poisonous => end(platform(format!(
-            "the worker died {} times while it ran this invocation; it is not tried again by itself",
-            before.deaths
-        ))),
+        Happened::WorkerDied(why) => {
+            let tally = Tally { deaths: before.deaths + 1, ..before };
+            let wait = backoff(tally.deaths, random);
+            if is_poisonous(tally) || !is_in_time(wait) {
+                return end(poisoned(tally.deaths));
+            }
+            again(wait, tally, platform(why))
+        }
+        Happened::Poisonous => end(poisoned(before.deaths)),
+        Happened::TooOld => {
+            let age = policy.max_age();
+            end(platform(format!("it could not begin within {age:?}")))
+        }
     }
+}
+
+fn poisoned(deaths: u32) -> Failure {
+    platform(format!(
+        "the worker died {deaths} times while it ran this invocation; it is not tried again by itself"
+    ))
+}
+
+/// Whether it waited for longer than it may.
+pub(super) fn is_too_old(invocation: &AsyncInvocation, now: OffsetDateTime) -> bool {
+    now - invocation.ready_at > invocation.policy.max_age()
 }
 
 /// Whether so many workers have died that nobody should try again.
@@ -193,6 +217,9 @@ pub(super) mod tests {
         check(policy, none, Happened::Stopping, Ok(none));
         check(policy, none, Happened::Refused(platform("no".to_owned())), Err(AsyncStatus::Dead));
         check(policy, Tally { deaths: 3, ..none }, Happened::Poisonous, Err(AsyncStatus::Dead));
+        let died = || Happened::refusal(&DispatchError::WorkerLost);
+        check(RetryPolicy::FINAL, none, died(), Ok(Tally { deaths: 1, ..none }));
+        check(policy, Tally { deaths: 2, ..none }, died(), Err(AsyncStatus::Dead));
         assert!(!is_poisonous(Tally { deaths: 2, ..none }) && is_poisonous(Tally { deaths: 3, ..none }));
     }
 
@@ -200,9 +227,11 @@ pub(super) mod tests {
     fn nothing_begins_after_its_age() {
         let invocation = invocation(RetryPolicy::DEFAULT, Tally::default());
         let late = invocation.ready_at + invocation.policy.max_age();
+        assert!(!is_too_old(&invocation, late) && is_too_old(&invocation, late + Duration::from_secs(1)));
         for happened in [failed(), Happened::Throttled(String::new()), Happened::Broken(String::new())] {
             assert!(matches!(next(&invocation, happened, late, 0), Next::End(_)));
         }
+        assert!(matches!(next(&invocation, Happened::TooOld, late, 0), Next::End(_)));
         assert!(matches!(next(&invocation, Happened::Stopping, late, 0), Next::Again(_)));
     }
 }

@@ -1,7 +1,7 @@
 //! Queries of asynchronous invocations and schedules.
 
 use impuls_domain::{AsyncInvocation, AsyncSettings, FunctionId, InvocationId, Schedule};
-use impuls_store::rows::{async_invocation, micros, schedule, settings};
+use impuls_store::rows::{async_invocation, brief_columns, micros, schedule, settings};
 use impuls_store::{AsyncInvocationPage, StoreError};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -30,25 +30,19 @@ pub(crate) async fn find_by_key(
     row.map(|row| async_invocation(&Row(&row))).transpose()
 }
 
-macro_rules! page {
-    ($whose:literal) => {
-        concat!(
-            "SELECT * FROM impuls_async_invocations WHERE ",
-            $whose,
-            " AND ($2::text IS NULL OR status = $2) AND ($3::bigint IS NULL OR created_at >= $3) \
-             AND ($4::bigint IS NULL OR created_at < $4) AND ($5::uuid IS NULL OR id < $5) \
-             ORDER BY id DESC LIMIT $6 OFFSET $7"
-        )
-    };
-}
+const PAGE: &str = "($2::text IS NULL OR status = $2) AND ($3::bigint IS NULL OR created_at >= $3) \
+     AND ($4::bigint IS NULL OR created_at < $4) AND ($5::uuid IS NULL OR id < $5) \
+     ORDER BY id DESC LIMIT $6 OFFSET $7";
 
 pub(crate) async fn list_async_invocations(
     pool: &PgPool,
     page: AsyncInvocationPage,
 ) -> Result<Vec<AsyncInvocation>, StoreError> {
     // Apart, so that each takes the index that it needs.
-    let statement = if page.function.is_some() { page!("function = $1") } else { page!("$1::uuid IS NULL") };
-    let query = sqlx::query(statement)
+    let whose = if page.function.is_some() { "function = $1" } else { "$1::uuid IS NULL" };
+    let columns = if page.is_brief { brief_columns("''::bytea") } else { "*".to_owned() };
+    let statement = format!("SELECT {columns} FROM impuls_async_invocations WHERE {whose} AND {PAGE}");
+    let query = sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(page.function.map(|id| id.as_uuid()))
         .bind(page.status.map(impuls_domain::AsyncStatus::as_str))
         .bind(page.since.map(micros))

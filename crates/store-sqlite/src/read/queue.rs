@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use impuls_domain::{AsyncInvocation, AsyncSettings, FunctionId, InvocationId, Schedule};
-use impuls_store::rows::{Key, async_invocation, micros, schedule, settings};
+use impuls_store::rows::{Key, async_invocation, brief_columns, micros, schedule, settings};
 use impuls_store::{AsyncInvocationPage, StoreError};
 use sqlx::{Row as _, SqlitePool};
 use time::OffsetDateTime;
@@ -15,10 +15,16 @@ use crate::row::Row;
 pub(crate) async fn claimed(readers: &SqlitePool, claim: Key) -> Result<Vec<AsyncInvocation>, StoreError> {
     let query = "SELECT * FROM async_invocations WHERE claim = ?1 AND status = 'running' ORDER BY id";
     let rows = sqlx::query(query).bind(claim.to_vec()).fetch_all(readers).await;
-    rows.map_err(query_failed("reading claimed invocations"))?
-        .iter()
-        .map(|row| async_invocation(&Row(row)))
-        .collect()
+    let rows = rows.map_err(query_failed("reading claimed invocations"))?;
+    let readable = |row| match async_invocation(&Row(row)) {
+        Ok(invocation) => Some(invocation),
+        Err(error) => {
+            // The others are not to wait for it.
+            tracing::error!(error = &error as &dyn std::error::Error, "an invocation cannot be read");
+            None
+        }
+    };
+    Ok(rows.iter().filter_map(readable).collect())
 }
 
 /// Those of these attempts that are not running any more.
@@ -74,7 +80,8 @@ pub(crate) async fn list_async_invocations(
 ) -> Result<Vec<AsyncInvocation>, StoreError> {
     // Apart, so that each takes the index that it needs.
     let whose = if page.function.is_some() { "function = ?1" } else { "?1 IS NULL" };
-    let statement = format!("SELECT * FROM async_invocations WHERE {whose} AND {PAGE}");
+    let columns = if page.is_brief { brief_columns("x''") } else { "*".to_owned() };
+    let statement = format!("SELECT {columns} FROM async_invocations WHERE {whose} AND {PAGE}");
     let query = sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(page.function.map(|id| id.as_uuid().as_bytes().to_vec()))
         .bind(page.status.map(impuls_domain::AsyncStatus::as_str))

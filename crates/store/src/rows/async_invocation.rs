@@ -97,6 +97,17 @@ impl CompletionRow {
     }
 }
 
+/// The columns of `async_invocations`, for a `SELECT`, with this expression for an empty value in the place of what may be large.
+#[must_use]
+pub fn brief_columns(empty: &str) -> String {
+    format!(
+        "id, function, qualifier, status, attempt, due, timeout_ms, policy, destinations, hook, idempotency_key, origin, \
+         chain, failures, throttled, broken, deaths, created_at, ready_at, started_at, completed_at, error_type, \
+         error_class, error_message, error_stack, duration_ns, init_duration_ns, memory_mib, measured, 0 AS log_dropped, \
+         NULL AS logs, CASE WHEN result IS NULL THEN NULL ELSE {empty} END AS result, {empty} AS context, {empty} AS event"
+    )
+}
+
 /// An invocation, from a row of `async_invocations`.
 pub fn async_invocation(row: &dyn Columns) -> Result<AsyncInvocation, StoreError> {
     let fields = Fields(row);
