@@ -74,7 +74,7 @@ async fn what_waits_moves_along_with_a_clock_that_is_set() {
     let held = store.claim(claim(fixture::at(0), fixture::at(20), 1)).await.unwrap();
     assert_eq!(held.len(), 1);
     store.clock_was_set(time::Duration::microseconds(3_600)).await.unwrap();
-    let later = |micros| fixture::at(3_600 + micros);
+    let later = |micros: i64| fixture::at(3_600 + micros);
     let due = store.claim(claim(later(1), later(30), 9)).await.unwrap();
     assert_eq!(due.len(), 1, "a lease that has time left is not over");
     assert_eq!((due[0].ready_at, due[0].created_at), (later(0), later(0)));

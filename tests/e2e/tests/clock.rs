@@ -1,6 +1,10 @@
 //! A server whose clock is set while it works: nothing runs twice, is lost, or waits for the time that was skipped.
 
-#![allow(clippy::expect_used, reason = "a test that does not find what it expects panics")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that does not find what it expects panics"
+)]
 
 use std::time::Duration;
 

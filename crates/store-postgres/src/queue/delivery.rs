@@ -96,7 +96,7 @@ impl Change for ClaimDue {
             .bind(&self.rooms)
             .bind(&self.full)
             .bind(self.only.as_ref())
-            .fetch_all(connection)
+            .fetch_all(&mut *connection)
             .await?;
         let (mut claimed, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in &rows {
