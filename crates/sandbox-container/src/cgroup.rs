@@ -1,6 +1,7 @@
 //! The cgroups of a container, which the OCI runtime makes and removes; here they are only read. Version 1 and 2.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +48,15 @@ impl Group {
         let folder = self.folder(&ACCOUNTING)?;
         let of_version_1 = read_number(&folder.join("cpuacct.usage")).map(Duration::from_nanos);
         of_version_1.or_else(|| word(&folder.join("cpu.stat"), "usage_usec").map(Duration::from_micros))
+    }
+
+    /// Whether a process is in it; true where that cannot be read.
+    pub(crate) fn is_populated(&self) -> bool {
+        let Some(folder) = self.folder(&["memory"]) else { return false };
+        match fs::read_to_string(folder.join("cgroup.procs")) {
+            Ok(processes) => !processes.trim().is_empty(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     /// Whether the kernel killed something in it for its memory limit.

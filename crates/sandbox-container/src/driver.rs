@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use impuls_domain::Deadline;
 use impuls_sandbox::carried::Carried;
-use impuls_sandbox::{RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxNetwork, SandboxSpec};
+use impuls_sandbox::{
+    RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxNetwork, SandboxSpec, instance,
+};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -78,7 +80,7 @@ impl ContainerDriver {
                               driver",
             )(io::ErrorKind::PermissionDenied.into()));
         }
-        let instance = orphans::instance_name();
+        let instance = instance::name().map_err(setup("read when this server started"))?;
         let folder = config.run_dir.join(&instance);
         let stage = Path::new(STAGES).join(format!("{PREFIX}{instance}"));
         let in_run_folder = format!("use run folder {}", config.run_dir.display());
@@ -175,7 +177,7 @@ impl Core {
 
     /// Where a container's cgroups are, from the root of each hierarchy.
     pub(crate) fn cgroup(&self, container: &str) -> String {
-        format!("/{PREFIX}{}/{container}", self.instance)
+        orphans::group_path(&self.instance, container)
     }
 
     /// What a container is told to be.
@@ -242,7 +244,7 @@ impl SandboxDriver for ContainerDriver {
     }
 
     async fn reap_orphans(&self) -> Result<usize, SandboxError> {
-        let reaped = orphans::reap(&self.run_dir, Path::new(STAGES)).await;
+        let reaped = orphans::reap(&self.run_dir, Path::new(STAGES), &self.core.instance).await;
         reaped.map_err(setup("remove what dead servers left"))
     }
 }

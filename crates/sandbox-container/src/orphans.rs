@@ -4,16 +4,17 @@
 //! runtime's own state, and the path of the runtime. A server whose process is gone, by pid and start time, is dead; its
 //! containers have ended with it, because their process 1 watches it, and what the runtime still knows of them is deleted.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use impuls_sandbox::instance;
 use tokio::process::Command;
 
-use crate::cgroup;
+use crate::cgroup::{self, Group};
 
 /// What cgroups and folders outside of the data folder are called, before the server's own name.
 pub(crate) const PREFIX: &str = "impuls-oci-";
@@ -26,31 +27,9 @@ pub(crate) const BUNDLES: &str = "bundles";
 /// How long deleting one container may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-static NUMBER: AtomicU32 = AtomicU32::new(0);
-
-/// A name for a driver of this process that no other process has, now or later.
-pub(crate) fn instance_name() -> String {
-    let pid = std::process::id();
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("{pid}-{}-{number}", start_time(pid).unwrap_or_default())
-}
-
-/// When a process started, in clock ticks since boot: field 22 of proc(5)'s `stat`, counted after the name, which may
-/// contain anything.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// Whether the server of this name is dead; false for what is no name.
-fn is_dead(instance: &str) -> bool {
-    let mut parts = instance.split('-').map(str::parse::<u64>);
-    match (parts.next(), parts.next()) {
-        (Some(Ok(pid)), Some(Ok(start))) => {
-            u32::try_from(pid).is_ok_and(|pid| start_time(pid) != Some(start))
-        }
-        _ => false,
-    }
+/// Where the cgroups of a server's container are, from the root of each hierarchy.
+pub(crate) fn group_path(instance: &str, container: &str) -> String {
+    format!("/{PREFIX}{instance}/{container}")
 }
 
 /// Makes a server's folder.
@@ -61,14 +40,18 @@ pub(crate) fn make_folder(folder: &Path, runtime: &Path) -> io::Result<()> {
     fs::write(folder.join(RUNTIME), runtime.as_os_str().as_encoded_bytes())
 }
 
-/// Removes what dead servers left in this run folder and returns how many containers there were.
-pub(crate) async fn reap(run_dir: &Path, stages: &Path) -> io::Result<usize> {
+/// Removes what dead servers left in this run folder and returns how many containers there were. What is called after
+/// `own` is left alone whatever is known of processes.
+pub(crate) async fn reap(run_dir: &Path, stages: &Path, own: &str) -> io::Result<usize> {
+    let is_dead = |name: &str| name != own && instance::is_dead(name);
     let mut count = 0;
     for entry in fs::read_dir(run_dir)? {
         let folder = entry?.path();
-        if folder.file_name().and_then(|name| name.to_str()).is_some_and(is_dead) {
-            count += reap_one(&folder).await?;
-        }
+        let Some(name) = folder.file_name().and_then(OsStr::to_str).filter(|name| is_dead(name)) else {
+            continue;
+        };
+        let is_running = |container: &str| Group::new(group_path(name, container)).is_populated();
+        count += reap_one(&folder, is_running).await?;
     }
     let of_dead = |name: &str| name.strip_prefix(PREFIX).is_some_and(is_dead);
     cgroup::tops(of_dead).iter().for_each(|folder| remove_group(folder));
@@ -81,24 +64,44 @@ pub(crate) async fn reap(run_dir: &Path, stages: &Path) -> io::Result<usize> {
     Ok(count)
 }
 
-async fn reap_one(folder: &Path) -> io::Result<usize> {
+/// Removes what one dead server left and returns how many containers there were. While a container that cannot be deleted
+/// runs, the folder stays, because the runtime knows it by what is in there.
+async fn reap_one(folder: &Path, is_running: impl Fn(&str) -> bool) -> io::Result<usize> {
     let runtime = PathBuf::from(fs::read_to_string(folder.join(RUNTIME)).unwrap_or_default());
     let mut count = 0;
-    for entry in fs::read_dir(folder.join(BUNDLES)).into_iter().flatten().flatten() {
+    for container in names_in(&folder.join(BUNDLES))? {
         count += 1;
-        let delete = Command::new(&runtime)
-            .arg("--root")
-            .arg(folder.join(STATE))
-            .args(["delete", "--force"])
-            .arg(entry.file_name())
-            .kill_on_drop(true)
-            .output();
-        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, delete).await {
+        if let Err(error) = delete(&runtime, &folder.join(STATE), &container).await {
+            if is_running(&container) {
+                let reason = format!("container {container} of a dead server runs and is not deleted: {error}");
+                return Err(io::Error::new(error.kind(), reason));
+            }
             tracing::warn!(%error, runtime = %runtime.display(), "cannot delete a container of a dead server");
         }
     }
     fs::remove_dir_all(folder)?;
     Ok(count)
+}
+
+/// What is in a folder; nothing if it is missing.
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn delete(runtime: &Path, state: &Path, container: &str) -> io::Result<()> {
+    let mut command = Command::new(runtime);
+    command.arg("--root").arg(state).args(["delete", "--force", container]).kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await??;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} ends with {}", runtime.display(), output.status)))
 }
 
 /// Removes a server's cgroup and what is left of those below.
@@ -117,22 +120,41 @@ pub(crate) fn remove_group(folder: &Path) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn this_process_is_alive_and_one_with_another_start_time_is_not() {
-        assert!(!is_dead(&instance_name()));
-        assert!(is_dead(&format!("{}-1-0", std::process::id())));
-        assert!(!is_dead("lost+found"));
+    /// A server's folder with one container that a program deletes.
+    fn make_with_container(folder: &Path, runtime: &str) {
+        make_folder(folder, Path::new(runtime)).unwrap();
+        fs::create_dir(folder.join(BUNDLES).join("a")).unwrap();
     }
 
     #[tokio::test]
     async fn the_folder_of_a_dead_server_goes_and_its_containers_are_counted() {
         let (run, stages) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let dead = run.path().join("1-1-0");
-        make_folder(&dead, Path::new("/bin/true")).unwrap();
-        fs::create_dir(dead.join(BUNDLES).join("a")).unwrap();
-        make_folder(&run.path().join(instance_name()), Path::new("/bin/true")).unwrap();
-        assert_eq!(reap(run.path(), stages.path()).await.unwrap(), 1);
-        assert_eq!(fs::read_dir(run.path()).unwrap().count(), 1);
-        assert_eq!(reap(run.path(), stages.path()).await.unwrap(), 0);
+        make_with_container(&dead, "/bin/true");
+        let alive = run.path().join(instance::name().unwrap());
+        make_folder(&alive, Path::new("/bin/true")).unwrap();
+        assert_eq!(reap(run.path(), stages.path(), "").await.unwrap(), 1);
+        assert!(!dead.exists() && alive.exists());
+        assert_eq!(reap(run.path(), stages.path(), "").await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_never_removes_what_is_its_own() {
+        let (run, stages) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let own = run.path().join("1-1-0");
+        make_with_container(&own, "/bin/true");
+        assert_eq!(reap(run.path(), stages.path(), "1-1-0").await.unwrap(), 0);
+        assert!(own.join(BUNDLES).join("a").exists());
+    }
+
+    #[tokio::test]
+    async fn a_folder_stays_while_a_container_runs_that_cannot_be_deleted() {
+        let run = tempfile::tempdir().unwrap();
+        let dead = run.path().join("1-1-0");
+        make_with_container(&dead, "/bin/false");
+        assert!(reap_one(&dead, |_| true).await.is_err());
+        assert!(dead.join(STATE).exists());
+        assert_eq!(reap_one(&dead, |_| false).await.unwrap(), 1);
+        assert!(!dead.exists());
     }
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use impuls_domain::Deadline;
-use impuls_sandbox::{Sandbox, SandboxDriver, SandboxError, SandboxNetwork, SandboxSpec, StartMethod};
+use impuls_sandbox::{
+    Sandbox, SandboxDriver, SandboxError, SandboxNetwork, SandboxSpec, StartMethod, instance,
+};
 
 use crate::config::Config;
 use crate::isolation::{IsolationReport, Layer};
@@ -57,7 +59,7 @@ impl ProcessDriver {
             step: format!("use run folder {}", config.run_dir.display()),
             source,
         };
-        let instance = orphans::instance_name();
+        let instance = instance::name().map_err(failed)?;
         let path = config.run_dir.join(&instance);
         orphans::private_folder(&path).map_err(failed)?;
         let handle = std::fs::File::open(&path).map_err(failed)?;
@@ -109,7 +111,9 @@ fn named(layer: &Layer) -> String {
 
 /// What works here, found out by a spawner that lives for that only.
 pub(crate) async fn examine(exe: &std::path::Path) -> Result<IsolationReport, SandboxError> {
-    let (core, report) = Core::start(exe, &orphans::instance_name()).await?;
+    let failed =
+        |source| SandboxError::Setup { step: "read when this process started".to_owned(), source };
+    let (core, report) = Core::start(exe, &instance::name().map_err(failed)?).await?;
     core.close().await;
     Ok(report)
 }
@@ -170,7 +174,8 @@ impl SandboxDriver for ProcessDriver {
 
     async fn reap_orphans(&self) -> Result<usize, SandboxError> {
         let (run_dir, core) = (self.run_dir.clone(), self.core.clone());
-        let reaped = tokio::task::spawn_blocking(move || orphans::reap(&run_dir, &core.cgroups)).await;
+        let reap = move || orphans::reap(&run_dir, &core.cgroups, core.instance());
+        let reaped = tokio::task::spawn_blocking(reap).await;
         let failed =
             |source| SandboxError::Setup { step: "remove what dead servers left".to_owned(), source };
         reaped.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)

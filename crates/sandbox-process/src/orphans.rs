@@ -8,9 +8,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use impuls_sandbox::instance;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::cgroup::{Cgroups, PREFIX, remove_folder};
@@ -20,28 +20,6 @@ use crate::network::traces;
 const GROUPS: &str = "cgroups.json";
 /// How long the processes of a dead server may take to go.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-static NUMBER: AtomicU32 = AtomicU32::new(0);
-
-/// A name for a driver of this process that no other process has, now or later.
-pub(crate) fn instance_name() -> String {
-    let pid = crate::sys::own_pid();
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("{pid}-{}-{number}", start_time(pid).unwrap_or_default())
-}
-
-/// When a process started, in clock ticks since boot: field 22 of proc(5)'s `stat`, counted after the name, which
-/// may contain anything.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-fn is_alive(instance: &str) -> Option<bool> {
-    let mut parts = instance.split('-');
-    let (pid, start) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(start_time(pid) == Some(start))
-}
 
 /// Makes a folder with mode 0700.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
@@ -54,32 +32,31 @@ pub(crate) fn note_groups(folder: &Path, cgroups: &Cgroups) -> io::Result<()> {
 }
 
 /// Removes what dead servers left in this run folder, and beside our own cgroups, and returns how many sandboxes
-/// there were.
-pub(crate) fn reap(run_dir: &Path, own: &Cgroups) -> io::Result<usize> {
+/// there were. What is called after `own` is left alone whatever is known of processes.
+pub(crate) fn reap(run_dir: &Path, groups: &Cgroups, own: &str) -> io::Result<usize> {
+    let is_dead = |name: &str| name != own && instance::is_dead(name);
+    let is_left = |folder: &Path, prefix: &str| {
+        let name = folder.file_name().and_then(|name| name.to_str()?.strip_prefix(prefix));
+        name.is_some_and(is_dead)
+    };
     let mut count = 0;
-    traces::reap(|instance| is_alive(instance) == Some(false));
+    traces::reap(is_dead);
     for entry in fs::read_dir(run_dir)? {
         let folder = entry?.path();
-        if is_dead(&folder, "") {
+        if is_left(&folder, "") {
             count += reap_one(&folder)?;
         }
     }
     // Of servers with another run folder, which may be gone.
-    for hierarchy in &own.hierarchies {
+    for hierarchy in &groups.hierarchies {
         let beside = hierarchy.base.parent().map(fs::read_dir).transpose()?;
         for group in beside.into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if is_dead(&group, PREFIX) {
+            if is_left(&group, PREFIX) {
                 empty_group(&group)?;
             }
         }
     }
     Ok(count)
-}
-
-/// Whether a folder is called after a server that is dead.
-fn is_dead(folder: &Path, prefix: &str) -> bool {
-    let name = folder.file_name().and_then(|name| name.to_str()?.strip_prefix(prefix));
-    name.and_then(is_alive) == Some(false)
 }
 
 fn reap_one(folder: &Path) -> io::Result<usize> {
@@ -141,24 +118,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_alive_and_one_with_another_start_time_is_not() {
-        let own = instance_name();
-        assert_eq!(is_alive(&own), Some(true));
-        let pid = crate::sys::own_pid();
-        assert_eq!(is_alive(&format!("{pid}-1-0")), Some(false));
-        assert_eq!(is_alive("lost+found"), None);
-    }
-
-    #[test]
     fn the_folder_of_a_dead_server_goes_and_its_sockets_are_counted() {
         let run = tempfile::tempdir().unwrap();
         let dead = run.path().join("1-1-0");
         private_folder(&dead).unwrap();
         fs::write(dead.join("a.sock"), "").unwrap();
         note_groups(&dead, &Cgroups::default()).unwrap();
-        private_folder(&run.path().join(instance_name())).unwrap();
-        assert_eq!(reap(run.path(), &Cgroups::default()).unwrap(), 1);
-        assert_eq!(fs::read_dir(run.path()).unwrap().count(), 1);
-        assert_eq!(reap(run.path(), &Cgroups::default()).unwrap(), 0);
+        let alive = run.path().join(instance::name().unwrap());
+        private_folder(&alive).unwrap();
+        assert_eq!(reap(run.path(), &Cgroups::default(), "").unwrap(), 1);
+        assert!(!dead.exists() && alive.exists());
+        assert_eq!(reap(run.path(), &Cgroups::default(), "").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_server_never_removes_what_is_its_own() {
+        let run = tempfile::tempdir().unwrap();
+        let own = run.path().join("1-1-0");
+        private_folder(&own).unwrap();
+        assert_eq!(reap(run.path(), &Cgroups::default(), "1-1-0").unwrap(), 0);
+        assert!(own.exists());
     }
 }

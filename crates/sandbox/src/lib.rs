@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod connection;
 pub mod driver;
 pub mod error;
+pub mod instance;
 pub mod network;
 pub mod output;
 pub mod spec;

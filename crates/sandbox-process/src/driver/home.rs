@@ -80,6 +80,11 @@ impl Core {
         Ok((core, opened.report))
     }
 
+    /// What this driver is called on the machine.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// The spawner of the moment.
     pub(crate) fn station(&self) -> Result<Arc<Station>, SandboxError> {
         self.station.lock().clone().ok_or(SandboxError::SpawnerGone)
