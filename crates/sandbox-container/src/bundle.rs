@@ -58,6 +58,8 @@ pub(crate) struct Bundle<'a> {
     pub(crate) first_id: u32,
     /// Where its cgroups are, from the root of each hierarchy.
     pub(crate) cgroup: &'a str,
+    /// As for [`resources`].
+    pub(crate) swap: bool,
 }
 
 impl Bundle<'_> {
@@ -75,7 +77,7 @@ impl Bundle<'_> {
                 "uidMappings": self.mappings(),
                 "gidMappings": self.mappings(),
                 "cgroupsPath": self.cgroup,
-                "resources": resources(self.limits),
+                "resources": resources(self.limits, self.swap),
                 "seccomp": crate::seccomp::profile(),
                 "maskedPaths": MASKED,
                 "readonlyPaths": READ_ONLY,
@@ -148,12 +150,13 @@ const fn tasks(limits: SandboxLimits) -> u32 {
     limits.pids.saturating_add(INIT_TASKS)
 }
 
-/// What the kernel enforces: the object `linux.resources`.
-pub(crate) fn resources(limits: SandboxLimits) -> Value {
+/// What the kernel enforces: the object `linux.resources`. `swap` says whether memory and swap together are to be bound as
+/// well, by the same number, which leaves no room in swap; runtimes fail where the machine does not count them.
+pub(crate) fn resources(limits: SandboxLimits, swap: bool) -> Value {
     let quota = u64::from(limits.milli_vcpu) * CPU_PERIOD_US / 1_000;
     let memory = u64::from(limits.memory_mib) << 20;
     json!({
-        "memory": { "limit": memory },
+        "memory": if swap { json!({ "limit": memory, "swap": memory }) } else { json!({ "limit": memory }) },
         "cpu": { "quota": quota, "period": CPU_PERIOD_US },
         "pids": { "limit": tasks(limits) },
     })
@@ -189,6 +192,7 @@ mod tests {
             limits: SandboxLimits { memory_mib: 128, milli_vcpu: 500, pids: 64 },
             first_id: 7,
             cgroup: "/impuls/1",
+            swap: true,
         };
         let config = bundle.config();
         assert_eq!(config["process"]["capabilities"]["bounding"], json!([]));
@@ -198,6 +202,14 @@ mod tests {
         assert_eq!(config["root"]["readonly"], true);
         assert_eq!(config["linux"]["namespaces"].as_array().unwrap().len(), 7);
         assert_eq!(config["linux"]["resources"]["cpu"]["quota"], 50_000);
+        let bound = 128 << 20;
+        assert_eq!(config["linux"]["resources"]["memory"], json!({ "limit": bound, "swap": bound }));
         assert_eq!(config["linux"]["uidMappings"][1]["hostID"], 8);
+    }
+
+    #[test]
+    fn swap_is_not_bound_where_it_is_not_counted() {
+        let limits = SandboxLimits { memory_mib: 1, milli_vcpu: 500, pids: 64 };
+        assert_eq!(resources(limits, false)["memory"], json!({ "limit": 1 << 20 }));
     }
 }

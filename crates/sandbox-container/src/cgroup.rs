@@ -1,7 +1,8 @@
-//! The cgroups of a container, which the OCI runtime makes and removes; here they are only read. Version 1 and 2.
+//! The cgroups of a container, which the OCI runtime makes and removes; here they are read, and told what no runtime
+//! would tell them everywhere. Version 1 and 2.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,17 @@ use impuls_sandbox::SandboxUsage;
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Under which names version 1 mounts the controller that counts processor time.
 const ACCOUNTING: [&str; 2] = ["cpuacct", "cpu,cpuacct"];
+
+/// The bound on memory and swap together of version 1; absent where the machine does not count swap.
+const MEMORY_AND_SWAP: &str = "memory/memory.memsw.limit_in_bytes";
+/// What version 2 is told beside the memory limit: no swap, and that all of a container dies when it is out of memory. Their
+/// files are absent from version 1, and the first also where the machine does not count swap.
+const OF_MEMORY: [(&str, &[u8]); 2] = [("memory.swap.max", b"0"), ("memory.oom.group", b"1")];
+
+/// Whether memory and swap together can be bound when a runtime makes a container, which is so in version 1 only.
+pub(crate) fn counts_swap() -> bool {
+    Path::new(MOUNT).join(MEMORY_AND_SWAP).exists()
+}
 
 /// One container's cgroups.
 #[derive(Clone, Debug)]
@@ -27,6 +39,12 @@ impl Group {
         let path = self.path.trim_start_matches('/');
         let of_version_1 = controllers.iter().map(|controller| Path::new(MOUNT).join(controller).join(path));
         of_version_1.chain([Path::new(MOUNT).join(path)]).find(|folder| folder.is_dir())
+    }
+
+    /// Keeps its memory out of swap in version 2, where runtimes fail to do so on machines that do not count swap. Whoever
+    /// changes its memory limit leaves that as it is.
+    pub(crate) fn bind_memory(&self) -> io::Result<()> {
+        self.folder(&["memory"]).map_or(Ok(()), |folder| bind_memory(&folder))
     }
 
     /// What it has used, but for its network; `None` once it is gone.
@@ -67,6 +85,17 @@ impl Group {
     }
 }
 
+fn bind_memory(folder: &Path) -> io::Result<()> {
+    for (file, text) in OF_MEMORY {
+        match fs::OpenOptions::new().write(true).open(folder.join(file)) {
+            Ok(mut file) => file.write_all(text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn read_number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
@@ -86,4 +115,20 @@ pub(crate) fn tops(is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let folders = hierarchies.flat_map(|hierarchy| children(&hierarchy).collect::<Vec<_>>());
     let named = |folder: &PathBuf| folder.file_name().and_then(|name| name.to_str()).is_some_and(&is_wanted);
     folders.filter(named).filter(|folder| folder.is_dir()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bound_by_what_the_machine_has() {
+        let folder = tempfile::tempdir().unwrap();
+        bind_memory(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let swap = folder.path().join("memory.swap.max");
+        fs::write(&swap, "").unwrap();
+        bind_memory(folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(swap).unwrap(), "0");
+    }
 }

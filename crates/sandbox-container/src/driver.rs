@@ -202,6 +202,7 @@ impl Core {
             limits: spec.limits,
             first_id,
             cgroup: &self.cgroup(&spec.id.to_string()),
+            swap: cgroup::counts_swap(),
         };
         Ok(bundle.config())
     }

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 use self::wire::Wire;
 use crate::bundle::resources;
-use crate::cgroup::Group;
+use crate::cgroup::{Group, counts_swap};
 use crate::driver::{Core, Engine, Handed, setup};
 use crate::init::{MESSAGE, Word};
 use crate::orphans::BUNDLES;
@@ -128,6 +128,8 @@ impl ContainerSandbox {
             Handed { sockets: [listener.into(), theirs.into()], output: [stdout_guest, stderr_guest] };
         let pid = core.engine.run(&trace.folder, &config, handed).await;
         let pid = pid.map_err(|error| make_failed(&core.engine, error, &output))?;
+        // No code of a user's is in it yet.
+        trace.group.bind_memory().map_err(setup("bind the container's memory"))?;
         let watching = setup("watch the container's process");
         let pid = Pid::from_raw(pid).ok_or_else(|| watching(io::ErrorKind::InvalidData.into()))?;
         let process = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|error| watching(error.into()))?;
@@ -185,7 +187,7 @@ impl ContainerSandbox {
         }
         let before = std::mem::replace(&mut *self.limits.lock(), assignment.limits);
         if before != assignment.limits {
-            let limits = resources(assignment.limits);
+            let limits = resources(assignment.limits, counts_swap());
             self.core.engine.update(&self.trace.folder, &limits).await.map_err(setup("set limits"))?;
         }
         show::code(self.process.clone(), self.pid, assignment.code.clone()).await?;
