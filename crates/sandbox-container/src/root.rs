@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use impuls_sandbox::{BindMount, RuntimeImage};
 use rustix::fs::{CWD, Mode, OFlags, open};
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
+};
 
 use crate::sys;
 
@@ -48,9 +50,19 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Puts it together in a folder that does not exist. To be called on the ground.
+    /// Puts it together in a folder that does not exist, and does not exist after an error either. To be called on the
+    /// ground.
     pub(crate) fn build(&self, root: &Path) -> io::Result<()> {
         fs::create_dir(root)?;
+        self.fill(root).inspect_err(|_| {
+            let _not_mounted_yet = unmount(root, UnmountFlags::DETACH);
+            if let Err(error) = fs::remove_dir(root) {
+                tracing::warn!(%error, root = %root.display(), "half a root of containers cannot be removed");
+            }
+        })
+    }
+
+    fn fill(&self, root: &Path) -> io::Result<()> {
         mount(
             "tmpfs",
             root,

@@ -6,9 +6,10 @@
 mod stage;
 
 use std::fs;
+use std::sync::Arc;
 
-use impuls_sandbox::SandboxLimits;
 use impuls_sandbox::conformance::{Stage, fixture};
+use impuls_sandbox::{BindMount, RuntimeImage, SandboxLimits};
 use stage::ContainerStage;
 
 async fn crun() -> ContainerStage {
@@ -94,4 +95,20 @@ fn check_swap() {
             assert_eq!(swap, "0\n", "{}", group.display());
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, python, crun"]
+async fn a_root_that_could_not_be_put_together_can_be_later() {
+    let stage = crun().await;
+    let host = stage.folder.path().join("late");
+    let python = stage.python();
+    let late = BindMount { host: host.clone(), guest: "/opt/late".into() };
+    let mounts = python.mounts.iter().cloned().chain([late]).collect();
+    let image = Arc::new(RuntimeImage { mounts, ..(*python).clone() });
+    assert!(fixture::try_create(&stage, image.clone(), fixture::LIMITS).await.is_err());
+    fs::write(host, "").unwrap();
+    let sandbox = fixture::try_create(&stage, image, fixture::LIMITS).await.unwrap();
+    sandbox.destroy().await.unwrap();
+    stage.close().await;
 }
