@@ -192,10 +192,14 @@ impl Tree {
         let path = ordinary(path).ok_or_else(|| refused("its path leads out of the root"))?;
         let Some(name) = path.file_name() else { return Ok(PathBuf::new()) };
         let parent = path.parent().unwrap_or(Path::new(""));
-        let folder =
-            self.resolve(parent, true).ok_or_else(|| refused("links on the way to it lead nowhere"))?;
-        self.make_folders(&folder)?;
+        let folder = self.resolve(parent, true).ok_or_else(|| {
+            refused("links on the way to it lead nowhere, or to a path that is too long")
+        })?;
         let place = folder.join(name);
+        if place.as_os_str().len() > PATH_BYTES {
+            return Err(refused("links on the way to it make its path too long"));
+        }
+        self.make_folders(&folder)?;
         if let Kind::Link(target) = &node.kind
             && (target.as_os_str().is_empty() || target.as_os_str().len() > PATH_BYTES)
         {
@@ -293,7 +297,8 @@ impl Tree {
     }
 
     /// Where a path leads within the tree, links followed, the last one only if `last`. `..` at the root is the root, as
-    /// for a process whose root it is. `None` after too many links.
+    /// for a process whose root it is. `None` after too many links, and where they make the path too long: each may add as
+    /// much as a path can have.
     pub(crate) fn resolve(&self, path: &Path, last: bool) -> Option<PathBuf> {
         let mut ahead: Vec<std::ffi::OsString> = names(path);
         ahead.reverse();
@@ -315,6 +320,7 @@ impl Tree {
                     }
                     ahead.extend(names(target).into_iter().rev());
                 }
+                _ if next.as_os_str().len() > PATH_BYTES => return None,
                 _ => place = next,
             }
         }

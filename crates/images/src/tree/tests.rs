@@ -89,6 +89,19 @@ fn nothing_leads_out_of_the_root() {
 }
 
 #[test]
+fn links_make_no_path_longer_than_a_path_can_be() {
+    let mut tree = Tree::default();
+    for number in 0..39 {
+        // Each leads through the next one and deep below it.
+        let target = format!("l{}{}", number + 1, "/x".repeat(2_000));
+        tree.put(Path::new(&format!("l{number}")), Node::link(target)).unwrap();
+    }
+    let error = tree.put(Path::new("l0/file"), Node::file(0o644, b"")).unwrap_err().to_string();
+    assert!(error.contains("too long"), "{error}");
+    assert!(tree.len() < 100, "{}", tree.len());
+}
+
+#[test]
 fn nobody_becomes_somebody_else_by_a_file() {
     let mut tree = Tree::default();
     lay(&mut tree, &[("su", "")]).unwrap();
