@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek as _, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -90,6 +90,39 @@ struct Rootfs {
     diff_ids: Vec<String>,
 }
 
+/// Where layers lie uncompressed, and how much all of them together may have.
+struct Room<'a> {
+    folder: &'a Path,
+    limit: u64,
+    left: u64,
+}
+
+impl<'a> Room<'a> {
+    fn new(folder: &'a Path, limit: u64) -> Self {
+        Self { folder, limit, left: limit }
+    }
+
+    /// Copies a stream, uncompressed, into a file without a name, and digests what comes out.
+    fn spool(&mut self, mut from: impl BufRead, what: &str) -> Result<(File, String), ImageError> {
+        let failed = |error: std::io::Error| ImageError::archive(what, error.to_string());
+        let start = from.fill_buf().map_err(failed)?;
+        if start.starts_with(&ZSTD) {
+            let way = "is compressed with zstd; `skopeo copy --dest-compress-format gzip` or `docker save` writes one that is not";
+            return Err(ImageError::archive(what, way));
+        }
+        let mut from: Box<dyn Read + '_> =
+            if start.starts_with(&GZIP) { Box::new(MultiGzDecoder::new(from)) } else { Box::new(from) };
+        let mut file = tempfile::tempfile_in(self.folder).map_err(failed)?;
+        let mut all = from.as_mut().take(self.left.saturating_add(1));
+        let (digest, length) = staged::copy_digested(&mut all, &mut file).map_err(failed)?;
+        self.left = self
+            .left
+            .checked_sub(length)
+            .ok_or(ImageError::TooLarge { what: "bytes in its layers", limit: self.limit })?;
+        Ok((file, digest))
+    }
+}
+
 /// An archive with the places of its files.
 struct Archive {
     file: File,
@@ -102,7 +135,7 @@ impl Archive {
         let name = path.display().to_string();
         let file = File::open(path).map_err(ImageError::io("reading", path))?;
         // Whoever compresses the whole archive gets it read all the same.
-        let file = plain(file, &name, folder)?.0;
+        let file = plain(file, &name, &mut Room::new(folder, MOST_BYTES))?;
         let places = index(&file, &name)?.into_iter().collect();
         Ok(Self { file, name, places })
     }
@@ -193,7 +226,8 @@ pub(crate) fn read(
             archive.refused(format!("has an image for {}, not for {architecture}", config.architecture))
         );
     }
-    let tree = root(&archive, &layers, &config.rootfs.diff_ids, (folder, steps))?;
+    let mut room = Room::new(folder, MOST_BYTES);
+    let tree = root(&archive, &layers, &config.rootfs.diff_ids, (&mut room, steps))?;
     Ok(Image {
         tree,
         config: staged::digest_of(&archive.text(&config_path)?),
@@ -232,7 +266,7 @@ fn root(
     archive: &Archive,
     layers: &[PathBuf],
     digests: &[String],
-    (folder, steps): (&Path, &dyn Steps),
+    (room, steps): (&mut Room<'_>, &dyn Steps),
 ) -> Result<Tree, ImageError> {
     if layers.len() != digests.len() || layers.len() > MOST_LAYERS {
         let reason =
@@ -246,7 +280,7 @@ fn root(
         let (offset, length) = archive.place(path)?;
         let mut part = archive.file.try_clone().map_err(|error| archive.refused(error.to_string()))?;
         part.seek(SeekFrom::Start(offset)).map_err(|error| archive.refused(error.to_string()))?;
-        let (file, found) = spool(BufReader::new(part).take(length), &what, folder)?;
+        let (file, found) = room.spool(BufReader::new(part).take(length), &what)?;
         if found != *digest {
             return Err(archive.refused(format!("is damaged: {what} is not what the configuration says")));
         }
@@ -256,32 +290,13 @@ fn root(
 }
 
 /// A file itself if it is not compressed, else what is in it.
-fn plain(file: File, name: &str, folder: &Path) -> Result<(File, String), ImageError> {
+fn plain(file: File, name: &str, room: &mut Room<'_>) -> Result<File, ImageError> {
     let mut magic = [0; 2];
     let read = std::os::unix::fs::FileExt::read_at(&file, &mut magic, 0);
     if read.is_ok_and(|read| read == 2) && magic == GZIP {
-        return spool(BufReader::new(file), name, folder);
+        return Ok(room.spool(BufReader::new(file), name)?.0);
     }
-    Ok((file, String::new()))
-}
-
-/// Copies a stream, uncompressed, into a file without a name, and digests what comes out.
-fn spool(mut from: impl std::io::BufRead, what: &str, folder: &Path) -> Result<(File, String), ImageError> {
-    let failed = |error: std::io::Error| ImageError::archive(what, error.to_string());
-    let start = from.fill_buf().map_err(failed)?;
-    if start.starts_with(&ZSTD) {
-        let way = "is compressed with zstd; `skopeo copy --dest-compress-format gzip` or `docker save` writes one that is not";
-        return Err(ImageError::archive(what, way));
-    }
-    let mut from: Box<dyn Read + '_> =
-        if start.starts_with(&GZIP) { Box::new(MultiGzDecoder::new(from)) } else { Box::new(from) };
-    let mut file = tempfile::tempfile_in(folder).map_err(failed)?;
-    let (digest, length) =
-        staged::copy_digested(&mut from.as_mut().take(MOST_BYTES + 1), &mut file).map_err(failed)?;
-    if length > MOST_BYTES {
-        return Err(ImageError::TooLarge { what: "bytes", limit: MOST_BYTES });
-    }
-    Ok((file, digest))
+    Ok(file)
 }
 
 fn environment(archive: &Archive, lines: Vec<String>) -> Result<BTreeMap<String, String>, ImageError> {
@@ -293,4 +308,20 @@ fn environment(archive: &Archive, lines: Vec<String>) -> Result<BTreeMap<String,
         .filter(|(name, _)| !name.is_empty())
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_have_one_bound_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut room = Room::new(folder.path(), 10);
+        room.spool([1_u8; 6].as_slice(), "layer 1").unwrap();
+        let error = room.spool([2_u8; 6].as_slice(), "layer 2").unwrap_err();
+        assert!(matches!(error, ImageError::TooLarge { limit: 10, .. }), "{error}");
+        room.spool([3_u8; 4].as_slice(), "layer 3").unwrap();
+        assert!(room.spool([4_u8].as_slice(), "layer 4").is_err());
+    }
 }
