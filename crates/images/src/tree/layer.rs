@@ -1,21 +1,72 @@
 //! Lays a tar archive over a tree: packages' files, or a layer of an OCI image with its whiteouts (OCI image
 //! specification 1.1, "Image Layer Filesystem Changeset").
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tar::{Archive, Entry, EntryType};
 
-use super::{Content, Kind, MOST_ENTRIES, Node, Tree, ordinary};
+use super::{Content, Kind, MOST_ENTRIES, Node, PATH_BYTES, Tree, ordinary};
 use crate::error::ImageError;
 
 /// How the name of a whiteout begins.
 const WHITEOUT: &str = ".wh.";
 /// The whiteout of everything that lower layers have in a folder.
 const OPAQUE: &str = ".wh..wh..opq";
+
+/// The most bytes of one entry beside its contents: headers, long names, attributes (64 KiB each at most in Linux).
+const ENTRY_BYTES: u64 = 256 * 1024;
+
+/// A file of which only so much is read for one entry. The contents of files are skipped by seeking; what is read is kept in
+/// memory by the archive's reader, however much of it the archive says that there is.
+struct Metered {
+    file: File,
+    left: Rc<Cell<u64>>,
+}
+
+impl Metered {
+    /// A reader of the whole file, and what sets anew how much may be read.
+    fn new(file: &File) -> io::Result<(Self, Rc<Cell<u64>>)> {
+        let mut file = file.try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        let left = Rc::new(Cell::new(ENTRY_BYTES));
+        Ok((Self { file, left: left.clone() }, left))
+    }
+}
+
+impl Read for Metered {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+        if most == 0 && !into.is_empty() {
+            let reason = format!("an entry has more than {ENTRY_BYTES} bytes of names and attributes");
+            return Err(io::Error::other(reason));
+        }
+        let read = self.file.read(into.get_mut(..most).unwrap_or_default())?;
+        self.left.set(left.saturating_sub(read as u64));
+        Ok(read)
+    }
+}
+
+impl Seek for Metered {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// Refuses a path that no file can have, before it is kept.
+fn check_length(path: &Path, what: &str) -> Result<(), ImageError> {
+    if path.as_os_str().len() <= PATH_BYTES {
+        return Ok(());
+    }
+    let shown: String = path.to_string_lossy().chars().take(200).collect();
+    Err(ImageError::archive(what, format!("{shown:?}… is too long for a path")))
+}
 
 /// What an entry of the archive does.
 enum Change {
@@ -30,10 +81,9 @@ enum Change {
 /// Lays an uncompressed tar archive over a tree. Whiteouts take away only what was there before. Devices, pipes and
 /// sockets are left out: guests have devices of their own. `what` names the archive in errors.
 pub fn lay_over(tree: &mut Tree, file: File, what: &str) -> Result<(), ImageError> {
-    let unreadable = |error: std::io::Error| ImageError::archive(what, error.to_string());
+    let unreadable = |error: io::Error| ImageError::archive(what, error.to_string());
     let length = file.metadata().map_err(unreadable)?.len();
-    let mut reader = file.try_clone().map_err(unreadable)?;
-    reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    let (reader, left) = Metered::new(&file).map_err(unreadable)?;
     let file = Arc::new(file);
     let (mut changes, mut whiteouts) = (Vec::new(), Vec::new());
     let mut archive = Archive::new(reader);
@@ -41,8 +91,10 @@ pub fn lay_over(tree: &mut Tree, file: File, what: &str) -> Result<(), ImageErro
         if count >= MOST_ENTRIES {
             return Err(ImageError::TooLarge { what: "files and folders", limit: MOST_ENTRIES as u64 });
         }
+        left.set(ENTRY_BYTES);
         let entry = entry.map_err(unreadable)?;
         let path = entry.path().map_err(unreadable)?.into_owned();
+        check_length(&path, what)?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with(WHITEOUT) {
             whiteouts.push(path);
@@ -55,7 +107,7 @@ pub fn lay_over(tree: &mut Tree, file: File, what: &str) -> Result<(), ImageErro
 }
 
 fn change(
-    entry: &Entry<'_, File>,
+    entry: &Entry<'_, Metered>,
     path: PathBuf,
     (file, length): (&Arc<File>, u64),
     what: &str,
@@ -65,14 +117,15 @@ fn change(
         ImageError::archive(what, format!("entry {shown:?} {reason}"))
     };
     let header = entry.header();
-    let number = |value: std::io::Result<u64>| value.ok().and_then(|value| u32::try_from(value).ok());
+    let number = |value: io::Result<u64>| value.ok().and_then(|value| u32::try_from(value).ok());
     let mode = header.mode().map_err(|_| refused("has no valid mode"))?;
     let (uid, gid) = number(header.uid())
         .zip(number(header.gid()))
         .ok_or_else(|| refused("has an owner that no Linux can have"))?;
     let target = || {
         let target = entry.link_name().ok().flatten().map(std::borrow::Cow::into_owned);
-        target.ok_or_else(|| refused("is a link to nothing"))
+        let target = target.ok_or_else(|| refused("is a link to nothing"))?;
+        check_length(&target, what).map(|()| target)
     };
     let kind = match header.entry_type() {
         EntryType::Regular | EntryType::Continuous => {
@@ -123,22 +176,25 @@ fn perform(tree: &mut Tree, change: Change) -> Result<(), ImageError> {
 /// The names of the regular files and links in a tar archive, with where their bytes are; for archives that hold other
 /// archives. Links have their target instead.
 pub(crate) fn index(file: &File, what: &str) -> Result<Vec<(PathBuf, Indexed)>, ImageError> {
-    let unreadable = |error: std::io::Error| ImageError::archive(what, error.to_string());
+    let unreadable = |error: io::Error| ImageError::archive(what, error.to_string());
     let length = file.metadata().map_err(unreadable)?.len();
-    let mut reader = file.try_clone().map_err(unreadable)?;
-    reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    let (reader, left) = Metered::new(file).map_err(unreadable)?;
     let mut archive = Archive::new(reader);
     let (mut found, mut names) = (Vec::new(), BTreeSet::new());
     for entry in archive.entries_with_seek().map_err(unreadable)? {
+        left.set(ENTRY_BYTES);
         let entry = entry.map_err(unreadable)?;
         let path = entry.path().map_err(unreadable)?.into_owned();
+        check_length(&path, what)?;
         let Some(path) = ordinary(&path) else { continue };
         let (offset, size) = (entry.raw_file_position(), entry.size());
         let indexed = match entry.header().entry_type() {
             EntryType::Regular if offset.saturating_add(size) <= length => Indexed::Part(offset, size),
             EntryType::Symlink | EntryType::Link => {
                 let target = entry.link_name().ok().flatten().map(std::borrow::Cow::into_owned);
-                Indexed::Link(target.unwrap_or_default())
+                let target = target.unwrap_or_default();
+                check_length(&target, what)?;
+                Indexed::Link(target)
             }
             _ => continue,
         };
@@ -162,9 +218,9 @@ pub(crate) enum Indexed {
 }
 
 /// Reads a small part of a file.
-pub(crate) fn read_part(file: &File, (offset, length): (u64, u64), limit: u64) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_part(file: &File, (offset, length): (u64, u64), limit: u64) -> io::Result<Vec<u8>> {
     if length > limit {
-        return Err(std::io::Error::other(format!("has {length} bytes; at most {limit} are allowed")));
+        return Err(io::Error::other(format!("has {length} bytes; at most {limit} are allowed")));
     }
     let mut reader = file.try_clone()?;
     reader.seek(SeekFrom::Start(offset))?;

@@ -101,6 +101,45 @@ fn links_make_no_path_longer_than_a_path_can_be() {
     assert!(tree.len() < 100, "{}", tree.len());
 }
 
+/// An archive of entries of these kinds, with so many bytes each.
+fn archive_of(entries: &[(tar::EntryType, usize)]) -> File {
+    let mut builder = tar::Builder::new(Vec::new());
+    for &(kind, length) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(length as u64);
+        header.as_old_mut().name[..1].copy_from_slice(b"x");
+        header.set_cksum();
+        builder.append(&header, vec![b'a'; length].as_slice()).unwrap();
+    }
+    file_of(&builder.into_inner().unwrap())
+}
+
+#[test]
+fn names_and_attributes_have_a_bound() {
+    use tar::EntryType;
+    let check = |kind: EntryType, length: usize, expected: &str| {
+        let file = archive_of(&[(kind, length), (EntryType::Symlink, 0)]);
+        let errors = [
+            layer::index(&file, "a test").unwrap_err(),
+            layer::lay_over(&mut Tree::default(), file, "a test").unwrap_err(),
+        ];
+        for error in errors.map(|error| error.to_string()) {
+            assert!(error.contains(expected), "{kind:?}: {error}");
+        }
+    };
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        check(kind, 1 << 20, "bytes of names and attributes");
+    }
+    check(EntryType::GNULongName, 5_000, "too long for a path");
+    check(EntryType::GNULongLink, 5_000, "too long for a path");
+    let attributes = archive_of(&[(EntryType::XHeader, 65_000), (EntryType::Regular, 7)]);
+    assert_eq!(layer::index(&attributes, "a test").unwrap().len(), 1);
+}
+
 #[test]
 fn nobody_becomes_somebody_else_by_a_file() {
     let mut tree = Tree::default();
