@@ -3,8 +3,10 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,10 +17,12 @@ use super::{Content, Kind, MOST_ENTRIES, Node, PATH_BYTES, Tree, ordinary};
 use crate::error::ImageError;
 
 /// How the name of a whiteout begins.
-const WHITEOUT: &str = ".wh.";
+const WHITEOUT: &[u8] = b".wh.";
 /// The whiteout of everything that lower layers have in a folder.
-const OPAQUE: &str = ".wh..wh..opq";
+const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// What no file is called.
+const NO_NAMES: [&[u8]; 3] = [b"", b".", b".."];
 /// The most bytes of one entry beside its contents: headers, long names, attributes (64 KiB each at most in Linux).
 const ENTRY_BYTES: u64 = 256 * 1024;
 
@@ -95,8 +99,7 @@ pub fn lay_over(tree: &mut Tree, file: File, what: &str) -> Result<(), ImageErro
         let entry = entry.map_err(unreadable)?;
         let path = entry.path().map_err(unreadable)?.into_owned();
         check_length(&path, what)?;
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(WHITEOUT) {
+        if name_of(&path).starts_with(WHITEOUT) {
             whiteouts.push(path);
         } else if let Some(change) = change(&entry, path, (&file, length), what)? {
             changes.push(change);
@@ -146,13 +149,18 @@ fn change(
 
 fn white_out(tree: &mut Tree, path: &Path) {
     let Some(path) = ordinary(path) else { return };
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name_of(&path);
     let Some(folder) = tree.resolve(path.parent().unwrap_or(Path::new("")), true) else { return };
     if name == OPAQUE {
         tree.below(&folder).iter().for_each(|path| tree.remove(path));
-    } else if let Some(name) = name.strip_prefix(WHITEOUT).filter(|name| !name.is_empty() && *name != "..") {
-        tree.remove(&folder.join(name));
+    } else if let Some(name) = name.strip_prefix(WHITEOUT).filter(|name| !NO_NAMES.contains(name)) {
+        tree.remove(&folder.join(OsStr::from_bytes(name)));
     }
+}
+
+/// The last name of a path, which need not be text.
+fn name_of(path: &Path) -> &[u8] {
+    path.file_name().map(OsStr::as_bytes).unwrap_or_default()
 }
 
 fn perform(tree: &mut Tree, change: Change) -> Result<(), ImageError> {

@@ -101,17 +101,17 @@ fn links_make_no_path_longer_than_a_path_can_be() {
     assert!(tree.len() < 100, "{}", tree.len());
 }
 
-/// An archive of entries of these kinds, with so many bytes each.
-fn archive_of(entries: &[(tar::EntryType, usize)]) -> File {
+/// An archive of entries with these names, of these kinds, with so many bytes each.
+fn archive_of(entries: &[(&[u8], tar::EntryType, usize)]) -> File {
     let mut builder = tar::Builder::new(Vec::new());
-    for &(kind, length) in entries {
+    for &(name, kind, length) in entries {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(0o644);
         header.set_uid(0);
         header.set_gid(0);
         header.set_size(length as u64);
-        header.as_old_mut().name[..1].copy_from_slice(b"x");
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
         header.set_cksum();
         builder.append(&header, vec![b'a'; length].as_slice()).unwrap();
     }
@@ -122,7 +122,7 @@ fn archive_of(entries: &[(tar::EntryType, usize)]) -> File {
 fn names_and_attributes_have_a_bound() {
     use tar::EntryType;
     let check = |kind: EntryType, length: usize, expected: &str| {
-        let file = archive_of(&[(kind, length), (EntryType::Symlink, 0)]);
+        let file = archive_of(&[(b"long", kind, length), (b"x", EntryType::Symlink, 0)]);
         let errors = [
             layer::index(&file, "a test").unwrap_err(),
             layer::lay_over(&mut Tree::default(), file, "a test").unwrap_err(),
@@ -136,8 +136,21 @@ fn names_and_attributes_have_a_bound() {
     }
     check(EntryType::GNULongName, 5_000, "too long for a path");
     check(EntryType::GNULongLink, 5_000, "too long for a path");
-    let attributes = archive_of(&[(EntryType::XHeader, 65_000), (EntryType::Regular, 7)]);
+    let attributes = archive_of(&[(b"long", EntryType::XHeader, 65_000), (b"x", EntryType::Regular, 7)]);
     assert_eq!(layer::index(&attributes, "a test").unwrap().len(), 1);
+}
+
+#[test]
+fn whiteouts_take_away_what_is_no_text() {
+    let file = |name: &'static [u8]| archive_of(&[(name, tar::EntryType::Regular, 0)]);
+    let mut tree = Tree::default();
+    layer::lay_over(&mut tree, file(b"a/\xff"), "a test").unwrap();
+    lay(&mut tree, &[("a/b", "1")]).unwrap();
+    layer::lay_over(&mut tree, file(b"a/.wh.\xff"), "a test").unwrap();
+    assert_eq!(shown(&tree), ["a/", "a/b: 1"]);
+    // A name that no file has takes nothing away, the folder itself least of all.
+    lay(&mut tree, &[("a/.wh..", ""), ("a/.wh.", ""), ("a/.wh...", "")]).unwrap();
+    assert_eq!(shown(&tree), ["a/", "a/b: 1"]);
 }
 
 #[test]
