@@ -15,7 +15,7 @@ use std::thread;
 
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, set_dumpable_behavior, wait};
 
-use crate::sys;
+use crate::{seccomp, sys};
 
 /// The descriptor of the listening socket, which is the runtime's.
 const LISTENER: RawFd = 3;
@@ -66,7 +66,10 @@ impl Word {
 pub fn init_main(command: &[OsString]) -> ExitCode {
     let Ok(control) = sys::adopt(CONTROL).map(UnixStream::from) else { return ExitCode::FAILURE };
     let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
-    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() || sys::keep_on_exec(LISTENER).is_err() {
+    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err()
+        || sys::keep_on_exec(LISTENER).is_err()
+        || seccomp::answer_as_older().is_err()
+    {
         return ExitCode::FAILURE;
     }
     let Ok(watched) = control.try_clone() else { return ExitCode::FAILURE };

@@ -1,9 +1,16 @@
 //! The system call filter of a container, as the OCI runtime specification describes it: the same lists that the process
 //! driver filters by. libseccomp compares whole 64-bit arguments and joins several comparisons of one argument with "or",
 //! so what is refused by value is described by the bits in which everything else differs from it.
+//!
+//! Calls that are newer than a runtime's libseccomp cannot be named to it, and would be refused like any other. Process 1 has
+//! them not exist, by a small filter of its own, before it starts anything.
+
+use std::io;
 
 use impuls_sandbox::syscalls;
 use serde_json::{Value, json};
+
+use crate::sys;
 
 const ALLOW: &str = "SCMP_ACT_ALLOW";
 const ERRNO: &str = "SCMP_ACT_ERRNO";
@@ -17,7 +24,6 @@ pub(crate) fn profile() -> Value {
     let mut rules = vec![
         json!({ "names": names(&syscalls::ALLOWED), "action": ALLOW }),
         json!({ "names": names(&syscalls::UNKNOWN), "action": ERRNO, "errnoRet": libc::ENOSYS }),
-        json!({ "names": ["futex_waitv"], "action": ERRNO, "errnoRet": libc::ENOSYS }),
         allow_if("clone", &masked(0, syscalls::NEW_NAMESPACES, 0)),
     ];
     rules.extend(syscalls::SOCKET_FAMILIES.iter().map(|&family| allow_if("socket", &equal(0, family))));
@@ -32,6 +38,22 @@ pub(crate) fn profile() -> Value {
         "architectures": [architecture()],
         "syscalls": rules,
     })
+}
+
+/// Has [`NEWER`](syscalls::NEWER) calls answer as if the kernel were older (`ENOSYS`), in this thread and whatever it starts,
+/// for good: of two filters that refuse, the kernel takes the answer of the one that was installed last (seccomp(2)).
+/// `PR_SET_NO_NEW_PRIVS` must have been set.
+pub(crate) fn answer_as_older() -> io::Result<()> {
+    let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (first, end) = (syscalls::NEWER.start as u32, syscalls::NEWER.end as u32);
+    sys::install_filter(&[
+        // The number is what the kernel's data begin with.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, first, 0, 2),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, end, 1, 0),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ])
 }
 
 const fn architecture() -> &'static str {

@@ -56,6 +56,16 @@ pub(crate) fn hand_over(command: &mut Command, descriptors: &[BorrowedFd<'_>]) -
     Ok(())
 }
 
+/// Puts this thread, and whatever it starts, under a system call filter. `PR_SET_NO_NEW_PRIVS` must have been set.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the structure and the program live across the call, and the kernel copies both.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Takes over a descriptor that this process was started with.
 pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: a number that is no open descriptor only makes the call fail.
@@ -80,4 +90,24 @@ pub(crate) fn keep_on_exec(number: RawFd) -> io::Result<()> {
 pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is one open descriptor until it is dropped, and nobody gets `&mut` to it.
     unsafe { AsyncFd::register(fd) }.map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_are_newer_than_the_list_do_not_exist() {
+        // The filter ends with its thread.
+        let filtered = std::thread::spawn(|| {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            crate::seccomp::answer_as_older().unwrap();
+            [452, 479].map(|number| {
+                // SAFETY: `fchmodat2` of no folder, and a number that no kernel has: neither reads memory.
+                let result = unsafe { libc::syscall(number, -1, 0, 0, 0) };
+                (result, io::Error::last_os_error().raw_os_error())
+            })
+        });
+        assert_eq!(filtered.join().unwrap(), [(-1, Some(libc::ENOSYS)); 2]);
+    }
 }
