@@ -141,7 +141,10 @@ async fn oci_runtime(config: &ContainerConfig) -> anyhow::Result<OciRuntime> {
     if let Some(named) = &config.oci_runtime {
         let is_name = named.components().count() == 1;
         let found = std::env::split_paths(&path).map(|folder| folder.join(named)).find(|file| file.is_file());
-        let program = if is_name { found.unwrap_or_else(|| named.clone()) } else { named.clone() };
+        let program = if is_name { found } else { Some(named.clone()) };
+        let program = program.with_context(|| {
+            format!("--oci-runtime {}: no such program on PATH; give its whole path", named.display())
+        })?;
         let runtime = OciRuntime::examine(&program).await;
         return runtime.with_context(|| format!("--oci-runtime {}: it tells no version", named.display()));
     }

@@ -34,7 +34,7 @@ pub enum Safety {
 pub struct OciRuntime {
     /// What it calls itself: the first word of its version, such as `runc`.
     pub name: String,
-    /// Where it is.
+    /// Where it is: absolute, because it is executed in another folder than it was found from.
     pub path: PathBuf,
     /// Its version; `None` if it tells none.
     pub version: Option<Version>,
@@ -43,9 +43,11 @@ pub struct OciRuntime {
 }
 
 impl OciRuntime {
-    /// Asks a program for its version. Fails if there is no such program or it does not answer.
+    /// Asks a program for its version. A relative path begins at the working folder. Fails if there is no such program or it
+    /// does not answer.
     pub async fn examine(path: &Path) -> io::Result<Self> {
-        let output = Command::new(path).arg("--version").kill_on_drop(true).output();
+        let path = std::path::absolute(path)?;
+        let output = Command::new(&path).arg("--version").kill_on_drop(true).output();
         let output = tokio::time::timeout(PATIENCE, output).await??;
         if !output.status.success() {
             return Err(io::Error::other(format!("it ends with {}", output.status)));
@@ -55,7 +57,7 @@ impl OciRuntime {
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
             name: name.or(file_name).unwrap_or_default(),
-            path: path.to_owned(),
+            path,
             version: version.map(|(version, _)| version),
             candidate: version.is_some_and(|(_, candidate)| candidate),
         })
@@ -196,6 +198,13 @@ mod tests {
         check_safety("somebody-s", (9, 9, 9), false);
         assert!(matches!(safety("runsc", None, false), Safety::Unusable(_)));
         assert!(matches!(safety("crun", None, false), Safety::Escapes(_)));
+    }
+
+    #[tokio::test]
+    async fn a_program_is_the_one_that_was_examined_wherever_it_is_executed() {
+        let root = "../".repeat(std::env::current_dir().unwrap().components().count());
+        let runtime = OciRuntime::examine(Path::new(&format!("{root}usr/bin/env"))).await.unwrap();
+        assert!(runtime.path.is_absolute(), "{}", runtime.path.display());
     }
 
     #[tokio::test]
