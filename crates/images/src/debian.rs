@@ -2,9 +2,13 @@
 //! in the root depends on when or where it was made, and roots for other processors need no emulator.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::architecture::Architecture;
 use crate::error::ImageError;
@@ -175,9 +179,9 @@ pub(crate) fn tree(
     command.arg(format!("--architectures={}", architecture.debian()));
     command.arg(format!("--include={}", recipe.packages().join(",")));
     command.arg(format!("--extract-hook={}", hook(recipe, architecture)));
-    proxies(tools).iter().for_each(|option| {
-        command.arg(format!("--aptopt={option}"));
-    });
+    // Open until the program has ended.
+    let options = apt_options(tools)?;
+    command.args(options.as_ref().map(|(option, _)| option));
     command.arg(&suite).arg(&archive).arg(&list);
     let about = format!("packages of {suite} for {}", recipe.name());
     steps.step(&format!("{about}: looking for them"));
@@ -188,7 +192,7 @@ pub(crate) fn tree(
     })?;
     steps.step(&format!("{about}: putting them together"));
     let mut tree = Tree::default();
-    let file = fs::File::open(&archive).map_err(ImageError::io("reading", &archive))?;
+    let file = File::open(&archive).map_err(ImageError::io("reading", &archive))?;
     layer::lay_over(&mut tree, file, "the packages")?;
     let packages = packages(&mut tree)?;
     check_versions(recipe, &packages, &suite)?;
@@ -240,6 +244,21 @@ fn hook(recipe: &Recipe, architecture: Architecture) -> String {
         }
     }
     script
+}
+
+/// What mmdebstrap is told for apt, with the file that it reads it from. Proxies may have passwords, and everybody can read
+/// command lines. A file of the disk would not do: an ordinary user's mmdebstrap works under another id, so that file would
+/// have to be everybody's too. One without a name is only for those who inherit it.
+fn apt_options(tools: &Toolbox) -> Result<Option<(String, File)>, ImageError> {
+    let proxies = proxies(tools);
+    if proxies.is_empty() {
+        return Ok(None);
+    }
+    let failed = || ImageError::io("writing", Path::new("apt's options"));
+    let memory = memfd_create("apt-options", MemfdFlags::empty()).map_err(|error| failed()(error.into()))?;
+    let mut file = File::from(memory);
+    file.write_all(format!("{}\n", proxies.join("\n")).as_bytes()).map_err(failed())?;
+    Ok(Some((format!("--aptopt=/proc/self/fd/{}", file.as_raw_fd()), file)))
 }
 
 /// The ways through proxies that this machine's apt knows; mmdebstrap's own apt would not.

@@ -25,6 +25,26 @@ fn lines_of_the_older_format_are_understood() {
 }
 
 #[test]
+fn passwords_of_proxies_are_on_no_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("apt-config");
+    let printed = r#"Acquire::http::Proxy "http://somebody:hunter2@proxy:3128";"#;
+    // Written by a process that has ended, because nobody may write to a program that is executed.
+    let script = format!("#!/bin/sh\nprintf '%s\\n' '{printed}'\n");
+    let write = "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"";
+    let written = Command::new("sh").args(["-c", write, "sh", &script]).arg(&program).status().unwrap();
+    assert!(written.success());
+    assert!(apt_options(&Toolbox::only(Vec::new())).unwrap().is_none());
+    let tools = Toolbox::only(vec![folder.path().to_owned()]);
+    let (option, _file) = apt_options(&tools).unwrap().unwrap();
+    assert!(!option.contains("hunter2"), "{option}");
+    // What inherits it reads it, from its beginning.
+    let path = option.strip_prefix("--aptopt=").unwrap();
+    let read = Command::new("cat").arg(path).output().unwrap();
+    assert_eq!(String::from_utf8(read.stdout).unwrap(), format!("{printed}\n"));
+}
+
+#[test]
 fn a_machine_without_debian_is_told_what_to_give() {
     let error = sources("deb http://v nodistro main").for_suite("bookworm").unwrap_err().to_string();
     assert!(error.contains("--apt-sources"), "{error}");
