@@ -58,7 +58,7 @@ pub struct KernelRequest {
     pub architecture: Architecture,
     /// With the patch for hosts whose KVM emulates the guest's kernel. Of a given file, whether it has that.
     pub kvm_pvm: bool,
-    /// Build although a kernel is kept.
+    /// Build although such a kernel is kept.
     pub rebuild: bool,
     /// How many compilers run at once.
     pub jobs: usize,
@@ -66,7 +66,7 @@ pub struct KernelRequest {
     pub now: OffsetDateTime,
 }
 
-/// The kernel that is kept, or else one that is registered or built now. On an error nothing is left but the log of a
+/// The kernel of this kind that is kept, or else one that is registered or built now. On an error nothing is left but the log of a
 /// build. Blocks, for minutes where it builds.
 pub fn kernel(
     store: &ImageStore,
@@ -78,7 +78,7 @@ pub fn kernel(
         return register(store, request, path);
     }
     if !request.rebuild && request.source.is_none() {
-        match store.kernel(request.architecture, request.kvm_pvm.then_some(true)) {
+        match store.kernel(request.architecture, request.kvm_pvm) {
             Err(error) if error.is_not_found() => {}
             found => return found,
         }

@@ -153,15 +153,11 @@ impl ImageStore {
         images.into_iter().find(fits).ok_or_else(|| ImageError::NotFound(name.to_owned()))
     }
 
-    /// The newest kernel for this processor; `kvm_pvm` asks for one with or without that patch.
-    pub fn kernel(
-        &self,
-        architecture: Architecture,
-        kvm_pvm: Option<bool>,
-    ) -> Result<KernelManifest, ImageError> {
-        let fits = |kernel: &KernelManifest| {
-            kernel.architecture == architecture && kvm_pvm.is_none_or(|wanted| kernel.kvm_pvm == wanted)
-        };
+    /// The newest kernel for this processor, with the patch `kvm_pvm` or without it. One with the patch has given up hardening,
+    /// so it is never the answer to whoever did not ask for it.
+    pub fn kernel(&self, architecture: Architecture, kvm_pvm: bool) -> Result<KernelManifest, ImageError> {
+        let fits =
+            |kernel: &KernelManifest| kernel.architecture == architecture && kernel.kvm_pvm == kvm_pvm;
         let kernels = self.entries()?.into_iter().filter_map(|entry| match entry {
             Entry::Kernel(kernel) => Some(kernel),
             Entry::Image(_) => None,

@@ -33,6 +33,20 @@ fn a_given_kernel_is_kept_and_found_again() {
 }
 
 #[test]
+fn a_kernel_without_hardening_is_only_for_who_asks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ImageStore::new(folder.path().join("images"));
+    let given = arm_kernel(folder.path(), "6.1.99");
+    let ask = |kernel: Option<PathBuf>, kvm_pvm: bool| {
+        let request = KernelRequest { kvm_pvm, ..request(kernel, Architecture::Arm) };
+        super::kernel(&store, &request, &no_tools(), &|_: &str| {})
+    };
+    let registered = ask(Some(given), true).unwrap();
+    assert!(matches!(ask(None, false), Err(ImageError::Tools { .. })), "another is built");
+    assert_eq!(ask(None, true).unwrap(), registered);
+}
+
+#[test]
 fn what_is_no_kernel_is_refused_with_what_is_wanted() {
     let folder = tempfile::tempdir().unwrap();
     let store = ImageStore::new(folder.path().join("images"));

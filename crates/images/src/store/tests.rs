@@ -41,7 +41,7 @@ fn the_newest_comes_first_and_equal_bytes_are_kept_once() {
     let (_folder, store) = scratch();
     let first = put(&store, b"one", "2026-01-01T00:00:00Z");
     let second = put(&store, b"two", "2026-01-02T00:00:00Z");
-    assert_eq!(store.kernel(Architecture::X86, None).unwrap().digest, second);
+    assert_eq!(store.kernel(Architecture::X86, false).unwrap().digest, second);
     put(&store, b"one", "2026-01-03T00:00:00Z");
     let digests: Vec<String> =
         store.entries().unwrap().iter().map(|entry| entry.digest().to_owned()).collect();
@@ -50,8 +50,8 @@ fn the_newest_comes_first_and_equal_bytes_are_kept_once() {
     assert_eq!(store.find("kernel").unwrap().digest(), first);
     assert_eq!(store.find(&second).unwrap().digest(), second);
     assert_eq!(store.find(&second[7..15]).unwrap().digest(), second);
-    assert!(store.kernel(Architecture::Arm, None).unwrap_err().is_not_found());
-    assert!(store.kernel(Architecture::X86, Some(true)).unwrap_err().is_not_found());
+    assert!(store.kernel(Architecture::Arm, false).unwrap_err().is_not_found());
+    assert!(store.kernel(Architecture::X86, true).unwrap_err().is_not_found());
 }
 
 #[test]
