@@ -6,8 +6,8 @@
 //!   <folder>/.tmp-…                 somebody builds; removed by the next build if that crashed
 //! ```
 //!
-//! Bytes come before their manifest and go after it, so whatever has a manifest is whole, whenever the power fails. One
-//! build runs at a time; looking needs no lock.
+//! Bytes come before their manifest and go after it, so whatever has a manifest is whole, whenever the power fails; bytes
+//! without one are removed by the next build. One build runs at a time; looking needs no lock.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -29,6 +29,8 @@ const MANIFEST_BYTES: u64 = 1024 * 1024;
 /// The fewest digits of a digest that mean something.
 const DIGITS: usize = 4;
 const SCRATCH_PREFIX: &str = ".tmp-";
+/// How the names of manifests begin that are being written.
+const UNFINISHED_PREFIX: &str = ".tmp";
 
 /// An image or a kernel that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,12 +193,7 @@ impl ImageStore {
             }
         };
         for path in [self.manifest_path(&digest), self.path(&digest)] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(ImageError::io("removing", &path)(error));
-                }
-                _ => {}
-            }
+            remove_file(&path)?;
         }
         Ok(format!("sha256:{digest}"))
     }
@@ -222,11 +219,20 @@ impl ImageStore {
     }
 
     fn clear(&self) -> Result<(), ImageError> {
-        let failed = || ImageError::io("clearing", &self.folder);
-        for entry in fs::read_dir(&self.folder).map_err(failed())? {
-            let entry = entry.map_err(failed())?;
-            if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
-                fs::remove_dir_all(entry.path()).map_err(ImageError::io("clearing", &entry.path()))?;
+        for name in names_in(&self.folder)?.iter().filter(|name| name.starts_with(SCRATCH_PREFIX)) {
+            let path = self.folder.join(name);
+            fs::remove_dir_all(&path).map_err(ImageError::io("clearing", &path))?;
+        }
+        // Nobody keeps anything now, because that takes a workshop.
+        let _lock = self.locked("store.lock")?;
+        let manifests = self.folder.join("manifests");
+        for name in names_in(&manifests)?.iter().filter(|name| name.starts_with(UNFINISHED_PREFIX)) {
+            remove_file(&manifests.join(name))?;
+        }
+        for digest in names_in(&self.folder.join("sha256"))?.iter().filter(|name| is_digest(name)) {
+            let manifest = self.manifest_path(digest);
+            if !manifest.try_exists().map_err(ImageError::io("reading", &manifest))? {
+                remove_file(&self.path(digest))?;
             }
         }
         Ok(())
@@ -241,11 +247,17 @@ impl ImageStore {
         if digests.len() >= MOST && !digests.iter().any(|kept| kept == digest) {
             return Err(ImageError::Full { limit: MOST });
         }
-        staged::keep(from, &self.path(digest))?;
         let path = self.manifest_path(digest);
         let text = serde_json::to_vec_pretty(entry)
             .map_err(|error| ImageError::io("writing", &path)(std::io::Error::other(error)))?;
-        staged::write_whole(&path, &text)
+        let is_new = !path.try_exists().map_err(ImageError::io("reading", &path))?;
+        let kept =
+            staged::keep(from, &self.path(digest)).and_then(|()| staged::write_whole(&path, &text));
+        if kept.is_err() && is_new {
+            // Nobody would find them. What cannot be removed now is removed by the next build.
+            let _ = remove_file(&self.path(digest));
+        }
+        kept
     }
 
     fn manifest_path(&self, digest: &str) -> PathBuf {
@@ -273,7 +285,7 @@ impl ImageStore {
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut digests: Vec<String> = names
             .filter_map(|name| name.strip_suffix(".json").map(str::to_owned))
-            .filter(|digest| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .filter(|name| is_digest(name))
             .take(MOST)
             .collect();
         digests.sort();
@@ -300,6 +312,28 @@ impl ImageStore {
 
 fn hexadecimal(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
+}
+
+fn is_digest(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The names in a folder. Fails rather than leaving one out.
+fn names_in(folder: &Path) -> Result<Vec<String>, ImageError> {
+    let failed = || ImageError::io("reading", folder);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed())? {
+        names.push(entry.map_err(failed())?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+/// Removes a file, if it is there.
+fn remove_file(path: &Path) -> Result<(), ImageError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(ImageError::io("removing", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The one digest that begins with these digits.

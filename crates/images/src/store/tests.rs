@@ -95,3 +95,30 @@ fn one_build_runs_at_a_time_and_clears_what_a_crash_left() {
     drop(workshop);
     assert!(!folder.exists());
 }
+
+#[test]
+fn what_has_no_manifest_does_not_stay() {
+    let (_folder, store) = scratch();
+    let kept = put(&store, b"one", "2026-01-01T00:00:00Z");
+    let bytes = store.path(&staged::digest_of(b"two"));
+    let unfinished = store.folder().join("manifests/.tmpAbc123");
+    let others = store.folder().join("sha256/README");
+    for path in [&bytes, &unfinished, &others] {
+        fs::write(path, b"two").unwrap();
+    }
+    drop(store.workshop().unwrap());
+    assert!(!bytes.exists() && !unfinished.exists());
+    assert!(others.exists() && store.find(&kept).is_ok());
+}
+
+#[test]
+fn what_could_not_be_kept_leaves_no_bytes() {
+    let (_folder, store) = scratch();
+    let workshop = store.workshop().unwrap();
+    let file = workshop.folder().join("x");
+    fs::write(&file, b"one").unwrap();
+    fs::remove_dir(store.folder().join("manifests")).unwrap();
+    let digest = staged::digest_of(b"one");
+    assert!(store.keep(&file, &kernel(&digest, 3, "2026-01-01T00:00:00Z")).is_err());
+    assert!(!store.path(&digest).exists());
+}
