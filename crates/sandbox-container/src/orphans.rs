@@ -41,7 +41,8 @@ pub(crate) fn make_folder(folder: &Path, runtime: &Path) -> io::Result<()> {
 }
 
 /// Removes what dead servers left in this run folder and returns how many containers there were. What is called after
-/// `own` is left alone whatever is known of processes.
+/// `own` is left alone whatever is known of processes. What cannot be removed is told and stays for the next time; what
+/// another server removes at the same time is no error.
 pub(crate) async fn reap(run_dir: &Path, stages: &Path, own: &str) -> io::Result<usize> {
     let is_dead = |name: &str| name != own && instance::is_dead(name);
     let mut count = 0;
@@ -51,14 +52,23 @@ pub(crate) async fn reap(run_dir: &Path, stages: &Path, own: &str) -> io::Result
             continue;
         };
         let is_running = |container: &str| Group::new(group_path(name, container)).is_populated();
-        count += reap_one(&folder, is_running).await?;
+        match reap_one(&folder, is_running).await {
+            Ok(containers) => count += containers,
+            Err(error) => {
+                tracing::warn!(%error, folder = %folder.display(), "what a dead server left cannot be removed");
+            }
+        }
     }
     let of_dead = |name: &str| name.strip_prefix(PREFIX).is_some_and(is_dead);
     cgroup::tops(of_dead).iter().for_each(|folder| remove_group(folder));
     for entry in fs::read_dir(stages)?.flatten() {
         if entry.file_name().to_str().is_some_and(of_dead) {
             // What was mounted there was never seen here.
-            fs::remove_dir(entry.path())?;
+            let removed = unless_gone(fs::remove_dir(entry.path()));
+            if let Err(error) = removed {
+                let folder = entry.path();
+                tracing::warn!(%error, folder = %folder.display(), "a dead server's folder cannot be removed");
+            }
         }
     }
     Ok(count)
@@ -79,8 +89,13 @@ async fn reap_one(folder: &Path, is_running: impl Fn(&str) -> bool) -> io::Resul
             tracing::warn!(%error, runtime = %runtime.display(), "cannot delete a container of a dead server");
         }
     }
-    fs::remove_dir_all(folder)?;
+    unless_gone(fs::remove_dir_all(folder))?;
     Ok(count)
+}
+
+/// Whoever is faster may remove it.
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// What is in a folder; nothing if it is missing.
@@ -111,7 +126,7 @@ pub(crate) fn remove_group(folder: &Path) {
             let _in_use = fs::remove_dir(entry.path());
         }
     }
-    if let Err(error) = fs::remove_dir(folder) {
+    if let Err(error) = unless_gone(fs::remove_dir(folder)) {
         tracing::warn!(%error, folder = %folder.display(), "a cgroup of containers cannot be removed");
     }
 }
@@ -156,5 +171,17 @@ mod tests {
         assert!(dead.join(STATE).exists());
         assert_eq!(reap_one(&dead, |_| false).await.unwrap(), 1);
         assert!(!dead.exists());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_removed_holds_up_nothing_else() {
+        let (run, stages) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(run.path().join("1-1-0"), "no folder").unwrap();
+        make_with_container(&run.path().join("1-2-0"), "/bin/true");
+        fs::create_dir_all(stages.path().join(format!("{PREFIX}1-1-0")).join("in use")).unwrap();
+        assert_eq!(reap(run.path(), stages.path(), "").await.unwrap(), 1);
+        assert!(!run.path().join("1-2-0").exists());
+        // Another server was faster.
+        assert_eq!(reap_one(&run.path().join("1-2-0"), |_| false).await.unwrap(), 0);
     }
 }

@@ -61,7 +61,12 @@ pub(crate) fn reap(run_dir: &Path, groups: &Cgroups, own: &str) -> io::Result<us
 
 fn reap_one(folder: &Path) -> io::Result<usize> {
     let sockets = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|suffix| suffix == "sock");
-    let count = fs::read_dir(folder)?.filter(|entry| entry.as_ref().is_ok_and(sockets)).count();
+    let count = match fs::read_dir(folder) {
+        Ok(entries) => entries.filter(|entry| entry.as_ref().is_ok_and(sockets)).count(),
+        // Another server that tidies up was faster.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
     if let Ok(text) = fs::read(folder.join(GROUPS)) {
         let cgroups: Cgroups = serde_json::from_slice(&text)?;
         for hierarchy in &cgroups.hierarchies {
@@ -71,8 +76,10 @@ fn reap_one(folder: &Path) -> io::Result<usize> {
     if let Err(error) = traces::restore(folder) {
         tracing::warn!(error = %error, "forwarding that a dead server switched on stays on");
     }
-    fs::remove_dir_all(folder)?;
-    Ok(count)
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(count),
+    }
 }
 
 /// Removes a server's cgroup and those of its sandboxes, killing whatever is in them.
@@ -129,6 +136,8 @@ mod tests {
         assert_eq!(reap(run.path(), &Cgroups::default(), "").unwrap(), 1);
         assert!(!dead.exists() && alive.exists());
         assert_eq!(reap(run.path(), &Cgroups::default(), "").unwrap(), 0);
+        // Another server was faster.
+        assert_eq!(reap_one(&dead).unwrap(), 0);
     }
 
     #[test]
