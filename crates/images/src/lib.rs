@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`build`] has the way of an image, [`kernel`] that of a kernel, [`store`] keeps both. A [`tree`] lives in memory:
-//! foreign archives are never unpacked onto the disk, so nothing in them can lead out of it. Nothing here starts a
+//! foreign archives become one and nothing else, so nothing in them can lead out of it, and only a whole tree is ever
+//! written into a folder, where a program reads nothing else and for functions. Nothing here starts a
 //! guest, and nothing here reads the environment or the clock: both are handed in.
 
 pub mod agent;

@@ -1,7 +1,7 @@
 //! A root file system in memory: names, modes and owners, with the contents of files in the archives that they came from.
 //!
-//! Foreign archives become a tree and are never unpacked onto the disk, so `..`, absolute paths and links in them lead
-//! nowhere but within the tree. [`layer`] reads them, [`mod@write`] makes a canonical archive or a folder of one.
+//! Foreign archives become a tree before anything of them has a name on the disk, so `..`, absolute paths and links in them
+//! lead nowhere but within the tree. [`layer`] reads them, [`mod@write`] makes a canonical archive or a folder of one.
 
 pub mod layer;
 pub mod write;

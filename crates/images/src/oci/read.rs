@@ -1,5 +1,6 @@
 //! Reads the root of an image: an OCI layout (image specification 1.1, "Image Layout") or what `docker save` writes. Every
-//! blob is compared with the digest that names it, every layer with that in the image's configuration.
+//! blob is compared with the digest that names it, every layer with that in the image's configuration, and what `docker save`
+//! names by a digest with that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -194,6 +195,13 @@ fn blob_path(digest: &str) -> Option<PathBuf> {
     valid.then(|| Path::new("blobs/sha256").join(digits))
 }
 
+/// The digest by which a configuration is named: `DIGITS.json`, or as a blob.
+fn digest_in(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let digest = format!("sha256:{}", name.strip_suffix(".json").unwrap_or(name));
+    blob_path(&digest).map(|_| digest)
+}
+
 /// Reads the image of an archive for one processor. `folder` holds the layers, uncompressed, as long as the tree is used.
 pub(crate) fn read(
     path: &Path,
@@ -220,6 +228,10 @@ pub(crate) fn read(
             }
         }
     };
+    let digest = staged::digest_of(&archive.text(&config_path)?);
+    if digest_in(&config_path).is_some_and(|named| named != digest) {
+        return Err(archive.refused("is damaged: its configuration is not what its name says"));
+    }
     let config: Config = archive.json(&config_path)?;
     if config.architecture != architecture.debian() {
         return Err(
@@ -230,7 +242,7 @@ pub(crate) fn read(
     let tree = root(&archive, &layers, &config.rootfs.diff_ids, (&mut room, steps))?;
     Ok(Image {
         tree,
-        config: staged::digest_of(&archive.text(&config_path)?),
+        config: digest,
         layers: config.rootfs.diff_ids,
         environment: environment(&archive, config.config.env.unwrap_or_default())?,
     })
@@ -313,6 +325,33 @@ fn environment(archive: &Archive, lines: Vec<String>) -> Result<BTreeMap<String,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::{Node, write};
+
+    #[test]
+    fn a_saved_configuration_is_compared_with_the_digest_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let processor = Architecture::of_this_machine();
+        let text = format!(r#"{{"architecture":"{}","rootfs":{{"diff_ids":[]}}}}"#, processor.debian());
+        let read_with = |name: &str| {
+            let manifest = format!(r#"[{{"Config":"{name}","Layers":[]}}]"#);
+            let mut tree = Tree::default();
+            for (path, text) in [("manifest.json", &manifest), (name, &text)] {
+                tree.put(Path::new(path), Node::file(0o644, text.as_bytes())).unwrap();
+            }
+            let path = folder.path().join("saved.tar");
+            write::archive(&tree, 0, &mut File::create(&path).unwrap()).unwrap();
+            read(&path, processor, folder.path(), &|_: &str| {}).map(|image| image.config)
+        };
+        let digest = staged::digest_of(text.as_bytes());
+        let (digits, other) = (digest.trim_start_matches("sha256:"), "0".repeat(64));
+        for name in [format!("{digits}.json"), format!("blobs/sha256/{digits}"), "config.json".to_owned()] {
+            assert_eq!(read_with(&name).unwrap(), digest, "{name}");
+        }
+        for name in [format!("{other}.json"), format!("blobs/sha256/{other}")] {
+            let error = read_with(&name).unwrap_err().to_string();
+            assert!(error.contains("is damaged"), "{name}: {error}");
+        }
+    }
 
     #[test]
     fn layers_have_one_bound_together() {
