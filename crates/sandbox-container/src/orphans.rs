@@ -135,6 +135,9 @@ pub(crate) fn remove_group(folder: &Path) {
 mod tests {
     use super::*;
 
+    /// Servers whose numbers are beyond those that the kernel gives to processes.
+    const DEAD: [&str; 2] = ["4194305-1-0", "4194306-1-0"];
+
     /// A server's folder with one container that a program deletes.
     fn make_with_container(folder: &Path, runtime: &str) {
         make_folder(folder, Path::new(runtime)).unwrap();
@@ -144,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn the_folder_of_a_dead_server_goes_and_its_containers_are_counted() {
         let (run, stages) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let dead = run.path().join("1-1-0");
+        let dead = run.path().join(DEAD[0]);
         make_with_container(&dead, "/bin/true");
         let alive = run.path().join(instance::name().unwrap());
         make_folder(&alive, Path::new("/bin/true")).unwrap();
@@ -156,16 +159,16 @@ mod tests {
     #[tokio::test]
     async fn a_server_never_removes_what_is_its_own() {
         let (run, stages) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let own = run.path().join("1-1-0");
+        let own = run.path().join(DEAD[0]);
         make_with_container(&own, "/bin/true");
-        assert_eq!(reap(run.path(), stages.path(), "1-1-0").await.unwrap(), 0);
+        assert_eq!(reap(run.path(), stages.path(), DEAD[0]).await.unwrap(), 0);
         assert!(own.join(BUNDLES).join("a").exists());
     }
 
     #[tokio::test]
     async fn a_folder_stays_while_a_container_runs_that_cannot_be_deleted() {
         let run = tempfile::tempdir().unwrap();
-        let dead = run.path().join("1-1-0");
+        let dead = run.path().join(DEAD[0]);
         make_with_container(&dead, "/bin/false");
         assert!(reap_one(&dead, |_| true).await.is_err());
         assert!(dead.join(STATE).exists());
@@ -176,12 +179,12 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_removed_holds_up_nothing_else() {
         let (run, stages) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::write(run.path().join("1-1-0"), "no folder").unwrap();
-        make_with_container(&run.path().join("1-2-0"), "/bin/true");
-        fs::create_dir_all(stages.path().join(format!("{PREFIX}1-1-0")).join("in use")).unwrap();
+        fs::write(run.path().join(DEAD[0]), "no folder").unwrap();
+        make_with_container(&run.path().join(DEAD[1]), "/bin/true");
+        fs::create_dir_all(stages.path().join(format!("{PREFIX}{}", DEAD[0])).join("in use")).unwrap();
         assert_eq!(reap(run.path(), stages.path(), "").await.unwrap(), 1);
-        assert!(!run.path().join("1-2-0").exists());
+        assert!(!run.path().join(DEAD[1]).exists());
         // Another server was faster.
-        assert_eq!(reap_one(&run.path().join("1-2-0"), |_| false).await.unwrap(), 0);
+        assert_eq!(reap_one(&run.path().join(DEAD[1]), |_| false).await.unwrap(), 0);
     }
 }

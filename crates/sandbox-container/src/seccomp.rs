@@ -2,8 +2,8 @@
 //! driver filters by. libseccomp compares whole 64-bit arguments and joins several comparisons of one argument with "or",
 //! so what is refused by value is described by the bits in which everything else differs from it.
 //!
-//! Calls that are newer than a runtime's libseccomp cannot be named to it, and would be refused like any other. Process 1 has
-//! them not exist, by a small filter of its own, before it starts anything.
+//! Calls that are newer than a runtime's libseccomp cannot be named to it, and would be refused like any other. So process 1
+//! puts what it starts under a small filter of its own, by which they do not exist.
 
 use std::io;
 

@@ -124,10 +124,13 @@ fn kill_members(group: &Path) {
 mod tests {
     use super::*;
 
+    /// A server whose number is beyond those that the kernel gives to processes.
+    const DEAD: &str = "4194305-1-0";
+
     #[test]
     fn the_folder_of_a_dead_server_goes_and_its_sockets_are_counted() {
         let run = tempfile::tempdir().unwrap();
-        let dead = run.path().join("1-1-0");
+        let dead = run.path().join(DEAD);
         private_folder(&dead).unwrap();
         fs::write(dead.join("a.sock"), "").unwrap();
         note_groups(&dead, &Cgroups::default()).unwrap();
@@ -143,9 +146,9 @@ mod tests {
     #[test]
     fn a_server_never_removes_what_is_its_own() {
         let run = tempfile::tempdir().unwrap();
-        let own = run.path().join("1-1-0");
+        let own = run.path().join(DEAD);
         private_folder(&own).unwrap();
-        assert_eq!(reap(run.path(), &Cgroups::default(), "1-1-0").unwrap(), 0);
+        assert_eq!(reap(run.path(), &Cgroups::default(), DEAD).unwrap(), 0);
         assert!(own.exists());
     }
 }
