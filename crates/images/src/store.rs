@@ -158,8 +158,7 @@ impl ImageStore {
     /// The newest kernel for this processor, with the patch `kvm_pvm` or without it. One with the patch has given up hardening,
     /// so it is never the answer to whoever did not ask for it.
     pub fn kernel(&self, architecture: Architecture, kvm_pvm: bool) -> Result<KernelManifest, ImageError> {
-        let fits =
-            |kernel: &KernelManifest| kernel.architecture == architecture && kernel.kvm_pvm == kvm_pvm;
+        let fits = |kernel: &KernelManifest| kernel.architecture == architecture && kernel.kvm_pvm == kvm_pvm;
         let kernels = self.entries()?.into_iter().filter_map(|entry| match entry {
             Entry::Kernel(kernel) => Some(kernel),
             Entry::Image(_) => None,
@@ -251,8 +250,7 @@ impl ImageStore {
         let text = serde_json::to_vec_pretty(entry)
             .map_err(|error| ImageError::io("writing", &path)(std::io::Error::other(error)))?;
         let is_new = !path.try_exists().map_err(ImageError::io("reading", &path))?;
-        let kept =
-            staged::keep(from, &self.path(digest)).and_then(|()| staged::write_whole(&path, &text));
+        let kept = staged::keep(from, &self.path(digest)).and_then(|()| staged::write_whole(&path, &text));
         if kept.is_err() && is_new {
             // Nobody would find them. What cannot be removed now is removed by the next build.
             let _ = remove_file(&self.path(digest));

@@ -192,9 +192,9 @@ impl Tree {
         let path = ordinary(path).ok_or_else(|| refused("its path leads out of the root"))?;
         let Some(name) = path.file_name() else { return Ok(PathBuf::new()) };
         let parent = path.parent().unwrap_or(Path::new(""));
-        let folder = self.resolve(parent, true).ok_or_else(|| {
-            refused("links on the way to it lead nowhere, or to a path that is too long")
-        })?;
+        let folder = self
+            .resolve(parent, true)
+            .ok_or_else(|| refused("links on the way to it lead nowhere, or to a path that is too long"))?;
         let place = folder.join(name);
         if place.as_os_str().len() > PATH_BYTES {
             return Err(refused("links on the way to it make its path too long"));

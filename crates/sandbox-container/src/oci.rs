@@ -153,8 +153,16 @@ mod tests {
     #[test]
     fn versions_are_read_as_the_programs_print_them() {
         check_version("crun version 1.8.1\ncommit: f8a0\nspec: 1.0.0", "crun", Some(((1, 8, 1), false)));
-        check_version("runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1", "runc", Some(((1, 1, 5), false)));
-        check_version("runc version 1.1.15+ds1\ncommit: 1.1.15+ds1-2+deb13u1", "runc", Some(((1, 1, 15), false)));
+        check_version(
+            "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1",
+            "runc",
+            Some(((1, 1, 5), false)),
+        );
+        check_version(
+            "runc version 1.1.15+ds1\ncommit: 1.1.15+ds1-2+deb13u1",
+            "runc",
+            Some(((1, 1, 15), false)),
+        );
         check_version("runc version 1.4.0-rc.2", "runc", Some(((1, 4, 0), true)));
         check_version("runc version 1.4.0~rc2+ds1", "runc", Some(((1, 4, 0), true)));
         check_version("runc version 1.3.6-0ubuntu1", "runc", Some(((1, 3, 6), false)));

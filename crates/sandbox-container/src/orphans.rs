@@ -83,7 +83,8 @@ async fn reap_one(folder: &Path, is_running: impl Fn(&str) -> bool) -> io::Resul
         count += 1;
         if let Err(error) = delete(&runtime, &folder.join(STATE), &container).await {
             if is_running(&container) {
-                let reason = format!("container {container} of a dead server runs and is not deleted: {error}");
+                let reason =
+                    format!("container {container} of a dead server runs and is not deleted: {error}");
                 return Err(io::Error::new(error.kind(), reason));
             }
             tracing::warn!(%error, runtime = %runtime.display(), "cannot delete a container of a dead server");
@@ -101,9 +102,7 @@ fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
 /// What is in a folder; nothing if it is missing.
 fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     match fs::read_dir(folder) {
-        Ok(entries) => {
-            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
-        }
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }

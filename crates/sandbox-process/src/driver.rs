@@ -111,8 +111,7 @@ fn named(layer: &Layer) -> String {
 
 /// What works here, found out by a spawner that lives for that only.
 pub(crate) async fn examine(exe: &std::path::Path) -> Result<IsolationReport, SandboxError> {
-    let failed =
-        |source| SandboxError::Setup { step: "read when this process started".to_owned(), source };
+    let failed = |source| SandboxError::Setup { step: "read when this process started".to_owned(), source };
     let (core, report) = Core::start(exe, &instance::name().map_err(failed)?).await?;
     core.close().await;
     Ok(report)
