@@ -15,7 +15,7 @@ const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
 const GUEST_KERNEL: &str = "what the build of a guest kernel needs";
 
-const NEEDS: [Need; 33] = [
+const NEEDS: [Need; 34] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -68,6 +68,7 @@ const NEEDS: [Need; 33] = [
     Need { package: "flex", purpose: GUEST_KERNEL, is_met: || tools::has("flex") },
     Need { package: "bison", purpose: GUEST_KERNEL, is_met: || tools::has("bison") },
     Need { package: "bc", purpose: GUEST_KERNEL, is_met: || tools::has("bc") },
+    Need { package: "xz-utils", purpose: GUEST_KERNEL, is_met: || tools::has("xz") },
     Need {
         package: "libelf-dev",
         purpose: GUEST_KERNEL,

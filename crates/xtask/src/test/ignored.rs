@@ -54,7 +54,7 @@ impl Machine {
         note("redis", tools::has("redis-server") && tools::has("redis-cli"));
         for program in [
             "php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta",
-            "flex", "bison", "bc", "crun", "faketime",
+            "flex", "bison", "bc", "xz", "crun", "faketime",
         ] {
             note(program, tools::has(program));
         }
