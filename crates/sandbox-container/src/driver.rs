@@ -1,7 +1,6 @@
 //! The server's side of the driver: the ground, the runtime, what containers share.
 
 mod engine;
-mod ids;
 
 use std::fs;
 use std::io;
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use impuls_domain::Deadline;
 use impuls_sandbox::carried::Carried;
+use impuls_sandbox::host_ids::{HostIds, IdRange};
 use impuls_sandbox::{
     RuntimeImage, Sandbox, SandboxDriver, SandboxError, SandboxNetwork, SandboxSpec, instance,
 };
@@ -22,7 +22,6 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 pub(crate) use self::engine::{Engine, Handed};
-use self::ids::HostIds;
 use crate::bundle::Bundle;
 use crate::cgroup;
 use crate::config::Config;
@@ -35,6 +34,9 @@ use crate::sandbox::ContainerSandbox;
 /// The folder in which every server makes one for its roots; everybody may enter it, unlike the data folder, because a
 /// container's own root user has to.
 const STAGES: &str = "/run";
+/// The second half of what nobody hands out; the process driver takes from the first. Two for each container: its root, who is
+/// nobody once it runs, and its user.
+const IDS: IdRange = IdRange { base: 0x7800_0000, parts: 2_047, step: 2 };
 /// How long containers may take to end when the server stops.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -99,7 +101,7 @@ impl ContainerDriver {
             engine: Engine::new(config.runtime, folder.join(orphans::STATE), ground.clone()),
             folder,
             handle,
-            ids: Mutex::new(HostIds::new(std::process::id())),
+            ids: Mutex::new(HostIds::new(IDS, std::process::id())),
             network: config.network,
             live: AtomicUsize::new(0),
             instance,

@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use impuls_sandbox::{BindMount, RuntimeImage};
+use impuls_sandbox::{BindMount, RuntimeImage, etc};
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
@@ -24,21 +24,6 @@ pub(crate) const CODE: &str = "/var/task";
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 /// Folders that something is mounted on later.
 const FOLDERS: [&str; 6] = ["proc", "dev", "tmp", "etc", "var/task", "var/empty"];
-/// The synthetic `/etc`: what interpreters and their libraries look for, and nothing of the host's.
-const ETC: [(&str, &str); 5] = [
-    (
-        "etc/passwd",
-        "root:x:0:0:root:/:/sbin/nologin\n\
-         sandbox:x:1000:1000:sandbox:/tmp:/sbin/nologin\n\
-         nobody:x:65534:65534:nobody:/:/sbin/nologin\n",
-    ),
-    ("etc/group", "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n"),
-    ("etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
-    ("etc/hostname", "sandbox\n"),
-    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
-];
-/// A link, because ICU (in Node) reads the zone's name off the link.
-const LOCAL_TIME: (&str, &str) = ("/usr/share/zoneinfo/Etc/UTC", "etc/localtime");
 
 /// What a root is put together from.
 pub(crate) struct Plan {
@@ -75,13 +60,12 @@ impl Plan {
         }
         // runc gives a file system the mode of the folder that it is mounted on.
         fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
-        for (path, text) in ETC {
-            fs::write(root.join(path), text)?;
+        for (path, text) in etc::FILES {
+            fs::write(inside(root, Path::new(path))?, text)?;
         }
-        // Without a resolver the C library would ask the container itself.
-        let resolver = self.resolver.map(|address| format!("nameserver {address}\n")).unwrap_or_default();
-        fs::write(root.join("etc/resolv.conf"), resolver)?;
-        symlink(LOCAL_TIME.0, root.join(LOCAL_TIME.1))?;
+        fs::write(root.join("etc/resolv.conf"), etc::resolv_conf(self.resolver))?;
+        let (zone, local_time) = etc::LOCAL_TIME;
+        symlink(zone, inside(root, Path::new(local_time))?)?;
         for (link, target) in &self.image.links {
             let link = inside(root, link)?;
             make_parent(&link)?;

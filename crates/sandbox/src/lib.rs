@@ -9,6 +9,8 @@ pub mod conformance;
 pub mod connection;
 pub mod driver;
 pub mod error;
+pub mod etc;
+pub mod host_ids;
 pub mod instance;
 pub mod network;
 pub mod output;

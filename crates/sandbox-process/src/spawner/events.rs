@@ -5,13 +5,14 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use impuls_sandbox::host_ids::HostIds;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::epoll;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use rustix::time::Timespec;
 
-use super::ids::HostIds;
+use super::ids;
 use super::place::{Place, Removal};
 use super::privilege::Identity;
 use super::zygote::Zygote;
@@ -89,7 +90,7 @@ impl Spawner {
             home: File::open("/proc/self/ns/mnt").step("open own mount namespace")?.into(),
             filters: Filters::compile()?,
             cgroups: Cgroups::default(),
-            ids: HostIds::new(sys::own_pid()),
+            ids: HostIds::new(ids::RANGE, sys::own_pid()),
             runtimes: HashMap::new(),
             places: HashMap::new(),
             removals: Vec::new(),

@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
 
+use impuls_sandbox::etc;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, mknodat, open};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
     move_mount, open_tree, unmount,
 };
 
-use super::files::{DEVICE_LINKS, DEVICES, ETC, FOLDERS, LOCAL_TIME};
+use super::files::{DEVICE_LINKS, DEVICES, FOLDERS};
 use crate::failure::{Failure, Step};
 use crate::messages::Image;
 use crate::sys;
@@ -48,13 +49,11 @@ pub(super) fn build(image: &Image) -> Result<(), Failure> {
         make_parent(link)?;
         symlink(target, link).step_with(|| format!("link {}", link.display()))?;
     }
-    for (path, content) in ETC {
+    for (path, content) in etc::FILES {
         fs::write(path, content).step("write /etc")?;
     }
-    // Without a resolver the C library would ask the sandbox itself.
-    let resolver = image.resolver.map(|address| format!("nameserver {address}\n")).unwrap_or_default();
-    fs::write("/etc/resolv.conf", resolver).step("write /etc")?;
-    let (zone, local_time) = LOCAL_TIME;
+    fs::write("/etc/resolv.conf", etc::resolv_conf(image.resolver)).step("write /etc")?;
+    let (zone, local_time) = etc::LOCAL_TIME;
     symlink(zone, local_time).step("link /etc/localtime")?;
     for (path, content) in &image.files {
         check_path(path)?;
