@@ -30,6 +30,7 @@ use crate::oci::{OciRuntime, Safety};
 use crate::orphans::{self, PREFIX};
 use crate::root::{INIT, Plan};
 use crate::sandbox::ContainerSandbox;
+use crate::strays::{self, Strays};
 
 /// The folder in which every server makes one for its roots; everybody may enter it, unlike the data folder, because a
 /// container's own root user has to.
@@ -67,6 +68,7 @@ pub(crate) struct Core {
     /// Process 1 of every container.
     init: Carried,
     images: Mutex<Vec<KnownImage>>,
+    strays: Mutex<Strays>,
     closed: AtomicBool,
 }
 
@@ -108,6 +110,7 @@ impl ContainerDriver {
             ground,
             init: Carried::new(&config.init, INIT, &config.init_libraries),
             images: Mutex::default(),
+            strays: Mutex::default(),
             closed: AtomicBool::new(false),
         };
         Ok(Arc::new(Self { core: Arc::new(core), run_dir: config.run_dir }))
@@ -247,6 +250,10 @@ impl SandboxDriver for ContainerDriver {
     }
 
     async fn reap_orphans(&self) -> Result<usize, SandboxError> {
+        let strays = self.core.strays.lock().bury(strays::children(), Instant::now());
+        if strays > 0 {
+            tracing::debug!(strays, "waited for processes that others had left behind");
+        }
         let reaped = orphans::reap(&self.run_dir, Path::new(STAGES), &self.core.instance).await;
         reaped.map_err(setup("remove what dead servers left"))
     }

@@ -15,6 +15,7 @@ mod orphans;
 mod root;
 mod sandbox;
 mod seccomp;
+mod strays;
 mod sys;
 
 pub use config::Config;
