@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Rows that are asked for at once: each may be large.
 const AT_ONCE: u32 = 16;
 
+/// The most parameters of a statement.
+const PARAMETERS: usize = 65_535;
+
 /// A transaction that sees one state, on a connection of its own.
 struct State(PgConnection);
 
@@ -107,10 +110,15 @@ impl Change for Put {
 
     async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
         let Self(table, rows) = self;
-        for row in rows {
-            let mut query = sqlx::query(AssertSqlSafe(STATEMENTS.put(*table)));
-            for (column, cell) in table.columns().iter().zip(&row.0) {
-                query = bind(query, column, cell)?;
+        let columns = table.columns();
+        // One answer for a whole page: a database may be far away.
+        for rows in rows.chunks((PARAMETERS / columns.len()).max(1)) {
+            // Pages differ in how many rows they have, so nobody needs the statement again.
+            let mut query = sqlx::query(AssertSqlSafe(STATEMENTS.put(*table, rows.len()))).persistent(false);
+            for row in rows {
+                for (column, cell) in columns.iter().zip(&row.0) {
+                    query = bind(query, column, cell)?;
+                }
             }
             query.execute(&mut *connection).await?;
         }

@@ -100,7 +100,7 @@ pub(crate) async fn put(
     rows: &[Row],
 ) -> Result<(), sqlx::Error> {
     for row in rows {
-        let statement = AssertSqlSafe(STATEMENTS.put(table));
+        let statement = AssertSqlSafe(STATEMENTS.put(table, 1));
         let query = row.0.iter().fold(sqlx::query(statement), bind);
         query.execute(&mut *connection).await?;
     }

@@ -292,19 +292,24 @@ impl Statements {
         }
     }
 
-    /// Puts one row; the parameters are its columns.
+    /// Puts so many rows; the parameters are their columns, row after row.
     #[must_use]
-    pub fn put(&self, table: Table) -> String {
+    pub fn put(&self, table: Table, rows: usize) -> String {
         let names: Vec<&str> = table.columns().iter().map(|column| column.name).collect();
-        let marks: Vec<String> = (1..=names.len()).map(|n| format!("{}{n}", self.mark)).collect();
+        let row = |row: usize| {
+            let first = row * names.len() + 1;
+            let marks = (first..first + names.len()).map(|n| format!("{}{n}", self.mark));
+            format!("({})", marks.collect::<Vec<_>>().join(", "))
+        };
+        let values: Vec<String> = (0..rows).map(row).collect();
         let (keys, others) = names.split_at_checked(table.key_columns()).unwrap_or((&names, &[]));
         let set: Vec<String> = others.iter().map(|name| format!("{name} = excluded.{name}")).collect();
         format!(
-            "INSERT INTO {}{} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
+            "INSERT INTO {}{} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
             self.prefix,
             table.name(),
             names.join(", "),
-            marks.join(", "),
+            values.join(", "),
             keys.join(", "),
             set.join(", ")
         )
