@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use impuls_artifacts::{ArtifactStore, LocalArtifacts};
 use impuls_cli::{ArtifactsConfig, BucketConfig, ServeArgs, ServeConfig, StoreArgs};
-use impuls_store::{FunctionStore, Snapshot, Transfer};
+use impuls_store::{Filling, FunctionStore, Snapshot, Transfer as _};
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
@@ -120,27 +120,25 @@ impl Place {
     /// part of it. The lock lives as long as nobody else may use the folder.
     pub(crate) async fn read(&self, alone: bool) -> anyhow::Result<Reading> {
         let artifacts = self.open_artifacts(false).await?;
-        let (state, lock) = match &self.kind {
+        let (mut state, lock) = match &self.kind {
             Kind::Sqlite(folder, _) => {
                 let path = folder.join(SQLITE_FILE);
                 if !path.is_file() {
                     bail!("{} is no store: there is no {SQLITE_FILE} in it", folder.display());
                 }
-                let lock = if alone { Some(lock(folder).context("stop the server first")?) } else { None };
-                // Beside a server, tables that are not what this program knows are refused before anything is opened.
-                let beside = if alone { None } else { Some(SqliteStore::snapshot_of(&path).await?) };
-                // Alone, tables of an older server are brought up to date, which changes nothing of what they have.
-                let store = SqliteStore::open(&path).await?;
-                refuse_half(&store).await?;
-                let state = match beside {
-                    Some(state) => state,
-                    None => store.snapshot().await?,
+                let lock = if alone {
+                    let lock = lock(folder).context("stop the server first")?;
+                    // Tables of an older server are brought up to date, which changes nothing of what they have.
+                    SqliteStore::open(&path).await?.close().await?;
+                    Some(lock)
+                } else {
+                    // Beside a server nothing is opened that writes, or waits for whoever reads.
+                    None
                 };
-                (state, lock)
+                (SqliteStore::snapshot_of(&path).await?, lock)
             }
             Kind::Postgres(connection) => {
                 let store = open_postgres(connection).await?;
-                refuse_half(&store).await?;
                 let users = store.count_other_users().await?;
                 if alone && users > 0 {
                     bail!(
@@ -150,6 +148,7 @@ impl Place {
                 (store.snapshot().await?, None)
             }
         };
+        refuse_half(state.find_filling().await?)?;
         Ok(Reading { state, artifacts, _lock: lock })
     }
 
@@ -201,8 +200,8 @@ async fn open_postgres(connection: &Connection) -> anyhow::Result<PostgresStore>
 }
 
 /// Refuses a store that is being filled: half of everything looks like everything.
-pub(crate) async fn refuse_half(store: &dyn Transfer) -> anyhow::Result<()> {
-    match store.find_filling().await? {
+pub(crate) fn refuse_half(filling: Option<Filling>) -> anyhow::Result<()> {
+    match filling {
         Some(filling) if filling.ended_at.is_none() => bail!(
             "this store is being filled from {}, and not everything is there; run the same `impuls migrate` or `impuls restore` again to finish that",
             filling.source

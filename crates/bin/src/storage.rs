@@ -9,7 +9,7 @@ use impuls_cli::{DatabaseConfig, ServeConfig};
 use impuls_queue::InvocationQueue;
 use impuls_store::{
     AsyncInvocationStore, BuildStore, ClockStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore,
-    RetentionStore, ScheduleStore, VersionStore,
+    RetentionStore, ScheduleStore, Transfer as _, VersionStore,
 };
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
@@ -62,8 +62,8 @@ impl Storage {
             }
         };
         match &back_end {
-            BackEnd::Sqlite(store) => refuse_half(store).await?,
-            BackEnd::Postgres(store) => refuse_half(store).await?,
+            BackEnd::Sqlite(store) => refuse_half(store.find_filling().await?)?,
+            BackEnd::Postgres(store) => refuse_half(store.find_filling().await?)?,
         }
         let storage = match &back_end {
             BackEnd::Sqlite(store) => Self::of(Arc::new(store.clone()), back_end),

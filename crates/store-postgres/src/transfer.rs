@@ -19,6 +19,7 @@ use crate::transaction::{Change, Refusal, alone, bounded, transact};
 
 const STATEMENTS: Statements = Statements { prefix: "impuls_", mark: '$', collation: " COLLATE \"C\"" };
 const READING: &str = "reading everything";
+const FILLING: &str = "SELECT source, started_at, ended_at FROM impuls_filling";
 /// How long one page may take, and how long may pass between two.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Rows that are asked for at once: each may be large.
@@ -32,6 +33,11 @@ struct State(PgConnection);
 
 #[async_trait]
 impl Snapshot for State {
+    async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError> {
+        let found = sqlx::query_as(FILLING).fetch_optional(&mut self.0).await;
+        found.map_err(query_failed(READING))?.map(filling).transpose()
+    }
+
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(STATEMENTS.count(table)));
         let count = query.fetch_one(&mut self.0).await.map_err(query_failed(READING))?;
@@ -63,6 +69,12 @@ impl Snapshot for State {
         rows.truncate(limit as usize);
         Ok(rows)
     }
+}
+
+fn filling((source, started_at, ended_at): (String, i64, Option<i64>)) -> Result<Filling, StoreError> {
+    let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
+    let (source, started_at) = (restored(&source), instant_of(started_at, "started_at")?);
+    Ok(Filling { source, started_at, ended_at })
 }
 
 fn read(table: Table, row: &PgRow) -> Result<Row, StoreError> {
@@ -169,13 +181,8 @@ impl Transfer for PostgresStore {
     }
 
     async fn find_filling(&self) -> Result<Option<Filling>, StoreError> {
-        let query = sqlx::query_as("SELECT source, started_at, ended_at FROM impuls_filling");
-        let found: Option<(String, i64, Option<i64>)> =
-            bounded("looking what fills the database", query.fetch_optional(self.pool())).await?;
-        let Some((source, started_at, ended_at)) = found else { return Ok(None) };
-        let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
-        let source = restored(&source);
-        Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
+        let query = sqlx::query_as(FILLING).fetch_optional(self.pool());
+        bounded("looking what fills the database", query).await?.map(filling).transpose()
     }
 
     async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError> {

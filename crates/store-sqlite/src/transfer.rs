@@ -8,7 +8,7 @@ use impuls_store::transfer::{PAGE_BYTES, Statements};
 use impuls_store::{Cell, Filling, Kind, Row, Snapshot, StoreError, Table, Transfer};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, SqliteExecutor};
 
 use crate::error::query_failed;
 use crate::schema;
@@ -36,6 +36,10 @@ struct State(SqliteConnection);
 
 #[async_trait]
 impl Snapshot for State {
+    async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError> {
+        find_filling(&mut self.0).await
+    }
+
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(STATEMENTS.count(table)));
         let count = query.fetch_one(&mut self.0).await.map_err(query_failed(READING))?;
@@ -107,6 +111,16 @@ pub(crate) async fn put(
     Ok(())
 }
 
+async fn find_filling(reader: impl SqliteExecutor<'_>) -> Result<Option<Filling>, StoreError> {
+    let query = sqlx::query_as("SELECT source, started_at, ended_at FROM filling");
+    let found = query.fetch_optional(reader).await;
+    let found: Option<(String, i64, Option<i64>)> =
+        found.map_err(query_failed("looking what fills the database"))?;
+    let Some((source, started_at, ended_at)) = found else { return Ok(None) };
+    let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
+    Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
+}
+
 /// Says what fills the database.
 pub(crate) async fn put_filling(
     connection: &mut SqliteConnection,
@@ -137,14 +151,7 @@ impl Transfer for SqliteStore {
     }
 
     async fn find_filling(&self) -> Result<Option<Filling>, StoreError> {
-        let query = sqlx::query_as("SELECT source, started_at, ended_at FROM filling");
-        let found: Option<(String, i64, Option<i64>)> = query
-            .fetch_optional(self.readers())
-            .await
-            .map_err(query_failed("looking what fills the database"))?;
-        let Some((source, started_at, ended_at)) = found else { return Ok(None) };
-        let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
-        Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
+        find_filling(self.readers()).await
     }
 
     async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError> {
@@ -159,10 +166,28 @@ impl Transfer for SqliteStore {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
 
     /// Columns that mean something in this store alone.
     const OWN: [(&str, &str); 1] = [("async_invocations", "claim")];
+
+    #[tokio::test]
+    async fn whoever_reads_beside_a_server_waits_for_nobody_who_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("impuls.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let started_at = OffsetDateTime::UNIX_EPOCH;
+        let filling = Filling { source: "elsewhere".to_owned(), started_at, ended_at: None };
+        store.put_filling(&filling).await.unwrap();
+        let mut writing = schema::open_writer(&path).await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut writing).await.unwrap();
+        let mut state = SqliteStore::snapshot_of(&path).await.unwrap();
+        assert_eq!(state.find_filling().await.unwrap(), Some(filling));
+        drop(state);
+        sqlx::query("COMMIT").execute(&mut writing).await.unwrap();
+    }
 
     #[tokio::test]
     async fn every_column_of_every_table_is_transferred() {

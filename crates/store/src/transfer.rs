@@ -236,6 +236,9 @@ pub trait Transfer: Send + Sync + 'static {
 /// One state of a store, held as long as this lives.
 #[async_trait]
 pub trait Snapshot: Send {
+    /// What filled the store then, or had filled it last.
+    async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError>;
+
     /// How many rows there are.
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError>;
 
