@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use impuls_artifacts::{ArtifactStore, LocalArtifacts};
 use impuls_cli::{ArtifactsConfig, BucketConfig, ServeArgs, ServeConfig, StoreArgs};
-use impuls_store::{Filling, FunctionStore, Snapshot, Transfer as _};
+use impuls_store::{Filling, FunctionStore, Hold, Snapshot, Transfer as _};
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
@@ -120,7 +120,7 @@ impl Place {
     /// part of it. The lock lives as long as nobody else may use the folder.
     pub(crate) async fn read(&self, alone: bool) -> anyhow::Result<Reading> {
         let artifacts = self.open_artifacts(false).await?;
-        let (mut state, lock) = match &self.kind {
+        let (mut state, lock, hold) = match &self.kind {
             Kind::Sqlite(folder, _) => {
                 let path = folder.join(SQLITE_FILE);
                 if !path.is_file() {
@@ -135,21 +135,29 @@ impl Place {
                     // Beside a server nothing is opened that writes, or waits for whoever reads.
                     None
                 };
-                (SqliteStore::snapshot_of(&path).await?, lock)
+                (SqliteStore::snapshot_of(&path).await?, lock, None)
             }
             Kind::Postgres(connection) => {
                 let store = open_postgres(connection).await?;
-                let users = store.count_other_users().await?;
-                if alone && users > 0 {
-                    bail!(
-                        "{users} servers use {self}; stop them first, or what they still change would be lost"
-                    );
-                }
-                (store.snapshot().await?, None)
+                let hold = if alone { Some(self.hold(&store).await?) } else { None };
+                (store.snapshot().await?, None, hold)
             }
         };
         refuse_half(state.find_filling().await?)?;
-        Ok(Reading { state, artifacts, _lock: lock })
+        Ok(Reading { state, artifacts, _lock: lock, _hold: hold })
+    }
+
+    /// Keeps servers, and others like this, away from a database.
+    async fn hold(&self, store: &PostgresStore) -> anyhow::Result<Box<dyn Send>> {
+        match store.hold().await? {
+            Hold::Held(hold) => Ok(hold),
+            Hold::Servers(users) => {
+                bail!("{users} servers use {self}; stop them first, or what they still change would be lost")
+            }
+            Hold::Taken => {
+                bail!("another `impuls migrate` or `impuls restore` uses {self}; wait until that has ended")
+            }
+        }
     }
 
     /// The store to be filled; what is missing of it is made.
@@ -215,6 +223,7 @@ pub(crate) struct Reading {
     pub(crate) state: Box<dyn Snapshot>,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     _lock: Option<File>,
+    _hold: Option<Box<dyn Send>>,
 }
 
 /// A store that is filled.

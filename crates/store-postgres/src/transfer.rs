@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use impuls_store::rows::{damaged, instant_of, micros};
 use impuls_store::transfer::{PAGE_BYTES, Statements};
-use impuls_store::{Cell, Column, Filling, Kind, Row, Snapshot, StoreError, Table, Transfer};
+use impuls_store::{Cell, Column, Filling, Hold, Kind, Row, Snapshot, StoreError, Table, Transfer};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Postgres, Row as _};
@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Rows that are asked for at once: each may be large.
 const AT_ONCE: u32 = 16;
 
+/// How often a database is asked for that somebody else has for themselves, and what is waited in between.
+const TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_millis(100);
 /// The most parameters of a statement.
 const PARAMETERS: usize = 65_535;
 
@@ -114,14 +117,25 @@ fn bind<'q>(
     })
 }
 
-struct Put(Table, Vec<Row>);
+struct Put(Filling, Table, Vec<Row>);
 
 #[async_trait]
 impl Change for Put {
     type Made = ();
 
     async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
-        let Self(table, rows) = self;
+        let Self(filling, table, rows) = self;
+        // Until this commit nobody says that something else fills the database, or that this has ended.
+        let statement = "SELECT started_at FROM impuls_filling WHERE source = $1 AND started_at = $2 \
+                         AND ended_at IS NULL FOR SHARE";
+        let own = sqlx::query_scalar::<_, i64>(statement)
+            .bind(keep(&filling.source).into_owned())
+            .bind(micros(filling.started_at))
+            .fetch_optional(&mut *connection)
+            .await?;
+        if own.is_none() {
+            return Err(StoreError::Conflict.into());
+        }
         let columns = table.columns();
         // One answer for a whole page: a database may be far away.
         for rows in rows.chunks((PARAMETERS / columns.len()).max(1)) {
@@ -145,16 +159,24 @@ impl Change for PutFilling {
     type Made = ();
 
     async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
-        let statement = "INSERT INTO impuls_filling (only_row, source, started_at, ended_at) VALUES (1, $1, $2, $3) \
-             ON CONFLICT (only_row) DO UPDATE SET source = excluded.source, started_at = excluded.started_at, \
-             ended_at = excluded.ended_at";
-        sqlx::query(statement)
+        let statement = match self.0.ended_at {
+            None => {
+                "INSERT INTO impuls_filling (only_row, source, started_at, ended_at) VALUES (1, $1, $2, $3) \
+                 ON CONFLICT (only_row) DO UPDATE SET source = excluded.source, \
+                 started_at = excluded.started_at, ended_at = excluded.ended_at"
+            }
+            Some(_) => {
+                "UPDATE impuls_filling SET ended_at = $3 WHERE source = $1 AND started_at = $2 \
+                 AND (ended_at IS NULL OR ended_at = $3)"
+            }
+        };
+        let made = sqlx::query(statement)
             .bind(keep(&self.0.source).into_owned())
             .bind(micros(self.0.started_at))
             .bind(self.0.ended_at.map(micros))
             .execute(connection)
             .await?;
-        Ok(())
+        if made.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict.into()) }
     }
 }
 
@@ -173,11 +195,11 @@ impl Transfer for PostgresStore {
         Ok(Box::new(State(connection)))
     }
 
-    async fn put_rows(&self, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn put_rows(&self, filling: &Filling, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
         if rows.iter().any(|row| row.0.len() != table.columns().len()) {
             return Err(damaged(table.name(), "a row has not the columns of its table"));
         }
-        transact(self.pool(), "putting rows", &Put(table, rows)).await
+        transact(self.pool(), "putting rows", &Put(filling.clone(), table, rows)).await
     }
 
     async fn find_filling(&self) -> Result<Option<Filling>, StoreError> {
@@ -189,7 +211,28 @@ impl Transfer for PostgresStore {
         alone(self.pool(), "noting what fills the database", &PutFilling(filling.clone())).await
     }
 
-    async fn count_other_users(&self) -> Result<u64, StoreError> {
+    async fn hold(&self) -> Result<Hold, StoreError> {
+        let failed = query_failed("taking the database for oneself");
+        let mut connection = self.pool().connect_options().connect().await.map_err(&failed)?;
+        for _ in 0..TRIES {
+            let query = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)").bind(USED);
+            if query.fetch_one(&mut connection).await.map_err(&failed)? {
+                // It is the connection that holds the lock.
+                return Ok(Hold::Held(Box::new(connection)));
+            }
+            let servers = self.count_servers().await?;
+            if servers > 0 {
+                return Ok(Hold::Servers(servers));
+            }
+            // The database may not have noticed yet that whoever had it was killed.
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Hold::Taken)
+    }
+}
+
+impl PostgresStore {
+    async fn count_servers(&self) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted \
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \

@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use impuls_store::rows::{damaged, instant_of, micros};
 use impuls_store::transfer::{PAGE_BYTES, Statements};
-use impuls_store::{Cell, Filling, Kind, Row, Snapshot, StoreError, Table, Transfer};
+use impuls_store::{Cell, Filling, Hold, Kind, Row, Snapshot, StoreError, Table, Transfer};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, SqliteExecutor};
@@ -121,20 +121,34 @@ async fn find_filling(reader: impl SqliteExecutor<'_>) -> Result<Option<Filling>
     Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
 }
 
-/// Says what fills the database.
+/// Whether this is what fills the database.
+pub(crate) async fn is_filled_by(
+    connection: &mut SqliteConnection,
+    filling: &Filling,
+) -> Result<bool, sqlx::Error> {
+    let statement = "SELECT count(*) FROM filling WHERE source = ? AND started_at = ? AND ended_at IS NULL";
+    let query =
+        sqlx::query_scalar::<_, i64>(statement).bind(&filling.source).bind(micros(filling.started_at));
+    Ok(query.fetch_one(connection).await? == 1)
+}
+
+/// Says what fills the database; false if that has an end and is not what was said last.
 pub(crate) async fn put_filling(
     connection: &mut SqliteConnection,
     filling: &Filling,
-) -> Result<(), sqlx::Error> {
-    let statement =
-        "INSERT OR REPLACE INTO filling (only_row, source, started_at, ended_at) VALUES (1, ?, ?, ?)";
-    sqlx::query(statement)
-        .bind(&filling.source)
-        .bind(micros(filling.started_at))
-        .bind(filling.ended_at.map(micros))
-        .execute(connection)
-        .await
-        .map(drop)
+) -> Result<bool, sqlx::Error> {
+    let statement = match filling.ended_at {
+        None => {
+            "INSERT OR REPLACE INTO filling (only_row, source, started_at, ended_at) VALUES (1, ?1, ?2, ?3)"
+        }
+        Some(_) => {
+            "UPDATE filling SET ended_at = ?3 WHERE source = ?1 AND started_at = ?2 \
+             AND (ended_at IS NULL OR ended_at = ?3)"
+        }
+    };
+    let query = sqlx::query(statement).bind(&filling.source).bind(micros(filling.started_at));
+    let made = query.bind(filling.ended_at.map(micros)).execute(connection).await?;
+    Ok(made.rows_affected() == 1)
 }
 
 #[async_trait]
@@ -143,11 +157,12 @@ impl Transfer for SqliteStore {
         Self::snapshot_of(self.path()).await
     }
 
-    async fn put_rows(&self, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn put_rows(&self, filling: &Filling, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
         if rows.iter().any(|row| row.0.len() != table.columns().len()) {
             return Err(damaged(table.name(), "a row has not the columns of its table"));
         }
-        self.writer().run(Work::Put(table, rows), "putting rows").await.map(drop)
+        let work = Work::Put(Box::new(filling.clone()), table, rows);
+        self.writer().run(work, "putting rows").await.map(drop)
     }
 
     async fn find_filling(&self) -> Result<Option<Filling>, StoreError> {
@@ -159,8 +174,9 @@ impl Transfer for SqliteStore {
         self.writer().run(work, "noting what fills the database").await.map(drop)
     }
 
-    async fn count_other_users(&self) -> Result<u64, StoreError> {
-        Ok(0)
+    /// Whoever has locked the data folder has the file.
+    async fn hold(&self) -> Result<Hold, StoreError> {
+        Ok(Hold::Held(Box::new(())))
     }
 }
 

@@ -41,6 +41,11 @@ pub enum TransferError {
     /// Servers use the target.
     #[error("{0} servers use the target; stop them first")]
     InUse(u64),
+    /// Another transfer has the target, or had it in between.
+    #[error(
+        "another `impuls migrate` or `impuls restore` fills the target, or has filled it meanwhile; wait until it has ended, and run this again if something is missing then"
+    )]
+    Overtaken,
     /// Code that a function needs is not there.
     #[error(
         "the code of a function is lost at the source (artifact {0}); deploy it again or delete it, or say --allow-missing-code"
