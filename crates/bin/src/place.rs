@@ -45,7 +45,20 @@ impl Code {
 enum Kind {
     /// In this data folder, and whether functions are shown as files.
     Sqlite(PathBuf, bool),
-    Postgres(Box<Connection>),
+    Postgres(Box<Database>),
+}
+
+struct Database {
+    connection: Connection,
+    /// Whether tables that are missing or old may be made where the store is filled.
+    may_migrate: bool,
+}
+
+impl Database {
+    async fn open(&self, may_migrate: bool) -> anyhow::Result<PostgresStore> {
+        let config = PostgresConfig { migrate: may_migrate, ..PostgresConfig::new(self.connection.clone()) };
+        Ok(PostgresStore::open(config).await?)
+    }
 }
 
 /// What it is called, without a password.
@@ -54,7 +67,7 @@ impl fmt::Display for Place {
         match &self.kind {
             Kind::Sqlite(folder, false) => write!(f, "sqlite:{}", folder.display()),
             Kind::Sqlite(folder, true) => write!(f, "file:{}", folder.display()),
-            Kind::Postgres(connection) => write!(f, "PostgreSQL at {}", connection.place()),
+            Kind::Postgres(database) => write!(f, "PostgreSQL at {}", database.connection.place()),
         }
     }
 }
@@ -83,7 +96,8 @@ impl Place {
         let Some(artifacts) = artifacts else {
             bail!("a PostgreSQL database has no code in it; say with {flag} DIR where the code is");
         };
-        Ok(Self { kind: Kind::Postgres(Box::new(connection)), code: Code::of(artifacts, Path::new("")) })
+        let database = Database { connection, may_migrate: true };
+        Ok(Self { kind: Kind::Postgres(Box::new(database)), code: Code::of(artifacts, Path::new("")) })
     }
 
     /// The place that a server with these flags and variables would use.
@@ -97,7 +111,9 @@ impl Place {
 
     fn kind(config: &ServeConfig, folder: &Path) -> anyhow::Result<Kind> {
         if config.storage == storage::POSTGRES {
-            return Ok(Kind::Postgres(Box::new(storage::connection(&config.database)?)));
+            let connection = storage::connection(&config.database)?;
+            let may_migrate = !config.database.no_auto_migrate;
+            return Ok(Kind::Postgres(Box::new(Database { connection, may_migrate })));
         }
         let as_files = config.storage == storage::FILE
             || config.storage_is_default && FileStore::is_at(&folder.join(TREE));
@@ -111,7 +127,7 @@ impl Place {
                 let real = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
                 real(one) == real(two)
             }
-            (Kind::Postgres(one), Kind::Postgres(two)) => one.place() == two.place(),
+            (Kind::Postgres(one), Kind::Postgres(two)) => one.connection.place() == two.connection.place(),
             (Kind::Sqlite(..), Kind::Postgres(_)) | (Kind::Postgres(_), Kind::Sqlite(..)) => false,
         }
     }
@@ -137,8 +153,9 @@ impl Place {
                 };
                 (SqliteStore::snapshot_of(&path).await?, lock, None)
             }
-            Kind::Postgres(connection) => {
-                let store = open_postgres(connection).await?;
+            Kind::Postgres(database) => {
+                // Whoever only reads changes no tables, which older servers may be using.
+                let store = database.open(false).await?;
                 let hold = if alone { Some(self.hold(&store).await?) } else { None };
                 (store.snapshot().await?, None, hold)
             }
@@ -177,9 +194,9 @@ impl Place {
                 let target = Target { rows: Arc::new(store.clone()), functions, artifacts };
                 Ok(Writing { target, tree, sqlite: Some(store), _lock: Some(lock) })
             }
-            Kind::Postgres(connection) => {
+            Kind::Postgres(database) => {
                 let artifacts = self.open_artifacts(true).await?;
-                let store = Arc::new(open_postgres(connection).await?);
+                let store = Arc::new(database.open(database.may_migrate).await?);
                 let target = Target { rows: store.clone(), functions: store, artifacts };
                 Ok(Writing { target, tree: None, sqlite: None, _lock: None })
             }
@@ -201,10 +218,6 @@ impl Place {
         }
         Ok(Arc::new(LocalArtifacts::beside(folder)))
     }
-}
-
-async fn open_postgres(connection: &Connection) -> anyhow::Result<PostgresStore> {
-    Ok(PostgresStore::open(PostgresConfig::new(connection.clone())).await?)
 }
 
 /// Refuses a store that is being filled: half of everything looks like everything.
