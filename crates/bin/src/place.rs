@@ -187,17 +187,17 @@ impl Place {
                 let artifacts = self.open_artifacts(true).await?;
                 let store = SqliteStore::open(&folder.join(SQLITE_FILE)).await?;
                 let functions: Arc<dyn FunctionStore> = Arc::new(store.clone());
-                let tree = match as_files {
-                    true => Some(FileStore::open(functions.clone(), artifacts.clone(), &folder.join(TREE))?),
-                    false => None,
-                };
-                let target = Target { rows: Arc::new(store.clone()), functions, artifacts };
+                let tree = folder.join(TREE);
+                // The next server would take them for edits, whatever kind of store it is told to have.
+                let files = FileStore::is_at(&tree).then(|| tree.clone());
+                let target = Target { rows: Arc::new(store.clone()), functions, artifacts, files };
+                let tree = as_files.then_some(tree);
                 Ok(Writing { target, tree, sqlite: Some(store), _lock: Some(lock) })
             }
             Kind::Postgres(database) => {
                 let artifacts = self.open_artifacts(true).await?;
                 let store = Arc::new(database.open(database.may_migrate).await?);
-                let target = Target { rows: store.clone(), functions: store, artifacts };
+                let target = Target { rows: store.clone(), functions: store, artifacts, files: None };
                 Ok(Writing { target, tree: None, sqlite: None, _lock: None })
             }
         }
@@ -242,12 +242,20 @@ pub(crate) struct Reading {
 /// A store that is filled.
 pub(crate) struct Writing {
     pub(crate) target: Target,
-    pub(crate) tree: Option<FileStore>,
+    /// Where its functions are to be shown as files.
+    tree: Option<PathBuf>,
     sqlite: Option<SqliteStore>,
     _lock: Option<File>,
 }
 
 impl Writing {
+    /// Shows the functions as files, if that is wanted.
+    pub(crate) async fn write_files(&self) -> anyhow::Result<()> {
+        let Some(folder) = &self.tree else { return Ok(()) };
+        let tree = FileStore::open(self.target.functions.clone(), self.target.artifacts.clone(), folder)?;
+        Ok(tree.write_all().await?)
+    }
+
     /// Finishes what was asked for.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         match self.sqlite {

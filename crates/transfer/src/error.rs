@@ -27,6 +27,14 @@ pub enum TransferError {
         /// How many.
         count: u64,
     },
+    /// There are functions as files in the target.
+    #[error(
+        "there are functions as files in {path}, which would be written over, or would win over what comes; move that folder away or give an empty one"
+    )]
+    Files {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Somebody else is filling the target.
     #[error(
         "the target is being filled from {source_name} and not from here; finish that with the command that began it, or take another target"

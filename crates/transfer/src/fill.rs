@@ -1,6 +1,7 @@
 //! Filling a store.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use impuls_artifacts::{ArtifactStore, digest_of};
@@ -21,6 +22,8 @@ pub struct Target {
     pub functions: Arc<dyn FunctionStore>,
     /// The artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
+    /// Functions as files that are there already, and belong to whoever has put them there.
+    pub files: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Target {
@@ -133,7 +136,10 @@ async fn refuse_contents(target: &Target) -> Result<(), TransferError> {
             return Err(TransferError::NotEmpty { table: table.name(), count });
         }
     }
-    Ok(())
+    match &target.files {
+        Some(path) => Err(TransferError::Files { path: path.clone() }),
+        None => Ok(()),
+    }
 }
 
 #[derive(Default)]
