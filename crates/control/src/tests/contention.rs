@@ -111,8 +111,18 @@ async fn a_deploy_that_waited_for_long_puts_its_code_again() {
         let kept = artifacts.list(None, 10).await.unwrap();
         kept.into_iter().find(|kept| kept.digest == digest).unwrap().at
     };
-    let (bench, deployed) =
-        deploy_late(async |artifacts, digest| put_at = Some(at(artifacts, digest).await)).await;
+    let (bench, deployed) = deploy_late(async |artifacts, digest| {
+        let first = at(artifacts, digest).await;
+        // Until the file system's clock has moved on: it ticks every few milliseconds.
+        loop {
+            let other = artifacts.put(bytes::Bytes::from_static(b"other")).await.unwrap();
+            if at(artifacts, other).await > first {
+                break;
+            }
+        }
+        put_at = Some(first);
+    })
+    .await;
     let artifacts = LocalArtifacts::open(&bench._folder.path().join("artifacts")).unwrap();
     let digest = deployed.unwrap().latest.artifact;
     assert!(at(&artifacts, digest).await > put_at.unwrap());
