@@ -144,3 +144,15 @@ async fn a_deploy_gives_up_after_a_bounded_number_of_attempts() {
     assert!(matches!(deployed, Err(ControlError::Contended(_))));
     assert_eq!(activated, 1);
 }
+
+#[tokio::test]
+async fn a_change_of_what_is_not_the_newest_any_more_is_refused() {
+    let bench = bench().await;
+    let first = bench.control.create_function(CALLER, new("f", "1")).await.unwrap();
+    let second = bench.update(code("2")).await.unwrap();
+    let late = FunctionChange { expected: Some(first.latest.id), ..code("3") };
+    let refused = bench.update(late.clone()).await.unwrap_err();
+    assert!(matches!(refused, ControlError::Contended(_)) && refused.is_retryable(), "{refused:?}");
+    let known = FunctionChange { expected: Some(second.latest.id), ..late };
+    assert_eq!(bench.update(known).await.unwrap().function.latest_version, version(3));
+}
