@@ -186,6 +186,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "a test that fails says so there")]
     fn drop(&mut self) {
         let in_time = matches!(self.child.try_wait(), Ok(Some(_))) || {
             let _ended_meanwhile = kill_process(pid(&self.child), Signal::TERM);
