@@ -21,6 +21,9 @@ pub const MOST_ENTRIES: usize = 400_000;
 pub const MOST_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 /// The most bytes of one path or of what a link points at (`PATH_MAX` of Linux).
 const PATH_BYTES: usize = 4096;
+/// The most bytes of all paths and link targets of an image together, which are kept in memory: ten times those of the
+/// largest images.
+const NAME_BYTES: u64 = 256 * 1024 * 1024;
 /// The most links on the way to one file (`MAXSYMLINKS` of Linux).
 const LINKS: usize = 40;
 
@@ -139,6 +142,8 @@ impl Node {
 pub struct Tree {
     nodes: BTreeMap<PathBuf, Node>,
     bytes: u64,
+    /// The bytes of all paths and link targets.
+    names: u64,
 }
 
 impl Tree {
@@ -223,7 +228,9 @@ impl Tree {
     }
 
     fn take(&mut self, path: &Path) {
-        if let Some(Node { kind: Kind::File(content), .. }) = self.nodes.remove(path) {
+        let Some(node) = self.nodes.remove(path) else { return };
+        self.names = self.names.saturating_sub(names_of(path, &node));
+        if let Kind::File(content) = node.kind {
             self.bytes = self.bytes.saturating_sub(content.length());
         }
     }
@@ -289,6 +296,12 @@ impl Tree {
                 return Err(ImageError::TooLarge { what: "bytes", limit: MOST_BYTES });
             }
         }
+        let replaced = self.nodes.get(&path).map_or(0, |old| names_of(&path, old));
+        let names = self.names.saturating_sub(replaced).saturating_add(names_of(&path, &node));
+        if names > NAME_BYTES {
+            return Err(ImageError::TooLarge { what: "bytes in its names", limit: NAME_BYTES });
+        }
+        self.names = names;
         self.nodes.insert(path, node);
         if self.nodes.len() > MOST_ENTRIES {
             return Err(ImageError::TooLarge { what: "files and folders", limit: MOST_ENTRIES as u64 });
@@ -326,6 +339,12 @@ impl Tree {
         }
         Some(place)
     }
+}
+
+/// How many bytes of names a node is kept by.
+fn names_of(path: &Path, node: &Node) -> u64 {
+    let target = if let Kind::Link(target) = &node.kind { target.as_os_str().len() } else { 0 };
+    (path.as_os_str().len() + target) as u64
 }
 
 /// The names in a path, `..` among them.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tar::{Archive, Entry, EntryType};
 
-use super::{Content, Kind, MOST_ENTRIES, Node, PATH_BYTES, Tree, ordinary};
+use super::{Content, Kind, MOST_ENTRIES, NAME_BYTES, Node, PATH_BYTES, Tree, ordinary};
 use crate::error::ImageError;
 
 /// How the name of a whiteout begins.
@@ -63,13 +63,29 @@ impl Seek for Metered {
     }
 }
 
-/// Refuses a path that no file can have, before it is kept.
-fn check_length(path: &Path, what: &str) -> Result<(), ImageError> {
-    if path.as_os_str().len() <= PATH_BYTES {
-        return Ok(());
+/// The names of an archive, which has this name itself in errors.
+struct Names<'a> {
+    what: &'a str,
+    /// How many bytes more there may be.
+    left: u64,
+}
+
+impl<'a> Names<'a> {
+    const fn of(what: &'a str) -> Self {
+        Self { what, left: NAME_BYTES }
     }
-    let shown: String = path.to_string_lossy().chars().take(200).collect();
-    Err(ImageError::archive(what, format!("{shown:?}… is too long for a path")))
+
+    /// Refuses a path that no file can have, and one too many, before it is kept.
+    fn admit(&mut self, path: &Path) -> Result<(), ImageError> {
+        let length = path.as_os_str().len();
+        if length > PATH_BYTES {
+            let shown: String = path.to_string_lossy().chars().take(200).collect();
+            return Err(ImageError::archive(self.what, format!("{shown:?}… is too long for a path")));
+        }
+        let left = self.left.checked_sub(length as u64);
+        self.left = left.ok_or(ImageError::TooLarge { what: "bytes in its names", limit: NAME_BYTES })?;
+        Ok(())
+    }
 }
 
 /// What an entry of the archive does.
@@ -89,7 +105,7 @@ pub fn lay_over(tree: &mut Tree, file: File, what: &str) -> Result<(), ImageErro
     let length = file.metadata().map_err(unreadable)?.len();
     let (reader, left) = Metered::new(&file).map_err(unreadable)?;
     let file = Arc::new(file);
-    let (mut changes, mut whiteouts) = (Vec::new(), Vec::new());
+    let (mut changes, mut whiteouts, mut names) = (Vec::new(), Vec::new(), Names::of(what));
     let mut archive = Archive::new(reader);
     for (count, entry) in archive.entries_with_seek().map_err(unreadable)?.enumerate() {
         if count >= MOST_ENTRIES {
@@ -98,10 +114,10 @@ pub fn lay_over(tree: &mut Tree, file: File, what: &str) -> Result<(), ImageErro
         left.set(ENTRY_BYTES);
         let entry = entry.map_err(unreadable)?;
         let path = entry.path().map_err(unreadable)?.into_owned();
-        check_length(&path, what)?;
+        names.admit(&path)?;
         if name_of(&path).starts_with(WHITEOUT) {
             whiteouts.push(path);
-        } else if let Some(change) = change(&entry, path, (&file, length), what)? {
+        } else if let Some(change) = change(&entry, path, (&file, length), &mut names)? {
             changes.push(change);
         }
     }
@@ -113,8 +129,9 @@ fn change(
     entry: &Entry<'_, Metered>,
     path: PathBuf,
     (file, length): (&Arc<File>, u64),
-    what: &str,
+    names: &mut Names<'_>,
 ) -> Result<Option<Change>, ImageError> {
+    let what = names.what;
     let refused = |reason: &str| {
         let shown: String = path.to_string_lossy().chars().take(200).collect();
         ImageError::archive(what, format!("entry {shown:?} {reason}"))
@@ -125,10 +142,10 @@ fn change(
     let (uid, gid) = number(header.uid())
         .zip(number(header.gid()))
         .ok_or_else(|| refused("has an owner that no Linux can have"))?;
-    let target = || {
+    let mut target = || {
         let target = entry.link_name().ok().flatten().map(std::borrow::Cow::into_owned);
         let target = target.ok_or_else(|| refused("is a link to nothing"))?;
-        check_length(&target, what).map(|()| target)
+        names.admit(&target).map(|()| target)
     };
     let kind = match header.entry_type() {
         EntryType::Regular | EntryType::Continuous => {
@@ -188,12 +205,12 @@ pub(crate) fn index(file: &File, what: &str) -> Result<Vec<(PathBuf, Indexed)>, 
     let length = file.metadata().map_err(unreadable)?.len();
     let (reader, left) = Metered::new(file).map_err(unreadable)?;
     let mut archive = Archive::new(reader);
-    let (mut found, mut names) = (Vec::new(), BTreeSet::new());
+    let (mut found, mut known, mut names) = (Vec::new(), BTreeSet::new(), Names::of(what));
     for entry in archive.entries_with_seek().map_err(unreadable)? {
         left.set(ENTRY_BYTES);
         let entry = entry.map_err(unreadable)?;
         let path = entry.path().map_err(unreadable)?.into_owned();
-        check_length(&path, what)?;
+        names.admit(&path)?;
         let Some(path) = ordinary(&path) else { continue };
         let (offset, size) = (entry.raw_file_position(), entry.size());
         let indexed = match entry.header().entry_type() {
@@ -201,12 +218,12 @@ pub(crate) fn index(file: &File, what: &str) -> Result<Vec<(PathBuf, Indexed)>, 
             EntryType::Symlink | EntryType::Link => {
                 let target = entry.link_name().ok().flatten().map(std::borrow::Cow::into_owned);
                 let target = target.unwrap_or_default();
-                check_length(&target, what)?;
+                names.admit(&target)?;
                 Indexed::Link(target)
             }
             _ => continue,
         };
-        if names.insert(path.clone()) {
+        if known.insert(path.clone()) {
             found.push((path, indexed));
         }
         if found.len() > MOST_ENTRIES {
@@ -235,4 +252,17 @@ pub(crate) fn read_part(file: &File, (offset, length): (u64, u64), limit: u64) -
     let mut bytes = Vec::new();
     reader.take(length).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_an_archive_have_one_bound_together() {
+        let mut names = Names { left: 10, ..Names::of("a test") };
+        names.admit(Path::new("a/bcde")).unwrap();
+        assert!(matches!(names.admit(Path::new("fghij")), Err(ImageError::TooLarge { .. })));
+        names.admit(Path::new("fghi")).unwrap();
+    }
 }

@@ -101,6 +101,19 @@ fn links_make_no_path_longer_than_a_path_can_be() {
     assert!(tree.len() < 100, "{}", tree.len());
 }
 
+#[test]
+fn the_names_of_a_tree_have_one_bound_together() {
+    let mut tree = Tree { names: NAME_BYTES - 10, ..Tree::default() };
+    tree.put(Path::new("a"), Node::link("/bcd")).unwrap();
+    tree.put(Path::new("a"), Node::folder(0o755)).unwrap();
+    tree.put(Path::new("a"), Node::folder(0o700)).unwrap();
+    assert_eq!(tree.names, NAME_BYTES - 9);
+    let error = tree.put(Path::new("a/b/c/d"), Node::file(0o644, b"")).unwrap_err();
+    assert!(matches!(error, ImageError::TooLarge { limit: NAME_BYTES, .. }), "{error}");
+    tree.remove(Path::new("a"));
+    assert_eq!((tree.len(), tree.names), (0, NAME_BYTES - 10));
+}
+
 /// An archive of entries with these names, of these kinds, with so many bytes each.
 fn archive_of(entries: &[(&[u8], tar::EntryType, usize)]) -> File {
     let mut builder = tar::Builder::new(Vec::new());
