@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::artifacts;
+use crate::artifacts::{self, Code};
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
 use crate::collection;
@@ -112,9 +112,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let images = data.clone();
     let catalogue =
         tokio::task::spawn_blocking(move || roots::catalogue(&search_path(Some(toolchains)), &images));
-    let (store, artifacts) =
-        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
-    let kept = Kept { store, artifacts };
+    let kept = Kept::open(&config, &data).await?;
     let catalogue = Arc::new(catalogue.await?);
     let drivers = Drivers::start(&config, &data).await?;
     let collector = collection::collector(&config.retention, &kept.store, kept.artifacts.clone());
@@ -270,6 +268,17 @@ pub(crate) fn announce(addresses: &[SocketAddr], data: &Path) -> anyhow::Result<
 pub(crate) struct Kept {
     pub(crate) store: Storage,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
+}
+
+impl Kept {
+    /// Opens what the settings choose; what it cannot be opened for says what to do.
+    pub(crate) async fn open(config: &ServeConfig, data: &Path) -> anyhow::Result<Self> {
+        let (store, artifacts) =
+            tokio::try_join!(Storage::open(config, data), artifacts::open(config, data))?;
+        let code = Code::of(config.artifacts.clone(), data);
+        code.belong_to(&store.identity().await?, &*artifacts).await?;
+        Ok(Self { store, artifacts })
+    }
 }
 
 /// The assembled server.

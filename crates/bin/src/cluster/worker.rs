@@ -22,14 +22,15 @@ use crate::builds::Builds;
 use crate::drivers::Drivers;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
+use crate::repair;
 use crate::rollout::{Keeps, LocalRollout};
+use crate::roots;
 use crate::serve::{
     CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, Kept, SANDBOX_SHUTDOWN, Stop, announce, data_dir, dispatch,
     give_back, hooks, lock, prewarm, search_path,
 };
 use crate::settings;
 use crate::storage::Storage;
-use crate::{artifacts, repair, roots};
 
 /// How long saying a last word to the store may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -53,8 +54,7 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     let images = data.clone();
     let catalogue =
         tokio::task::spawn_blocking(move || roots::catalogue(&search_path(Some(toolchains)), &images));
-    let (store, artifacts) = tokio::try_join!(Storage::open(&serve, &data), artifacts::open(&serve, &data))?;
-    let kept = Kept { store, artifacts };
+    let kept = Kept::open(&serve, &data).await?;
     let catalogue = Arc::new(catalogue.await?);
     let drivers = Drivers::start(&serve, &data).await?;
     let mut tasks = JoinSet::new();
