@@ -51,13 +51,18 @@ impl Bare {
         for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
             copy(Path::new(library), &folder.join("root"))?;
         }
-        fs::create_dir_all(folder.join("root/proc"))?;
+        for place in ["root/proc", "root/dev"] {
+            fs::create_dir_all(folder.join(place))?;
+        }
         let kinds = ["pid", "ipc", "uts", "mount", "network", "cgroup"].map(|kind| json!({ "type": kind }));
         let config = json!({
             "ociVersion": "1.0.2",
             "root": { "path": folder.join("root"), "readonly": true },
             "process": { "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": [NOTHING], "env": [] },
-            "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+            "mounts": [
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
+            ],
             "linux": { "namespaces": kinds },
         });
         fs::write(folder.join("config.json"), config.to_string())?;
