@@ -7,6 +7,7 @@ mod fixture;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fixture::{Fixture, LIMITS, NODE, PYTHON, ZYGOTE, call, deadline, eventually};
@@ -293,6 +294,63 @@ fn children(pid: u32) -> Vec<u32> {
             let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
         })
+/// Stops the spawner time and again until a process 1 waits for its word, and kills it then; what it had started.
+fn killed_between_clone_and_word(spawner: u32) -> Vec<u32> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(spawner).unwrap()).unwrap();
+    let send = |signal| rustix::process::kill_process(pid, signal).unwrap();
+    let stopped = || {
+        fs::read_to_string(format!("/proc/{spawner}/stat"))
+            .is_ok_and(|stat| stat.rsplit(')').next().unwrap().starts_with(" T"))
+    };
+    let waits = |child: &u32| fs::read(format!("/proc/{child}/uid_map")).is_ok_and(|map| map.is_empty());
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        send(rustix::process::Signal::STOP);
+        while !stopped() {
+            std::thread::yield_now();
+        }
+        let found = children(spawner);
+        if found.iter().any(waits) {
+            send(rustix::process::Signal::KILL);
+            return found;
+        }
+        send(rustix::process::Signal::CONT);
+        assert!(Instant::now() < until, "no process 1 was met while it waited");
+        std::thread::park_timeout(Duration::from_micros(300));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+#[ignore = "needs root"]
+async fn a_spawner_that_dies_between_clone_and_word_leaves_nobody_waiting() {
+    let fixture = Fixture::new().await;
+    drop(fixture.create(&NODE).await);
+    let spawner = spawner_of(std::process::id()).unwrap();
+    let killed = AtomicBool::new(false);
+    let creating = async || {
+        while !killed.load(Ordering::SeqCst) {
+            drop(fixture.try_create(&NODE, LIMITS).await);
+        }
+    };
+    let killing = async {
+        let old = tokio::task::spawn_blocking(move || killed_between_clone_and_word(spawner)).await.unwrap();
+        killed.store(true, Ordering::SeqCst);
+        old
+    };
+    let ((), (), old) = tokio::join!(creating(), creating(), killing);
+    let of_the_old = |pid: &&u32| {
+        fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
+    };
+    eventually(|| (old.iter().filter(of_the_old).count() == 0).then_some(())).await;
+    let until = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = fixture.try_create(&NODE, LIMITS).await {
+        assert!(error.is_retryable() && Instant::now() < until, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    fixture.driver.shutdown().await;
+}
+
         .collect()
 }
 

@@ -171,6 +171,7 @@ async fn open(keeper: &Keeper, instance: &str) -> Result<Opened, SandboxError> {
     let failed = |source| SandboxError::Setup { step: "start the spawner".to_owned(), source };
     let Started { socket, ended } = keeper.spawn().await.map_err(failed)?;
     let link = Arc::new(Link::new(socket).map_err(failed)?);
+    let ended = closed_at_end(link.clone(), ended);
     // Unbounded, but a sandbox ends once.
     let (sender, news) = mpsc::unbounded_channel();
     tokio::spawn(link.clone().serve(sender));
@@ -182,6 +183,17 @@ async fn open(keeper: &Keeper, instance: &str) -> Result<Opened, SandboxError> {
         }
         Answer::Done | Answer::Assigned(_) | Answer::Failed(_) => Err(SandboxError::SpawnerGone),
     }
+}
+
+/// Closes the link when its spawner has ended, whoever else still has the spawner's end of it; resolves then.
+fn closed_at_end(link: Arc<Link>, ended: oneshot::Receiver<()>) -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        let _ended_or_never_started = ended.await;
+        link.close();
+        let _nobody_waits = tell.send(());
+    });
+    told
 }
 
 /// Passes the spawner's news on; when it is gone, starts another and does the same for that.
