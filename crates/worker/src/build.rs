@@ -307,9 +307,8 @@ impl StartContext {
         by: Deadline,
     ) -> Result<Room, SandboxError> {
         let image = Arc::new(image);
-        self.make_room(&image)?;
-        let sandbox = self.driver.create(unassigned(&image, limits(settings)), by).await?;
-        Ok(Room { context: self.clone(), sandbox: self.counted(sandbox), prewarmed: false })
+        let sandbox = self.create(unassigned(&image, limits(settings)), by).await?;
+        Ok(Room { context: self.clone(), sandbox, prewarmed: false })
     }
 }
 
