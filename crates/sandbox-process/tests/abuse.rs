@@ -153,6 +153,51 @@ async fn a_top_level_that_ends_or_never_ends_is_reported() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root"]
+async fn what_is_counted_for_all_sandboxes_is_bounded_for_each() {
+    let fixture = Fixture::new().await;
+    let code = "import ctypes, resource\n\
+                def handler(event, context):\n    \
+                    libc, taken = ctypes.CDLL(None, use_errno=True), 0\n    \
+                    while libc.inotify_init1(0) >= 0: taken += 1\n    \
+                    return [taken, ctypes.get_errno(), resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]]\n";
+    // As many as use up what root has, if each could take as much as one wants.
+    let mut kept = Vec::new();
+    for image in [&PYTHON, &ZYGOTE] {
+        let (sandbox, connection) = fixture.run(image, "index.py", code).await;
+        assert_eq!(call(&connection, "1").await, Ok(json!([8, libc::EMFILE, 1024])));
+        kept.push(sandbox);
+    }
+    fixture.driver.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn buffers_of_sockets_are_within_the_memory_limit() {
+    let fixture = Fixture::new().await;
+    let limits = SandboxLimits { memory_mib: 128, ..LIMITS };
+    let sandbox = fixture.create(&PYTHON).await;
+    let code = "import socket\n\
+                def handler(event, context):\n    \
+                    listener, pairs, total = socket.create_server(('127.0.0.1', 0), backlog=9), [], 0\n    \
+                    for _ in range(200):\n        \
+                        ours = socket.create_connection(listener.getsockname())\n        \
+                        ours.setblocking(False)\n        \
+                        pairs.append((ours, listener.accept()[0]))\n        \
+                        try:\n            \
+                            while total < 300 << 20: total += ours.send(bytes(65536))\n        \
+                        except BlockingIOError: pass\n    \
+                    return total\n";
+    fixture.assign_with(&sandbox, "index.py", code, limits).await.unwrap();
+    let connection = sandbox.connect().await.unwrap();
+    match call(&connection, "1").await {
+        Ok(total) => assert!(total.as_u64().unwrap() < 128 << 20, "{total} bytes"),
+        Err(_) => assert!(sandbox.exited().await.out_of_memory),
+    }
+    fixture.driver.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
 async fn a_spinner_gets_its_share_of_a_core() {
     let fixture = Fixture::new().await;
     let limits = SandboxLimits { milli_vcpu: 500, ..LIMITS };
@@ -249,51 +294,6 @@ async fn a_dead_spawner_is_replaced_and_its_sandboxes_are_gone() {
     fixture.driver.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs root"]
-async fn without_a_zygote_processes_are_executed() {
-    let fixture = Fixture::new().await;
-    let mut image = impuls_sandbox::RuntimeImage::clone(&PYTHON);
-    image.start =
-        impuls_sandbox::StartMethod::Zygote(vec!["/usr/bin/python3.11".into(), "/absent.py".into()]);
-    let image = image.into();
-    for _ in 0..3 {
-        let code = "def handler(event, context):\n    return event\n";
-        let (_sandbox, connection) = fixture.run(&image, "index.py", code).await;
-        assert_eq!(call(&connection, "5").await, Ok(json!(5)));
-    }
-    fixture.driver.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs root"]
-async fn a_dead_zygote_is_replaced() {
-    let fixture = Fixture::new().await;
-    let code = "import sys\ndef handler(event, context):\n    return 'ctypes' in sys.modules\n";
-    let (_sandbox, connection) = fixture.run(&ZYGOTE, "index.py", code).await;
-    assert_eq!(call(&connection, "1").await, Ok(json!(true)));
-    let spawner = spawner_of(std::process::id()).unwrap();
-    let is_zygote = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/status"))
-            .is_ok_and(|text| text.contains("Uid:\t0\t") && text.contains("python"))
-    };
-    let zygote = children(spawner).into_iter().find(is_zygote).unwrap();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(zygote).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    eventually(|| children(spawner).into_iter().find(is_zygote).filter(|&next| next != zygote)).await;
-    assert_eq!(call(&connection, "1").await, Ok(json!(true)));
-    let (_sandbox, connection) = fixture.run(&ZYGOTE, "index.py", code).await;
-    assert_eq!(call(&connection, "1").await, Ok(json!(true)));
-    fixture.driver.shutdown().await;
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks
-        .flat_map(|task| {
-            let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
-        })
 /// Stops the spawner time and again until a process 1 waits for its word, and kills it then; what it had started.
 fn killed_between_clone_and_word(spawner: u32) -> Vec<u32> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(spawner).unwrap()).unwrap();
@@ -351,6 +351,51 @@ async fn a_spawner_that_dies_between_clone_and_word_leaves_nobody_waiting() {
     fixture.driver.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn without_a_zygote_processes_are_executed() {
+    let fixture = Fixture::new().await;
+    let mut image = impuls_sandbox::RuntimeImage::clone(&PYTHON);
+    image.start =
+        impuls_sandbox::StartMethod::Zygote(vec!["/usr/bin/python3.11".into(), "/absent.py".into()]);
+    let image = image.into();
+    for _ in 0..3 {
+        let code = "def handler(event, context):\n    return event\n";
+        let (_sandbox, connection) = fixture.run(&image, "index.py", code).await;
+        assert_eq!(call(&connection, "5").await, Ok(json!(5)));
+    }
+    fixture.driver.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn a_dead_zygote_is_replaced() {
+    let fixture = Fixture::new().await;
+    let code = "import sys\ndef handler(event, context):\n    return 'ctypes' in sys.modules\n";
+    let (_sandbox, connection) = fixture.run(&ZYGOTE, "index.py", code).await;
+    assert_eq!(call(&connection, "1").await, Ok(json!(true)));
+    let spawner = spawner_of(std::process::id()).unwrap();
+    let is_zygote = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|text| text.contains("Uid:\t0\t") && text.contains("python"))
+    };
+    let zygote = children(spawner).into_iter().find(is_zygote).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(zygote).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    eventually(|| children(spawner).into_iter().find(is_zygote).filter(|&next| next != zygote)).await;
+    assert_eq!(call(&connection, "1").await, Ok(json!(true)));
+    let (_sandbox, connection) = fixture.run(&ZYGOTE, "index.py", code).await;
+    assert_eq!(call(&connection, "1").await, Ok(json!(true)));
+    fixture.driver.shutdown().await;
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks
+        .flat_map(|task| {
+            let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
+        })
         .collect()
 }
 
