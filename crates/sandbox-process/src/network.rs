@@ -71,11 +71,12 @@ impl Network {
         self.ready.as_ref().ok().map(|ready| ready.resolver())
     }
 
-    /// Gives a sandbox of a function the network that a policy names, through its network namespace, which the
-    /// spawner of this link has made. On `Err` nothing is left behind.
+    /// Gives a sandbox of a function, by name and id, the network that a policy names, through its network namespace,
+    /// which the spawner of this link has made. On `Err` nothing is left behind.
     pub(crate) async fn attach(
         &self,
-        (policy, function): (&NetworkPolicy, &str),
+        policy: &NetworkPolicy,
+        function: (&str, &str),
         namespace: OwnedFd,
         spawner: &Link,
     ) -> Result<Attachment, SandboxError> {

@@ -59,7 +59,7 @@ impl Live {
     pub(super) async fn attach(
         self: &Arc<Self>,
         policy: &NetworkPolicy,
-        function: &str,
+        (function, function_id): (&str, &str),
         namespace: OwnedFd,
     ) -> Result<Attachment, SandboxError> {
         let failed =
@@ -67,7 +67,8 @@ impl Live {
         let list = policy.allowlist();
         let taken = self.addresses.lock().take(list.is_some());
         let (number, address) = taken.ok_or(SandboxError::AtCapacity)?;
-        let client = Arc::new(Client::new(number, policy.clone(), function));
+        let share = self.resolver.share(function_id);
+        let client = Arc::new(Client::new(number, policy.clone(), function, share));
         let exit = || Exit { tap: self.names.tap(number), number, beyond: self.part.beyond() };
         let plan = Plan {
             name: self.names.link(number, list.is_some()),
