@@ -48,6 +48,8 @@ const TESTS: [Test; 17] = [
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
     ("servers_do_not_disturb_each_other", neighbours),
     ("a_network_costs_milliseconds", cost),
+    ("links_that_stay_hold_up_the_others_once", lingering),
+    ("a_dead_servers_table_goes_wherever_it_ran", reaped),
     ("an_ordinary_user_has_the_same_network", ordinary),
     ("an_ordinary_users_machine_may_change_its_addresses", renumbered),
 ];
@@ -263,6 +265,30 @@ fn renumbering() {
 
 /// With a sandbox goes its way out; a way out that ends is made again; with the spawner goes the yard.
 fn yard_ends() {
+/// Connections whose end nobody acknowledges keep the kernel from removing their sandboxes' networks.
+fn lingering() {
+    block_on(async {
+        let machine = Machine::new(&[]).await;
+        let mut guests = Vec::new();
+        for _ in 0..20 {
+            let guest = machine.guest("egress").await;
+            assert_eq!(guest.keep("203.0.113.2", 8080).await, 1);
+            guests.push(guest);
+        }
+        world::output("ip", &["link", "set", "wan0", "down"]);
+        let mut ending = tokio::task::JoinSet::new();
+        for guest in guests {
+            ending.spawn(async move { guest.sandbox.destroy().await.unwrap() });
+        }
+        // Some tenths of a second for all of them, where it was as much for each.
+        let ended = tokio::time::timeout(Duration::from_secs(4), ending.join_all()).await;
+        world::output("ip", &["link", "set", "wan0", "up"]);
+        world::output("ip", &["route", "add", "default", "via", "203.0.113.2"]);
+        assert!(ended.is_ok(), "they wait for one another");
+        machine.end().await;
+    });
+}
+
     block_on(async {
         let machine = Machine::new(&[]).await;
         let (one, two) = (machine.guest("egress").await, machine.guest("egress").await);

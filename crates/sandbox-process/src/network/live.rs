@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use impuls_domain::NetworkPolicy;
 use impuls_sandbox::{Refusals, SandboxError, Traffic};
@@ -245,11 +245,11 @@ impl Attachment {
                 Err(error) => tracing::warn!(link = %name, error = %error, "a link cannot be removed"),
             }
         };
-        let link = self.plan.name.clone();
+        let (link, queued) = (self.plan.name.clone(), Instant::now());
         // Behind the making of the link, should that still be under way; the list goes only when the link is gone.
         self.live.wiring.post(move |_| {
             unlinking.post(move |ground| {
-                let unplugged = ground.await_end(&link);
+                let unplugged = ground.await_end(&link, queued.elapsed());
                 filter.post(move |ground| {
                     finish(ground, unplugged);
                     if let Some(gone) = gone {

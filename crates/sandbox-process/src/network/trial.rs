@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use rustix::thread::UnshareFlags;
 
@@ -70,7 +71,7 @@ pub(super) fn run_in_yard(local: &mut Local) -> Result<(), Failure> {
     let namespace = other_namespace().step("make network namespace")?;
     let plugged = local.plug(&plan, namespace.as_fd());
     drop(namespace);
-    local.await_end(&plan.name).step("remove link")?;
+    local.await_end(&plan.name, Duration::ZERO).step("remove link")?;
     plugged?;
     nft::run(&rules::remove(&names.table)).step("remove packet filter")
 }
