@@ -162,8 +162,9 @@ impl SandboxDriver for ProcessDriver {
     }
 
     async fn reap_orphans(&self) -> Result<usize, SandboxError> {
-        let (run_dir, core) = (self.run_dir.clone(), self.core.clone());
-        let reaped = tokio::task::spawn_blocking(move || orphans::reap(&run_dir, &core.cgroups)).await;
+        let (run_dir, core, network) = (self.run_dir.clone(), self.core.clone(), self.network.clone());
+        let reap = move || orphans::reap(&run_dir, &core.cgroups, network.table());
+        let reaped = tokio::task::spawn_blocking(reap).await;
         let failed =
             |source| SandboxError::Setup { step: "remove what dead servers left".to_owned(), source };
         reaped.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)

@@ -101,6 +101,11 @@ impl Network {
         live.filter.ask(ask).await?
     }
 
+    /// What this server's table is or will be called, if there can be one.
+    pub(crate) fn table(&self) -> Option<&str> {
+        self.ready.as_ref().ok().map(Ready::table)
+    }
+
     fn opened(&self) -> Option<Arc<Live>> {
         self.ready.as_ref().ok().and_then(Ready::opened)
     }

@@ -55,9 +55,9 @@ pub(crate) fn note_groups(folder: &Path, cgroups: &Cgroups) -> io::Result<()> {
 
 /// Removes what dead servers left in this run folder, and beside our own cgroups, and returns how many sandboxes
 /// there were.
-pub(crate) fn reap(run_dir: &Path, own: &Cgroups) -> io::Result<usize> {
+pub(crate) fn reap(run_dir: &Path, own: &Cgroups, own_table: Option<&str>) -> io::Result<usize> {
     let mut count = 0;
-    traces::reap(|instance| is_alive(instance) == Some(false));
+    traces::reap(own_table);
     for entry in fs::read_dir(run_dir)? {
         let folder = entry?.path();
         if is_dead(&folder, "") {

@@ -34,8 +34,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     let own = File::open("/proc/self/ns/net").step("open network namespace")?;
     netlink.transact(&[Request::add_pair("im0", "im1", own.as_fd(), None)]).step("make a veth link")?;
     let (ports, guarded) = (Ports { udp: 53, tcp: 53 }, ["im0".to_owned()]);
-    let outside = Outside::Links(&guarded);
-    let base = Base { names: &Names::of("1-1-1"), part: part()?, ports, operator: &[], outside };
+    let (outside, part) = (Outside::Links(&guarded), part()?);
+    let base = Base { names: &Names::of("1-1-1", part.gateway()), part, ports, operator: &[], outside };
     nft::run(&base.script()).step("load packet filter")
 }
 
@@ -52,7 +52,8 @@ fn other_namespace() -> io::Result<File> {
 /// To be called by a thread in a new yard. Leaves nothing behind.
 pub(super) fn run_in_yard(local: &mut Local) -> Result<(), Failure> {
     find_nft()?;
-    let (names, part) = (Names::of("1-1-1"), part()?);
+    let part = part()?;
+    let names = Names::of("1-1-1", part.gateway());
     let base = Base {
         names: &names,
         part,
