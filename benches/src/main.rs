@@ -4,6 +4,8 @@
 
 mod append;
 mod bench;
+mod cluster;
+mod cores;
 mod echo;
 mod http;
 mod load;
@@ -16,6 +18,7 @@ mod report;
 mod rows;
 mod run;
 mod server;
+mod services;
 mod socket;
 mod stats;
 

@@ -39,9 +39,13 @@ pub(crate) struct Options {
     /// Where the figures go as JSON [default: build/bench.json].
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// A PostgreSQL database, as `postgres://…`, on which asynchronous calls are measured as well; its tables are made.
+    /// A PostgreSQL server, as `postgres://…`, for `async` instead of one that is started; databases are made in it and
+    /// removed, which its user must be allowed to do.
     #[arg(long, value_name = "URL")]
     pub(crate) database: Option<String>,
+    /// A Redis server, as `redis://…`, for `async` instead of one that is started; its database is emptied.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
     #[command(subcommand)]
     pub(crate) part: Option<Part>,
 }
@@ -76,6 +80,10 @@ pub(crate) enum RowName {
     Throughput,
     /// Asynchronous calls: accepted durably, and ended.
     Async,
+    /// Warm calls from a controller through a worker, beside `serve`.
+    Hop,
+    /// Calls and cold starts with one to four workers.
+    Workers,
     /// Handlers and programs in Go.
     Go,
     /// Memory and descriptors.

@@ -4,9 +4,11 @@ mod accepted;
 mod first;
 mod first_empty;
 mod go;
+mod hop;
 mod latency;
 mod memory;
 mod throughput;
+mod workers;
 
 pub(crate) use memory::measure as measure_memory;
 
@@ -52,6 +54,12 @@ pub(crate) fn prepare(bench: &Bench, peers: Option<&Peers>) -> anyhow::Result<Ve
     }
     if wants(RowName::Async) {
         rows.push(Box::new(accepted::Accepted::prepare(bench)?));
+    }
+    if wants(RowName::Hop) {
+        rows.push(Box::new(hop::Hop::prepare(bench)?));
+    }
+    if wants(RowName::Workers) {
+        rows.push(Box::new(workers::Workers::prepare(bench)?));
     }
     if wants(RowName::Go) {
         rows.push(Box::new(go::Go::prepare(bench)?));

@@ -113,11 +113,17 @@ impl Server {
     /// Starts a server with an empty data folder, or the one that an earlier server of this name left.
     pub(crate) fn start(bench: &Bench, name: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(bench.server()?);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(bench.scratch(name)).args(flags);
+        command.arg("serve");
+        Self::launch(bench, name, command.args(flags))
+    }
+
+    /// Starts what this command begins, likewise.
+    pub(crate) fn launch(bench: &Bench, name: &str, command: &mut Command) -> anyhow::Result<Self> {
+        command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(bench.scratch(name));
         for setting in SETTINGS {
             command.env_remove(setting);
         }
-        let (process, address) = bench.listener(name, &mut command)?;
+        let (process, address) = bench.listener(name, command)?;
         Ok(Self { process, address })
     }
 

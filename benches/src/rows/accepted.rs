@@ -1,25 +1,27 @@
-//! Asynchronous calls: how fast they are accepted durably, and how long after the last one all have ended. Beside it a
-//! bare HTTP server that appends each event to a file and answers when the disk has it, many at a time.
+//! Asynchronous calls: how fast they are accepted durably, and how long after the last one all have ended. Beside the embedded
+//! store a bare HTTP server that appends each event to a file and answers when the disk has it, many at a time; beside
+//! PostgreSQL a program that inserts the event, one row in each commit, over as many connections.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use impuls_testkit::{SomeDatabase, SomeRedis};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Row;
 use crate::bench::{Bench, EVENT};
+use crate::cluster::Cluster;
 use crate::http::{Connection, post};
 use crate::load::CONNECTIONS;
 use crate::processes::{Process, pause};
 use crate::report::{Budget, Figure, Findings, number};
 use crate::server::{Function, Language, Server, invoke_path};
+use crate::services::{self, Inserts};
 use crate::stats::median;
 
-const EMBEDDED: &str = "embedded store";
-const POSTGRES: &str = "PostgreSQL";
 /// Calls in one turn.
 const JOBS: u32 = 10_000;
 /// How long they may take to end before something is wrong.
@@ -40,31 +42,108 @@ struct Turn {
     accepted: f64,
     /// From the last acceptance until all have ended, in seconds.
     finished_after: f64,
-    /// Appended in a second by the bare server.
-    bare: f64,
+    /// Kept in a second by the peer.
+    peer: f64,
+}
+
+/// Servers that keep calls somewhere.
+struct Kept {
+    store: &'static str,
+    /// Who is called.
+    server: Server,
+    peer: Peer,
+    /// Accepted in a second at least.
+    budget: f64,
+    /// Held so that they run on, and end before what they stand on.
+    _worker: Option<Server>,
+    _database: Option<SomeDatabase>,
+    _redis: Option<SomeRedis>,
+}
+
+/// What keeps events and does nothing else.
+enum Peer {
+    Append(Process, SocketAddr),
+    Insert(Inserts),
+}
+
+impl Peer {
+    fn append(bench: &Bench) -> anyhow::Result<Self> {
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.arg("append-http").arg(bench.scratch("appended"));
+        let (process, address) = bench.listener("append-http", &mut command)?;
+        submit(address, "/", WARM_UP)?;
+        Ok(Self::Append(process, address))
+    }
+
+    /// Has so many events kept, and gives how many there were in a second.
+    fn keep(&self, bench: &Bench, events: u32) -> anyhow::Result<f64> {
+        match self {
+            Self::Append(_runs, address) => submit(*address, "/", events),
+            Self::Insert(inserts) => inserts.run(bench, events),
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Append(..) => "a bare server that syncs in groups",
+            Self::Insert(_) => "pgbench, one INSERT and one commit for each",
+        }
+    }
+}
+
+impl Kept {
+    fn embedded(bench: &Bench) -> anyhow::Result<Self> {
+        Ok(Self {
+            store: "embedded store",
+            server: Server::start(bench, "accepted", &[])?,
+            peer: Peer::append(bench)?,
+            budget: 5_000.0,
+            _worker: None,
+            _database: None,
+            _redis: None,
+        })
+    }
+
+    fn postgres(bench: &Bench) -> anyhow::Result<Self> {
+        let database = services::database(bench)?;
+        let flags = ["--storage", "postgres", "--db-conn", database.url()];
+        Ok(Self {
+            store: "PostgreSQL",
+            server: Server::start(bench, "accepted-postgres", &flags)?,
+            peer: Peer::Insert(Inserts::prepare(bench)?),
+            budget: 2_000.0,
+            _worker: None,
+            _database: Some(database),
+            _redis: None,
+        })
+    }
+
+    fn cluster(bench: &Bench) -> anyhow::Result<Self> {
+        let (database, redis) = (services::database(bench)?, services::redis(bench)?);
+        let cluster = Cluster::new("accepted", database.url(), Some(redis.url()));
+        let worker = cluster.worker(bench, "worker", None, &[])?;
+        Ok(Self {
+            store: "PostgreSQL and Redis, controller and worker",
+            server: cluster.controller(bench)?,
+            peer: Peer::Insert(Inserts::prepare(bench)?),
+            budget: 2_000.0,
+            _worker: Some(worker),
+            _database: Some(database),
+            _redis: Some(redis),
+        })
+    }
 }
 
 /// The measurement.
 pub(super) struct Accepted {
-    servers: Vec<(&'static str, Server)>,
-    bare: SocketAddr,
+    all: Vec<Kept>,
     turns: Vec<Turn>,
-    /// Held so that it runs on.
-    _bare: Process,
 }
 
 impl Accepted {
     pub(super) fn prepare(bench: &Bench) -> anyhow::Result<Self> {
-        let mut servers = vec![(EMBEDDED, Server::start(bench, "accepted", &[])?)];
-        if let Some(database) = &bench.options.database {
-            let flags = ["--storage", "postgres", "--db-conn", database];
-            servers.push((POSTGRES, Server::start(bench, "accepted-postgres", &flags)?));
-        }
-        let mut command = std::process::Command::new(std::env::current_exe()?);
-        command.arg("append-http").arg(bench.scratch("appended"));
-        let (process, bare) = bench.listener("append-http", &mut command)?;
-        submit(bare, "/", WARM_UP)?;
-        Ok(Self { servers, bare, turns: Vec::new(), _bare: process })
+        let all = vec![Kept::embedded(bench)?, Kept::postgres(bench)?, Kept::cluster(bench)?];
+        Ok(Self { all, turns: Vec::new() })
     }
 }
 
@@ -143,36 +222,28 @@ impl Row for Accepted {
         "asynchronous calls"
     }
 
-    fn round(&mut self, _: &Bench, round: u32) -> anyhow::Result<()> {
-        for (store, server) in &self.servers {
-            let (accepted, finished_after) = turn(server, round)?;
-            let bare = submit(self.bare, "/", JOBS)?;
-            self.turns.push(Turn { store, accepted, finished_after, bare });
+    fn round(&mut self, bench: &Bench, round: u32) -> anyhow::Result<()> {
+        for kept in &self.all {
+            let (accepted, finished_after) = turn(&kept.server, round)?;
+            let peer = kept.peer.keep(bench, JOBS)?;
+            self.turns.push(Turn { store: kept.store, accepted, finished_after, peer });
         }
         Ok(())
     }
 
     fn findings(self: Box<Self>) -> anyhow::Result<Findings> {
         let mut figures = Vec::new();
-        for (store, _) in &self.servers {
-            let turns = || self.turns.iter().filter(|turn| turn.store == *store);
-            let bare = format!(
-                "a bare server that syncs in groups {}/s",
-                number(median(turns().map(|turn| turn.bare)))
-            );
-            let budget = Budget::AtLeast(if *store == EMBEDDED { 5_000.0 } else { 2_000.0 });
+        for kept in &self.all {
+            let turns = || self.turns.iter().filter(|turn| turn.store == kept.store);
+            let peer = format!("{} {}/s", kept.peer.name(), number(median(turns().map(|turn| turn.peer))));
             let figure = |what: &str, value, unit| {
-                Figure::told(5, format!("asynchronous calls, {store}, {what}"), value, unit)
+                Figure::told(5, format!("asynchronous calls, {}, {what}", kept.store), value, unit)
             };
             figures.extend([
                 figure("accepted durably", median(turns().map(|turn| turn.accepted)), "/s")
-                    .within(budget)
-                    .with(format!("{JOBS} calls over {CONNECTIONS} connections, delivery running; {bare}")),
-                figure(
-                    "accepted, to a bare server",
-                    median(turns().map(|turn| turn.accepted / turn.bare)),
-                    "×",
-                ),
+                    .within(Budget::AtLeast(kept.budget))
+                    .with(format!("{JOBS} calls over {CONNECTIONS} connections, delivery running; {peer}")),
+                figure("accepted, to the peer", median(turns().map(|turn| turn.accepted / turn.peer)), "×"),
                 figure(
                     "the last of 10,000 ended after",
                     median(turns().map(|turn| turn.finished_after)),

@@ -1,6 +1,6 @@
 //! Unpacked code: for each artifact and layout one folder that any number of sandboxes mount read-only.
 //!
-//! The folders are a cache of the artifact store: `<root>/<digest>/<layout>`. Each is made under a temporary name
+//! The folders are a cache of the artifact store: `<root>/<digest>/<layout>`, of a bounded size (`bound`). Each is made under a temporary name
 //! and renamed when complete, so what has its name is whole. After a crash of the machine the disk may hold a name
 //! without all its contents; as nothing here is synced, folders of an earlier boot are thrown away.
 
@@ -10,17 +10,23 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use impuls_domain::ArtifactDigest;
 use parking_lot::Mutex;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use crate::error::ArtifactError;
 use crate::extract::{ArchiveLimits, unpack, unpack_beside, unpack_some};
 use crate::local::{blocking, digest_of};
 use crate::path::{PathError, check_relative_path, parents};
 use crate::store::ArtifactStore;
+
+mod bound;
+
+pub use self::bound::Trimmed;
 
 const SCRATCH_PREFIX: &str = ".tmp-";
 /// The folder with nothing in it.
@@ -75,15 +81,49 @@ impl FolderLayout {
 }
 
 type Folder = (ArtifactDigest, String);
-/// Holds whether the folder is known to be complete; locked while it is being made or removed.
-type Flight = Arc<tokio::sync::Mutex<bool>>;
+
+/// What is known of one folder.
+#[derive(Default)]
+struct Place {
+    /// Whether the folder is known to be complete; locked while it is being made or removed.
+    complete: Arc<tokio::sync::Mutex<bool>>,
+    /// Held by everybody who was given the folder.
+    users: Arc<()>,
+    /// When it was given to somebody last, in this life of the server.
+    used: Mutex<Option<SystemTime>>,
+}
+
+impl Place {
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.users) > 1
+    }
+}
+
+/// A folder of code. It is not removed while this, or a clone of it, is there.
+#[derive(Clone, Debug)]
+pub struct CodeFolder {
+    path: PathBuf,
+    _used: Arc<()>,
+}
+
+impl CodeFolder {
+    /// Where it is; absolute if the cache's root is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
 
 /// The cache of code folders.
 pub struct CodeFolders {
     root: PathBuf,
     artifacts: Arc<dyn ArtifactStore>,
     limits: ArchiveLimits,
-    flights: Mutex<HashMap<Folder, Flight>>,
+    places: Mutex<HashMap<Folder, Arc<Place>>>,
+    /// How large folders are, as far as somebody has looked.
+    sizes: Mutex<HashMap<Folder, u64>>,
+    /// There is one folder more.
+    made: Notify,
 }
 
 impl CodeFolders {
@@ -91,26 +131,34 @@ impl CodeFolders {
     /// crash left half-made. Blocks; one process at a time.
     pub fn open(root: PathBuf, artifacts: Arc<dyn ArtifactStore>) -> Result<Self, ArtifactError> {
         prepare(&root).map_err(|source| ArtifactError::Io { action: "opening the code folders", source })?;
-        Ok(Self { root, artifacts, limits: ArchiveLimits::default(), flights: Mutex::default() })
+        Ok(Self {
+            root,
+            artifacts,
+            limits: ArchiveLimits::default(),
+            places: Mutex::default(),
+            sizes: Mutex::default(),
+            made: Notify::new(),
+        })
     }
 
-    /// The folder of an artifact in a layout, absolute if the root is; made if it is missing, once however many
-    /// ask. Folders inside have mode 0755 and files 0644 or 0755, so that every uid can read them. Repeatable; may
-    /// be dropped half-way; on `Err` nothing is left.
+    /// The folder of an artifact in a layout; made if it is missing, once however many ask. Folders inside have mode 0755 and
+    /// files 0644 or 0755, so that every uid can read them. Repeatable; may be dropped half-way; on `Err` nothing is left.
     pub async fn folder(
         &self,
         digest: &ArtifactDigest,
         layout: &FolderLayout,
-    ) -> Result<PathBuf, ArtifactError> {
+    ) -> Result<CodeFolder, ArtifactError> {
         let key = layout.key();
         let path = self.path(digest, &key);
-        let flight = self.flights.lock().entry((*digest, key)).or_default().clone();
-        let mut complete = flight.lock().await;
+        let place = self.places.lock().entry((*digest, key)).or_default().clone();
+        let mut complete = place.complete.lock().await;
         if !*complete && !is_folder(path.clone()).await? {
             self.make(digest, layout.clone(), path.clone()).await?;
+            self.made.notify_one();
         }
         *complete = true;
-        Ok(path)
+        *place.used.lock() = Some(SystemTime::now());
+        Ok(CodeFolder { path, _used: place.users.clone() })
     }
 
     /// A folder that has nothing in it, for sandboxes that run no code of anybody's. Repeatable.
@@ -124,25 +172,6 @@ impl CodeFolders {
         })
         .await?;
         Ok(path)
-    }
-
-    /// Removes every folder of an artifact. For the caller to know that no sandbox uses one any more. Repeatable.
-    pub async fn remove(&self, digest: &ArtifactDigest) -> Result<(), ArtifactError> {
-        let flights: Vec<Flight> = {
-            let all = self.flights.lock();
-            all.iter().filter(|((owner, _), _)| owner == digest).map(|(_, flight)| flight.clone()).collect()
-        };
-        let mut held = Vec::with_capacity(flights.len());
-        for flight in flights {
-            let mut complete = flight.lock_owned().await;
-            *complete = false;
-            held.push(complete);
-        }
-        let (root, folder) = (self.root.clone(), self.root.join(digest.to_string()));
-        blocking("removing a code folder", move || remove_folder(&root, &folder)).await?;
-        // Whoever waits for one of these locks holds the flight, too; others are not needed any more.
-        self.flights.lock().retain(|(owner, _), flight| owner != digest || Arc::strong_count(flight) > 2);
-        Ok(())
     }
 
     fn path(&self, digest: &ArtifactDigest, key: &str) -> PathBuf {
@@ -244,7 +273,15 @@ fn put_in_place(scratch: TempDir, path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         make_passage(parent)?;
     }
-    match fs::rename(scratch.path(), path) {
+    let mut renamed = fs::rename(scratch.path(), path);
+    if let (Err(ErrorKind::NotFound), Some(parent)) =
+        (renamed.as_ref().map_err(io::Error::kind), path.parent())
+    {
+        // Another layout of the artifact was removed, and with it, being the last, the folder of all of them.
+        make_passage(parent)?;
+        renamed = fs::rename(scratch.path(), path);
+    }
+    match renamed {
         Ok(()) => {
             // It has another name now, so there is nothing left to remove.
             let _renamed = scratch.keep();

@@ -16,7 +16,7 @@ pub mod conformance;
 
 pub use error::ArtifactError;
 pub use extract::{ArchiveError, ArchiveLimits, extract_zip, read_zip, validate_zip, zip_files};
-pub use folders::{CodeFolders, FolderLayout};
+pub use folders::{CodeFolder, CodeFolders, FolderLayout, Trimmed};
 pub use local::{LocalArtifacts, digest_of};
 pub use path::{PathError, check_relative_path};
 pub use store::{ArtifactStore, Kept};

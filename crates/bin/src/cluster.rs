@@ -14,9 +14,10 @@ use anyhow::Context as _;
 use impuls_cli::{ClusterTrust, ControllerConfig, WorkerConfig};
 use impuls_cluster::{Tls, TlsFiles, Token, Trust};
 use impuls_dispatch::Dispatch;
-use impuls_store::{FunctionPage, FunctionStore, NodeStore};
+use impuls_store::{FunctionStore, NodeStore};
 
-use crate::serve::{LOAD_PAGE, prepare};
+use crate::functions;
+use crate::serve::prepare;
 use crate::storage::Storage;
 
 /// Runs a controller until it is told to stop.
@@ -53,14 +54,9 @@ fn nodes(store: &Storage) -> anyhow::Result<Arc<dyn NodeStore>> {
     store.nodes().context("controllers and workers need storage postgres")
 }
 
-/// Makes every stored function callable.
+/// Goes by the store's clock, and makes every stored function callable.
 async fn load_functions(store: &dyn FunctionStore, dispatch: &Dispatch) -> anyhow::Result<()> {
-    let mut before = None;
-    loop {
-        let page = store.list_functions(FunctionPage { before, limit: LOAD_PAGE }).await;
-        let page = page.context("cannot read the functions")?;
-        let Some(last) = page.last() else { return Ok(()) };
-        before = Some(last.function.id);
-        page.iter().for_each(|snapshot| dispatch.put_function(snapshot));
-    }
+    dispatch.read_clock().await.context("cannot read the clock of the metadata store")?;
+    let loaded = functions::each(store, |snapshot| dispatch.put_function(snapshot)).await;
+    loaded.map(drop).context("cannot read the functions")
 }

@@ -19,6 +19,7 @@ pub(crate) fn collector(
         versions: told.versions.unwrap_or(default.versions),
         version_age: told.version_age.unwrap_or(default.version_age),
         build_age: told.build_age.unwrap_or(default.build_age),
+        build_bytes: told.build_bytes.unwrap_or(default.build_bytes),
         artifact_grace: told.artifact_grace.unwrap_or(default.artifact_grace),
         every: told.every.unwrap_or(default.every),
     };

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use impuls_dispatch::Dispatch;
 use impuls_domain::FunctionId;
-use impuls_store::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, StoreError};
+use impuls_store::{FunctionKey, FunctionSnapshot, FunctionStore, StoreError};
 use impuls_store_postgres::{Change, Changes};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::functions;
+
 /// Changes that wait to be looked at; who tells one more waits.
 const WAITING: usize = 256;
-/// Functions that are read at once.
-const PAGE: u32 = 200;
 /// What is waited before a look that failed is repeated.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -92,9 +92,12 @@ impl Feed {
     }
 
     async fn look_at(&self, id: FunctionId) -> Result<(), StoreError> {
-        match self.functions.find_function(&FunctionKey::Id(id)).await? {
-            Some(snapshot) => self.rollout.follow(&snapshot),
-            None => self.rollout.forget(id),
+        match self.functions.find_function(&FunctionKey::Id(id)).await {
+            Ok(Some(snapshot)) => self.rollout.follow(&snapshot),
+            Ok(None) => self.rollout.forget(id),
+            // It stays so however often it is looked at.
+            Err(error @ StoreError::Damaged(_)) => functions::unreadable(id, &error),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -103,16 +106,7 @@ impl Feed {
         // Taken before the store is read: what is deployed meanwhile is in neither.
         let known: HashSet<FunctionId> =
             self.dispatch.latest_targets().iter().map(|target| target.revision.function).collect();
-        let (mut found, mut before) = (HashSet::new(), None);
-        loop {
-            let page = self.functions.list_functions(FunctionPage { before, limit: PAGE }).await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.function.id);
-            for snapshot in &page {
-                found.insert(snapshot.function.id);
-                self.rollout.follow(snapshot);
-            }
-        }
+        let found = functions::each(&*self.functions, |snapshot| self.rollout.follow(snapshot)).await?;
         for gone in known.difference(&found) {
             self.rollout.forget(*gone);
         }

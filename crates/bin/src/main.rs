@@ -12,6 +12,7 @@ mod doctor;
 mod edits;
 mod feed;
 mod fronts;
+mod functions;
 mod import;
 mod logging;
 mod offers;

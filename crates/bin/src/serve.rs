@@ -17,7 +17,6 @@ use impuls_domain::{Cidr, Contract};
 use impuls_outgoing::{Gate, OutgoingClient};
 use impuls_runtimes::{Catalogue, SearchPath};
 use impuls_sandbox_process::ProcessDriver;
-use impuls_store::FunctionPage;
 use impuls_worker::LocalWorker;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +29,7 @@ use crate::collection;
 use crate::edits::Edits;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
+use crate::functions;
 use crate::readiness::ServerReadiness;
 use crate::repair;
 use crate::rollout::{LocalRollout, newest};
@@ -43,8 +43,6 @@ const BACKGROUND_THREADS: usize = 2;
 /// The languages, by alias, whose sandboxes are kept ready before the first function: those that a new user is likely to
 /// begin with.
 pub(crate) const PREWARMED: [&str; 2] = ["nodejs", "python"];
-/// Functions that are read at once when the server starts.
-pub(crate) const LOAD_PAGE: u32 = 200;
 /// How long connections may take to be closed once no call is in flight; a client in the middle of a request may
 /// take for ever.
 pub(crate) const CONNECTION_SHUTDOWN: Duration = Duration::from_secs(1);
@@ -201,6 +199,7 @@ pub(crate) async fn wait_for_balancers(stop: &Stop, delay: Duration) {
 /// Gives back what an earlier server was running. In a store that others use as well what runs may be theirs; what
 /// nobody runs any more is claimed when its lease has ended.
 async fn recover(server: &Server, delivery: &Delivery) -> anyhow::Result<()> {
+    server.dispatch.read_clock().await.context("cannot read the clock of the metadata store")?;
     if server.store.is_shared() {
         return Ok(());
     }
@@ -390,18 +389,12 @@ impl Server {
 
     /// Makes every stored function callable.
     async fn load_functions(&self) -> anyhow::Result<()> {
-        let mut before = None;
-        loop {
-            let page = self.store.functions.list_functions(FunctionPage { before, limit: LOAD_PAGE }).await;
-            let page = page.context("cannot read the functions")?;
-            let Some(last) = page.last() else { return Ok(()) };
-            before = Some(last.function.id);
-            for snapshot in &page {
-                self.dispatch.put_function(snapshot);
-                let target = Arc::new(newest(snapshot));
-                self.worker.warm_up(&target, target.revision.config.limits.min_warm() as usize);
-            }
-        }
+        let loaded = functions::each(&*self.store.functions, |snapshot| {
+            self.dispatch.put_function(snapshot);
+            let target = Arc::new(newest(snapshot));
+            self.worker.warm_up(&target, target.revision.config.limits.min_warm() as usize);
+        });
+        loaded.await.map(drop).context("cannot read the functions")
     }
 
     /// Ends every sandbox and stores what is not stored yet.
@@ -423,10 +416,14 @@ pub(crate) fn dispatch(store: &Storage, worker: Arc<dyn Worker>, recorder: &Reco
     let config = settings::dispatch(store.is_shared());
     let (versions, queue) = (store.versions.clone(), store.queue.clone());
     let dispatch = Dispatch::new(config, worker, versions, queue, recorder.clone());
-    Arc::new(match &store.offers {
+    let dispatch = dispatch.with_clock(store.clock.clone());
+    let dispatch = Arc::new(match &store.offers {
         Some(offers) => dispatch.with_queue(offers.clone()),
         None => dispatch,
-    })
+    });
+    // It ends with the dispatch.
+    tokio::spawn(Dispatch::follow_clock(Arc::downgrade(&dispatch)));
+    dispatch
 }
 
 /// What the use cases stand on.
@@ -437,6 +434,7 @@ pub(crate) fn stores(store: &Storage, recorder: &Recorder) -> Stores {
         invocations: recorder.up_to_date(),
         queue: store.queue.clone(),
         schedules: store.schedules.clone(),
+        clock: store.clock.clone(),
     }
 }
 

@@ -71,6 +71,7 @@ pub(crate) fn worker(config: &ServeConfig, command_network: NetworkPolicy) -> im
         fronts: fronts::count(),
         max_sandboxes: config.max_sandboxes.map_or(default.max_sandboxes, |max| max as usize),
         prewarm: config.prewarm.map_or(default.prewarm, |size| size as usize),
+        unpacked_limit: config.retention.unpacked_bytes.unwrap_or(default.unpacked_limit),
         command_network,
         ..default
     }

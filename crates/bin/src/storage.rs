@@ -8,7 +8,7 @@ use impuls_artifacts::ArtifactStore;
 use impuls_cli::{DatabaseConfig, ServeConfig};
 use impuls_queue::InvocationQueue;
 use impuls_store::{
-    AsyncInvocationStore, BuildStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore,
+    AsyncInvocationStore, BuildStore, ClockStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore,
     RetentionStore, ScheduleStore, VersionStore,
 };
 use impuls_store_file::FileStore;
@@ -37,6 +37,7 @@ pub(crate) struct Storage {
     pub(crate) deliveries: Arc<dyn DeliveryStore>,
     pub(crate) schedules: Arc<dyn ScheduleStore>,
     pub(crate) retention: Arc<dyn RetentionStore>,
+    pub(crate) clock: Arc<dyn ClockStore>,
     /// What tells servers of asynchronous calls; `None` is this server's memory.
     pub(crate) offers: Option<Arc<dyn InvocationQueue>>,
     back_end: BackEnd,
@@ -85,7 +86,7 @@ impl Storage {
     fn of<S>(store: Arc<S>, back_end: BackEnd) -> Self
     where
         S: FunctionStore + VersionStore + InvocationStore + BuildStore,
-        S: AsyncInvocationStore + DeliveryStore + ScheduleStore + RetentionStore,
+        S: AsyncInvocationStore + DeliveryStore + ScheduleStore + RetentionStore + ClockStore,
     {
         Self {
             functions: store.clone(),
@@ -95,7 +96,8 @@ impl Storage {
             queue: store.clone(),
             deliveries: store.clone(),
             schedules: store.clone(),
-            retention: store,
+            retention: store.clone(),
+            clock: store,
             offers: None,
             back_end,
             tree: None,

@@ -36,8 +36,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
 /// How long a worker that could not be reached is left alone.
 const AVOIDED: Duration = Duration::from_secs(2);
-/// Bytes of one stream that may be on their way, and of all streams of a connection.
-pub(crate) const WINDOWS: (u32, u32) = (1024 * 1024, 16 * 1024 * 1024);
+/// Things that one connection may be asked at once.
+pub(crate) const STREAMS: u32 = 4_096;
+/// Bytes of one stream that may be on their way, and of all streams of a connection: as many as all of them may have, so that
+/// those whose bytes nobody takes hold up no other.
+pub(crate) const WINDOWS: (u32, u32) = (256 * 1024, STREAMS * 256 * 1024);
 
 type Connection = http2::SendRequest<Sending>;
 /// The place of a thread's connection. Held while it is made, so that it is made once.
@@ -216,9 +219,14 @@ impl Peer {
     }
 
     async fn connection(&self, place: &Place) -> Result<Connection, Missed> {
+        let asked = Instant::now();
         let mut made = place.lock().await;
         if let Some(connection) = made.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
+        }
+        if self.avoided_until.lock().is_some_and(|until| until >= asked + AVOIDED) {
+            // Whoever was before us has just tried.
+            return Err(Missed::Gone("it could not be reached a moment ago".to_owned()));
         }
         let about = self.about();
         let address = &about.address;
@@ -280,6 +288,9 @@ async fn handshake(
         .initial_connection_window_size(WINDOWS.1)
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
+        // What a worker had sent before it heard that nobody waits any more, however many hung up at once.
+        .max_concurrent_reset_streams(STREAMS as usize)
+        .max_local_error_reset_streams(None)
         .handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(|error| chain(&error))?;
     tokio::spawn(async move {

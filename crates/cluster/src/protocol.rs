@@ -1,4 +1,5 @@
-//! What travels between a controller and a worker: HTTP/2 without TLS, one `POST` for each thing that is asked.
+//! What travels between a controller and a worker: HTTP/2, over TLS between nodes that have certificates, one `POST` for
+//! each thing that is asked.
 //!
 //! The bodies of requests and replies are *frames*: one byte that says what it is, four bytes of length (big-endian), and
 //! so many bytes. A frame of an unknown kind is skipped, as are unknown members of JSON objects, so that two neighbouring

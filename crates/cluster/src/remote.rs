@@ -5,6 +5,7 @@
 //! begun is tried once more; what may have begun is the caller's to know.
 
 pub(crate) mod exchange;
+mod replay;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,21 +15,21 @@ use impuls_dispatch::{OnOutput, RunError, Target, Worker};
 use impuls_domain::{Built, FunctionId, FunctionName, LoadFailure, Revision, RevisionId, VersionNumber};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::client::WINDOWS;
+use crate::client::{STREAMS, WINDOWS};
 use crate::protocol::{LOAD_HEADER, OLDEST, REFUSED_HEADER, Sending, VERSION, VERSION_HEADER, path, refused};
 use crate::serving::{Load, Serving};
 use crate::trust::Trust;
 
-/// Things that one connection may ask at once.
-const STREAMS: u32 = 4_096;
 /// Calls, commands and builds that a worker takes at once; of more it says that it is full.
 const CALLS: usize = 10_000;
 /// How often a connection is asked whether the other end is there, and how long that may take.
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may be open before its first request that shows what is wanted.
+const SILENCE: Duration = Duration::from_secs(10);
 /// The most bytes of a request's headers.
 const HEADERS: u32 = 8 * 1024;
 
@@ -98,23 +98,35 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let server = self.clone();
+        let (server, known) = (self.clone(), Arc::new(Notify::new()));
+        let knows = known.clone();
         let service = hyper::service::service_fn(move |request| {
-            let server = server.clone();
-            async move { Ok::<_, Infallible>(server.handle(request).await) }
+            let (server, known) = (server.clone(), knows.clone());
+            async move { Ok::<_, Infallible>(server.handle(request, &known).await) }
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
         builder.initial_stream_window_size(WINDOWS.0).initial_connection_window_size(WINDOWS.1);
         builder.keep_alive_interval(PING.0).keep_alive_timeout(PING.1);
+        // Clients that hang up all at once are no attack of the node that passes it on.
+        builder.max_pending_accept_reset_streams(STREAMS as usize).max_local_error_reset_streams(None);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let close = async { drop(closing.wait_for(|closing| *closing).await) };
+        let stays_unknown = async {
+            if tokio::time::timeout(SILENCE, known.notified()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = close => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = stays_unknown => {
+                tracing::info!("a connection to this worker is closed over which nothing was asked as a node asks");
+                return;
             }
         };
         if let Err(error) = ended {
@@ -125,8 +137,12 @@ impl Server {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>) -> Response<Sending> {
-        let mut response = match self.refusal(&request) {
+    async fn handle(&self, request: Request<Incoming>, known: &Notify) -> Response<Sending> {
+        let refusal = self.refusal(&request);
+        if !matches!(refusal, Some((_, refused::TOKEN))) {
+            known.notify_one();
+        }
+        let mut response = match refusal {
             Some((status, why)) => refuse(status, why),
             None => self.answer(request).await,
         };

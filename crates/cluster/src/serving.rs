@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use impuls_dispatch::{DispatchError, Duplex, Home, RunError, RunRequest};
-use impuls_domain::Outcome;
+use impuls_dispatch::{DispatchError, Duplex, ExecuteRequest, Executed, Home, RunError, RunRequest};
+use impuls_domain::{ErrorType, Failure, Outcome};
 use tokio::sync::Notify;
 
 use crate::server::Host;
@@ -16,6 +16,7 @@ use crate::server::Host;
 pub struct Load {
     calls: AtomicUsize,
     draining: AtomicBool,
+    cut_off: AtomicBool,
     ended: Notify,
 }
 
@@ -46,6 +47,15 @@ impl Load {
     /// Takes nothing new from now on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// To be said before sandboxes are ended that still run calls: what ends with them is no failure of theirs.
+    pub fn cut_off(&self) {
+        self.cut_off.store(true, Ordering::SeqCst);
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::SeqCst)
     }
 
     /// Waits until it does nothing.
@@ -86,7 +96,38 @@ impl Serving {
         let function = request.target.revision.function;
         let admitted = self.home.admit(function, request.max_concurrency, request.deadline).await;
         let _permit = admitted.map_err(|refusal| RunError::QueueFull { retry_after: wait(&refusal) })?;
-        self.host.worker().run(request, duplex).await
+        let ended = self.host.worker().run(request, duplex).await;
+        match &ended {
+            Ok(Outcome { result: Err(failure), .. }) if self.load.is_cut_off() && ends_so(failure) => {
+                Err(lost())
+            }
+            _ => ended,
+        }
+    }
+
+    /// Runs a command.
+    pub(crate) async fn execute(&self, request: ExecuteRequest) -> Result<Executed, RunError> {
+        let executed = self.host.worker().execute(request).await?;
+        if self.load.is_cut_off() && executed.exit_code.is_none() {
+            return Err(lost());
+        }
+        Ok(executed)
+    }
+}
+
+fn lost() -> RunError {
+    RunError::WorkerLost("that was stopped".to_owned())
+}
+
+/// Whether a call fails so whose sandbox is ended.
+const fn ends_so(failure: &Failure) -> bool {
+    match failure.error_type {
+        ErrorType::Exited | ErrorType::OutOfMemory | ErrorType::InitError | ErrorType::PlatformError => true,
+        ErrorType::FunctionError
+        | ErrorType::Timeout
+        | ErrorType::BadResponse
+        | ErrorType::Cancelled
+        | ErrorType::HookError => false,
     }
 }
 

@@ -7,7 +7,7 @@ use impuls_domain::{
 };
 use impuls_store::StoreError;
 
-use crate::control::{Control, authorise, now};
+use crate::control::{Control, authorise};
 use crate::error::ControlError;
 use crate::input::FunctionRef;
 
@@ -191,7 +191,7 @@ impl Control {
         }
         let snapshot = self.find(&FunctionRef::of(function.id)).await?;
         self.resolve(&snapshot, &qualifier).await?;
-        let now = now();
+        let now = self.stores.clock.now().await.map_err(ControlError::Store)?;
         let first = cadence.next_after(now, now)?;
         let before = self.schedule(function, &name).await?;
         let schedule = Schedule {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use impuls_artifacts::ArtifactStore;
 use impuls_domain::{Caller, NetworkPolicy, RuntimeName};
 use impuls_store::{
-    AsyncInvocationStore, FunctionKey, FunctionSnapshot, FunctionStore, InvocationStore, ScheduleStore,
-    VersionStore,
+    AsyncInvocationStore, ClockStore, FunctionKey, FunctionSnapshot, FunctionStore, InvocationStore,
+    ScheduleStore, VersionStore,
 };
 use time::OffsetDateTime;
 
@@ -29,6 +29,8 @@ pub struct Stores {
     pub queue: Arc<dyn AsyncInvocationStore>,
     /// Schedules.
     pub schedules: Arc<dyn ScheduleStore>,
+    /// The clock that schedules go by.
+    pub clock: Arc<dyn ClockStore>,
 }
 
 /// Every use case on functions, versions and aliases. Deploys of one function through one `Control` run one after

@@ -1,13 +1,14 @@
 //! Creating, changing, rolling back and deleting functions.
 
 use bytes::Bytes;
-use impuls_artifacts::{ArchiveLimits, validate_zip};
+use impuls_artifacts::{ArchiveLimits, ArtifactError, validate_zip};
 use impuls_domain::{
     ArtifactDigest, Built, Caller, CodeLayout, Contract, DeployStep, Function, FunctionId, FunctionName,
     FunctionState, LoadFailure, Revision, RevisionConfig, RevisionId, StateLog, VersionNumber,
 };
 use impuls_store::{FunctionKey, FunctionSnapshot, StoreError};
 use time::OffsetDateTime;
+use tokio::time::{Duration, Instant};
 
 use crate::control::{Control, authorise, micros, now, to_the_end};
 use crate::error::ControlError;
@@ -15,6 +16,9 @@ use crate::input::{CODE_LIMIT, Code, FunctionChange, FunctionRef, NewFunction};
 use crate::lock::FunctionGuard;
 use crate::rollout::{BuildLog, RuntimeRefusal};
 
+/// How long what was put is sure to be there although nothing names it: less than any time of grace
+/// ([`crate::RetentionConfig::artifact_grace`]) that leaves room for a deploy.
+const KEPT: Duration = Duration::from_secs(10);
 /// How often a deploy begins again because another server deployed the same function in between.
 const ATTEMPTS: usize = 4;
 
@@ -29,6 +33,19 @@ struct KeptCode {
 impl KeptCode {
     fn of(revision: &Revision) -> Self {
         Self { digest: revision.artifact, layout: revision.layout.clone(), size: revision.code_size }
+    }
+}
+
+/// When code that nothing names yet was last put.
+#[derive(Clone, Copy)]
+struct Put {
+    digest: ArtifactDigest,
+    at: Instant,
+}
+
+impl Put {
+    fn now(code: &KeptCode) -> Self {
+        Self { digest: code.digest, at: Instant::now() }
     }
 }
 
@@ -57,6 +74,14 @@ impl Source {
             Self::Version(_) => None,
         };
         renamed.unwrap_or_else(|| current.function.name.clone())
+    }
+
+    /// The code that was handed in for it.
+    const fn code(&self) -> Option<&KeptCode> {
+        match self {
+            Self::Change(_, code) => code.as_ref(),
+            Self::Version(_) => None,
+        }
     }
 
     /// Who is told what a build writes.
@@ -91,6 +116,7 @@ impl Control {
         // Until calls see the function, or it has turned out that they never will.
         let _announced = self.rollout.announce(&new.name, config.limits.timeout());
         let code = self.keep(code).await?;
+        let mut put = Some(Put::now(&code));
         let revision = revision(FunctionId::new(), config, code);
         let accepted = (DeployStep::Accepted, revision.created_at);
         let Prepared { revision, failure, steps } = self.prepare(&new.name, revision, &new.build_log).await?;
@@ -110,6 +136,7 @@ impl Control {
             updated_at: revision.created_at,
         };
         let guard = self.locks.lock(function.id).await;
+        self.renew(&mut put, &function.name).await?;
         self.commit(guard, None, FunctionSnapshot { function, latest: revision, aliases: Vec::new() }).await
     }
 
@@ -125,6 +152,11 @@ impl Control {
         let found = self.find(reference).await?;
         if let Some(runtime) = &change.runtime {
             change.runtime = Some(self.rollout.resolve_runtime(runtime)?);
+        } else if let Err(refusal @ RuntimeRefusal::NoWorker) =
+            self.rollout.resolve_runtime(&found.latest.config.runtime)
+        {
+            // Any other refusal is no news: the function has that runtime already.
+            return Err(refusal.into());
         }
         let mut config = change.config(&found.latest.config)?;
         let contracts = self.rollout.contracts(&config.runtime);
@@ -181,6 +213,7 @@ impl Control {
     }
 
     async fn deploy(&self, id: FunctionId, source: &Source) -> Result<FunctionSnapshot, ControlError> {
+        let mut put = source.code().map(Put::now);
         let guard = self.locks.lock(id).await;
         let mut announced = None;
         for _ in 0..ATTEMPTS {
@@ -189,12 +222,15 @@ impl Control {
                 let timeout = current.latest.config.limits.timeout();
                 announced = Some(self.rollout.announce(&current.function.name, timeout));
             }
+            // Deploys that wait long, and long builds, must not find their code collected as nobody's.
+            self.renew(&mut put, &current.function.name).await?;
             let (config, code) = self.plan(&current, source).await?;
             let same = source.name(&current) == current.function.name && is_same(&current, &config, &code);
             if matches!(source, Source::Change(..)) && same {
                 return Ok(current);
             }
             let next = self.succeed(&current, revision(id, config, code), source).await?;
+            self.renew(&mut put, &current.function.name).await?;
             match self.commit(guard.clone(), Some(current.function), next).await {
                 Err(ControlError::Store(StoreError::Conflict)) => {}
                 settled => return settled,
@@ -336,6 +372,20 @@ impl Control {
         let size = bytes.len() as u64;
         let digest = self.artifacts.put(bytes).await?;
         Ok(KeptCode { digest, layout, size })
+    }
+}
+
+impl Control {
+    /// Puts code again that was put a while ago. [`ControlError::Contended`] if it is gone already.
+    async fn renew(&self, put: &mut Option<Put>, name: &FunctionName) -> Result<(), ControlError> {
+        let Some(put) = put.as_mut().filter(|put| put.at.elapsed() >= KEPT) else { return Ok(()) };
+        let bytes = match self.artifacts.get(&put.digest).await {
+            Err(ArtifactError::NotFound(_)) => return Err(ControlError::Contended(name.clone())),
+            found => found?,
+        };
+        self.artifacts.put(bytes).await?;
+        put.at = Instant::now();
+        Ok(())
     }
 }
 

@@ -1,10 +1,12 @@
 //! Reading functions, versions, code and records.
 
 use impuls_domain::{
-    Alias, AsyncInvocation, Caller, CodeLayout, Function, Invocation, InvocationId, Qualifier, Revision,
-    VersionNumber,
+    Alias, AsyncInvocation, Caller, CodeLayout, Function, FunctionId, Invocation, InvocationId, Qualifier,
+    Revision, VersionNumber,
 };
-use impuls_store::{AsyncInvocationPage, FunctionPage, FunctionSnapshot, InvocationPage, VersionEntry};
+use impuls_store::{
+    AsyncInvocationPage, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry,
+};
 
 use crate::alias::find_alias;
 use crate::control::{Control, authorise};
@@ -16,6 +18,14 @@ use crate::input::{
 
 fn check_page(limit: u32, max: u32) -> Result<(), ControlError> {
     if (1..=max).contains(&limit) { Ok(()) } else { Err(ControlError::PageLimit { limit, max }) }
+}
+
+/// Says which functions are left out because this release cannot read them.
+pub(crate) fn log_unreadable(unreadable: &[(FunctionId, StoreError)]) {
+    for (function, error) in unreadable {
+        let error = error as &dyn std::error::Error;
+        tracing::error!(%function, error, "a stored function cannot be read; it is left out");
+    }
 }
 
 impl Control {
@@ -43,22 +53,24 @@ impl Control {
         loop {
             let page = FunctionPage { before, limit };
             let page = self.stores.functions.list_functions(page).await.map_err(ControlError::Store)?;
-            let is_full = page.len() >= limit as usize;
-            before = page.last().map(|snapshot| snapshot.function.id);
-            functions.extend(page);
+            log_unreadable(&page.unreadable);
+            let is_full = page.count() >= limit as usize;
+            before = page.last.filter(|_| is_full);
+            functions.extend(page.functions);
             if !is_full || query.limit.is_some() {
                 break;
             }
         }
         let shown = query.limit.map_or(usize::MAX, |limit| limit as usize);
-        let has_next = functions.len() > shown;
-        functions.truncate(shown);
-        let next = functions.last().map(|snapshot: &FunctionSnapshot| snapshot.function.id);
+        if functions.len() > shown {
+            functions.truncate(shown);
+            before = functions.last().map(|snapshot: &FunctionSnapshot| snapshot.function.id);
+        }
         let total = match query.limit {
             Some(_) => self.stores.functions.count_functions().await.map_err(ControlError::Store)?,
             None => functions.len() as u64,
         };
-        Ok(FunctionList { functions, next: next.filter(|_| has_next), total })
+        Ok(FunctionList { functions, next: before, total })
     }
 
     /// The source text of a function's newest revision; `None` if its code is an archive.

@@ -12,11 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use impuls_artifacts::{ArtifactStore, Kept};
 use impuls_domain::{ArtifactDigest, VersionNumber};
-use impuls_store::{FunctionPage, FunctionSnapshot, FunctionStore, RetentionStore, VersionStore};
+use impuls_store::{FunctionPage, FunctionSnapshot, FunctionStore, NotedBuild, RetentionStore, VersionStore};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::error::ControlError;
+use crate::read::log_unreadable;
 
 /// Functions, versions and builds that are looked at together.
 const PAGE: u32 = 200;
@@ -32,6 +33,8 @@ pub struct RetentionConfig {
     pub version_age: Duration,
     /// Builds are kept for so long after a deploy has used them last. Default 30 days.
     pub build_age: Duration,
+    /// What was built for the sake of builds to come alone, and nobody runs, is kept up to so many bytes. Default 10 GiB.
+    pub build_bytes: u64,
     /// Artifacts are kept for so long when nothing names them. A deploy must not take longer. Default 1 hour.
     pub artifact_grace: Duration,
     /// How often is looked. Default 1 hour.
@@ -42,7 +45,14 @@ impl Default for RetentionConfig {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 60 * 60);
         let hour = Duration::from_secs(60 * 60);
-        Self { versions: 50, version_age: 90 * day, build_age: 30 * day, artifact_grace: hour, every: hour }
+        Self {
+            versions: 50,
+            version_age: 90 * day,
+            build_age: 30 * day,
+            build_bytes: 10 << 30,
+            artifact_grace: hour,
+            every: hour,
+        }
     }
 }
 
@@ -72,6 +82,22 @@ fn superfluous(
         .skip(kept)
         .filter(|(number, published)| *published < before && *number != newest && !aliased.contains(number));
     old.map(|(number, _)| *number).collect()
+}
+
+/// Before which instant builds have to have been noted last to go, so that what they made, and nobody runs, has at most so many bytes
+/// of those kept; `None` if there are no more.
+fn superfluous_builds(mut noted: Vec<NotedBuild>, kept: &[Kept], limit: u64) -> Option<OffsetDateTime> {
+    let sizes: BTreeMap<ArtifactDigest, u64> = kept.iter().map(|kept| (kept.digest, kept.bytes)).collect();
+    noted.sort_by_key(|build| std::cmp::Reverse(build.noted_at));
+    let (mut counted, mut bytes) = (BTreeSet::new(), 0_u64);
+    let first_beyond = noted.into_iter().filter(|build| !build.is_deployed).find(|build| {
+        if counted.insert(build.archive) {
+            bytes = bytes.saturating_add(sizes.get(&build.archive).copied().unwrap_or_default());
+        }
+        bytes > limit
+    });
+    // Instants are kept to the microsecond, and this one goes itself.
+    first_beyond.map(|build| build.noted_at + Duration::from_micros(1))
 }
 
 /// Since when artifacts have no name, as far as this server has seen.
@@ -160,12 +186,16 @@ impl Collector {
 
     /// One round. Repeatable; what was removed before an error stays removed.
     async fn round(&mut self, now: SystemTime) -> Result<Collected, ControlError> {
+        let old = OffsetDateTime::from(now) - self.config.build_age;
         let mut gone = Collected {
             versions: self.versions(now).await?,
-            builds: self.builds(now).await?,
+            builds: self.forget_builds(old).await?,
             ..Collected::default()
         };
         let kept = self.kept().await?;
+        if let Some(before) = superfluous_builds(self.noted().await?, &kept, self.config.build_bytes) {
+            gone.builds += self.forget_builds(before).await?;
+        }
         let named = self.named().await?;
         let grace = self.config.artifact_grace;
         let before = now.checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -184,9 +214,10 @@ impl Collector {
         loop {
             let page = self.parts.functions.list_functions(FunctionPage { before, limit: PAGE }).await;
             let page = page.map_err(ControlError::Store)?;
-            let Some(last) = page.last() else { return Ok(gone) };
-            before = Some(last.function.id);
-            for function in &page {
+            log_unreadable(&page.unreadable);
+            let Some(last) = page.last else { return Ok(gone) };
+            before = Some(last);
+            for function in &page.functions {
                 if function.function.latest_version.get() > u64::from(self.config.versions) {
                     gone += self.versions_of(function, published_before).await?;
                 }
@@ -218,8 +249,19 @@ impl Collector {
         deleted.map_err(ControlError::Store)
     }
 
-    async fn builds(&self, now: SystemTime) -> Result<u64, ControlError> {
-        let before = OffsetDateTime::from(now) - self.config.build_age;
+    async fn noted(&self) -> Result<Vec<NotedBuild>, ControlError> {
+        let mut all: Vec<NotedBuild> = Vec::new();
+        loop {
+            let page = self.parts.retention.list_builds(all.last().map(|build| build.key), PAGE).await;
+            let page = page.map_err(ControlError::Store)?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    async fn forget_builds(&self, before: OffsetDateTime) -> Result<u64, ControlError> {
         let mut gone = 0;
         loop {
             let some = self.parts.retention.delete_builds(before, PAGE).await.map_err(ControlError::Store)?;

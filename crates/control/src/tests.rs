@@ -108,7 +108,8 @@ async fn bench() -> Bench {
         versions: store.clone(),
         invocations: store.clone(),
         queue: store.clone(),
-        schedules: store,
+        schedules: store.clone(),
+        clock: store,
     };
     let control = Arc::new(Control::new(stores, artifacts, notes.clone()));
     Bench { control, notes, _folder: folder }

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::extract::State as Extract;
 use http::HeaderMap;
 use impuls_control::{FunctionListQuery, FunctionRef, FunctionSnapshot, InvocationPage};
+use impuls_dispatch::LiveSandbox;
 use impuls_domain::{Caller, Scope};
 use serde::Serialize;
 use uuid::Uuid;
@@ -61,9 +62,11 @@ pub(crate) async fn list_functions(
     Extract(state): Extract<State>,
 ) -> Result<Json<Items>, Refusal> {
     let list = state.control.list_functions(&caller, FunctionListQuery::default()).await?;
+    // Once for all of them: where functions run on many machines, each is asked.
+    let sandboxes = state.dispatch.list_sandboxes(&caller).await?;
     let mut items = Vec::with_capacity(list.functions.len());
     for snapshot in &list.functions {
-        items.push(item(&state, &caller, snapshot).await?);
+        items.push(item(&state, &caller, snapshot, &sandboxes).await?);
     }
     Ok(Json(Items { items }))
 }
@@ -75,7 +78,8 @@ pub(crate) async fn get_function(
     PathText(id): PathText,
 ) -> Result<Json<Item>, Refusal> {
     let snapshot = state.control.get_function(&caller, &reference(&id)?).await?;
-    Ok(Json(Item { item: item(&state, &caller, &snapshot).await? }))
+    let sandboxes = state.dispatch.list_sandboxes(&caller).await?;
+    Ok(Json(Item { item: item(&state, &caller, &snapshot, &sandboxes).await? }))
 }
 
 /// `PUT /v1/functions/{id}`
@@ -89,7 +93,8 @@ pub(crate) async fn update_function(
     let body: FunctionBody = state.bodies.json(&headers, body, BODY_LIMIT).await?;
     let change = body.into_change()?;
     let snapshot = state.control.update_function(&caller, &reference(&id)?, change).await?;
-    Ok(Json(Item { item: item(&state, &caller, &snapshot).await? }))
+    let sandboxes = state.dispatch.list_sandboxes(&caller).await?;
+    Ok(Json(Item { item: item(&state, &caller, &snapshot, &sandboxes).await? }))
 }
 
 /// `DELETE /v1/functions/{id}`
@@ -102,10 +107,15 @@ pub(crate) async fn delete_function(
     Ok(Json(Deleted { message: "Function deleted", ok: true }))
 }
 
-async fn item(state: &State, caller: &Caller, snapshot: &FunctionSnapshot) -> Result<FunctionItem, Refusal> {
+async fn item(
+    state: &State,
+    caller: &Caller,
+    snapshot: &FunctionSnapshot,
+    sandboxes: &[LiveSandbox],
+) -> Result<FunctionItem, Refusal> {
     let code = state.control.read_source(caller, snapshot).await?;
     let newest = InvocationPage { status: None, offset: 0, limit: 1 };
     let records = state.control.list_invocations(caller, &snapshot.function.id.into(), newest).await?;
-    let vm_id = newest_of(state, caller, snapshot.function.id).await?;
+    let vm_id = newest_of(sandboxes, snapshot.function.id);
     Ok(FunctionItem::new(snapshot, code, records.first().map(|record| record.started_at), vm_id))
 }

@@ -92,14 +92,9 @@ pub(crate) struct Item {
     item: VmItem,
 }
 
-/// The newest live sandbox of a function.
-pub(crate) async fn newest_of(
-    state: &State,
-    caller: &Caller,
-    function: FunctionId,
-) -> Result<Option<Uuid>, Refusal> {
-    let sandboxes = state.dispatch.list_sandboxes(caller).await?;
-    Ok(sandboxes.iter().rfind(|sandbox| sandbox.function == function).map(|sandbox| sandbox.id.as_uuid()))
+/// The newest of these sandboxes, oldest first, that a function has.
+pub(crate) fn newest_of(sandboxes: &[LiveSandbox], function: FunctionId) -> Option<Uuid> {
+    sandboxes.iter().rfind(|sandbox| sandbox.function == function).map(|sandbox| sandbox.id.as_uuid())
 }
 
 async fn find(state: &State, caller: &Caller, id: &str) -> Result<LiveSandbox, Refusal> {

@@ -38,10 +38,10 @@ use self::pace::Pace;
 use self::shares::{Share, Shares};
 use self::sweep::Sweep;
 use self::verdict::{Happened, Next};
+use crate::clock::Steady;
 use crate::error::DispatchError;
 use crate::hook::{HookClient, HookError, HookRequest};
 use crate::invoke::{Dispatch, FunctionRef, InvokeOptions, InvokeRequest};
-use crate::submit::now;
 
 /// Rows that are read at once when the server starts.
 const PAGE: u32 = 500;
@@ -127,23 +127,31 @@ impl Delivery {
     /// itself; to be called before [`Delivery::run`].
     pub async fn recover(&self) -> Result<usize, StoreError> {
         let mut recovered = 0;
+        if let Some(newest) = self.list(AsyncStatus::Queued, 1).await?.first() {
+            self.dispatch.clock.was_not_before(newest.created_at).await?;
+        }
         loop {
-            let page = AsyncInvocationPage {
-                status: Some(AsyncStatus::Running),
-                limit: PAGE,
-                is_brief: true,
-                ..AsyncInvocationPage::default()
-            };
-            let running = self.dispatch.queue.list_async_invocations(page).await?;
+            let running = self.list(AsyncStatus::Running, PAGE).await?;
             if running.is_empty() {
                 return Ok(recovered);
             }
             for AsyncInvocation { id, attempt, tally, .. } in running {
                 let tally = Tally { deaths: tally.deaths + 1, ..tally };
-                let again = PutBack { not_before: now(), tally, failure: None };
+                let clock = self.dispatch.clock.steady().await;
+                let again = PutBack { not_before: clock.now(), tally, failure: None };
                 recovered += usize::from(self.store.put_back(id, attempt, &again).await?);
             }
         }
+    }
+
+    async fn list(&self, status: AsyncStatus, limit: u32) -> Result<Vec<AsyncInvocation>, StoreError> {
+        let page = AsyncInvocationPage {
+            status: Some(status),
+            limit,
+            is_brief: true,
+            ..AsyncInvocationPage::default()
+        };
+        self.dispatch.queue.list_async_invocations(page).await
     }
 
     /// Stops what this server is running and gives it back, for the next server to run it again; it is not counted as
@@ -155,7 +163,8 @@ impl Delivery {
             if let Some(task) = attempt.task {
                 task.abort();
             }
-            let again = PutBack { not_before: now(), tally: attempt.tally, failure: None };
+            let clock = self.dispatch.clock.steady().await;
+            let again = PutBack { not_before: clock.now(), tally: attempt.tally, failure: None };
             given += usize::from(self.store.put_back(id, attempt.number, &again).await?);
         }
         Ok(given)
@@ -251,27 +260,36 @@ impl Delivery {
         limit: usize,
         only: Option<Vec<InvocationId>>,
     ) -> Result<Vec<AsyncInvocation>, StoreError> {
-        let now = now();
+        let clock = self.dispatch.clock.steady().await;
+        let now = clock.now();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let (share, rooms) = {
             let shares = self.shares();
             (shares.share(), shares.rooms())
         };
         let claim = Claim { now, lease_until: now + self.config.lease, limit, share, rooms, only };
-        let claimed = self.store.claim(claim).await?;
+        let asked = Instant::now();
+        let mut claimed = self.store.claim(claim).await?;
         self.dispatch.held.take(&claimed);
+        drop(clock);
+        if asked.elapsed() > self.config.lease / 2 {
+            // The store was away for a while. The leases count from when they were asked for; others may have these by now.
+            self.renew().await;
+            claimed.retain(|invocation| self.dispatch.held.has(invocation));
+        }
         Ok(claimed)
     }
 
     async fn deliver(self: Arc<Self>, invocation: AsyncInvocation, _share: Share) {
         let happened = match &invocation.hook {
             _ if verdict::is_poisonous(invocation.tally) => Happened::Poisonous,
-            _ if verdict::is_too_old(&invocation, now()) => Happened::TooOld,
+            _ if verdict::is_too_old(&invocation, self.dispatch.clock.now()) => Happened::TooOld,
             Some(url) => self.post(&invocation, url.clone()).await,
             None => self.call(&invocation).await,
         };
-        let next = verdict::next(&invocation, happened, now(), self.dispatch.random());
-        self.settle(&invocation, &next).await;
+        let clock = self.dispatch.clock.steady().await;
+        let next = verdict::next(&invocation, happened, clock.now(), self.dispatch.random());
+        self.settle(&invocation, &next, clock).await;
         self.dispatch.held.ended(&invocation);
         if matches!(next, Next::End(_)) {
             self.dispatch.waiters.wake(invocation.id);
@@ -346,10 +364,11 @@ impl Delivery {
         Happened::Outcome(Outcome { result, logs: Logs::default(), usage })
     }
 
-    /// Stores what comes next. If the store refuses, it is tried again for a while; then the lease expires, and the
-    /// invocation runs once more.
-    async fn settle(&self, invocation: &AsyncInvocation, next: &Next) {
+    /// Stores what comes next, by the clock that it was decided by. If the store refuses, it is tried again for a while; then
+    /// the lease expires, and the invocation runs once more.
+    async fn settle(&self, invocation: &AsyncInvocation, next: &Next, clock: Steady<'_>) {
         let (id, attempt) = (invocation.id, invocation.attempt);
+        let mut clock = Some(clock);
         for tried in 1..=STORE_TRIES {
             let settled = match next {
                 Next::End(completion) => self.complete(invocation, completion).await,
@@ -365,6 +384,8 @@ impl Delivery {
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, %id, "cannot store how an invocation ended");
+                    // Everybody else would wait for a clock that is to be set.
+                    drop(clock.take());
                     tokio::time::sleep(backoff(tried, self.dispatch.random())).await;
                 }
             }

@@ -15,10 +15,11 @@ use impuls_domain::{
 };
 use impuls_queue::{EmbeddedQueue, InvocationQueue};
 use impuls_sandbox::SandboxError;
-use impuls_store::{AsyncInvocationStore, FunctionSnapshot, VersionStore};
+use impuls_store::{AsyncInvocationStore, ClockStore, FunctionSnapshot, VersionStore};
 use tokio::sync::Notify;
 
 use crate::admission::{Admission, AdmissionConfig};
+use crate::clock::Clock;
 use crate::coming::{Announcement, Coming};
 use crate::delivery::Held;
 use crate::duplex::Duplex;
@@ -129,6 +130,8 @@ pub struct Dispatch {
     /// The attempts of asynchronous invocations that this server holds.
     pub(crate) held: Held,
     pub(crate) waiters: Waiters,
+    /// What asynchronous invocations go by.
+    pub(crate) clock: Clock,
     pub(crate) look_again: Option<Duration>,
     versions: Arc<dyn VersionStore>,
     recorder: Recorder,
@@ -159,6 +162,7 @@ impl Dispatch {
             passed_over: Notify::new(),
             held: Held::default(),
             waiters: Waiters::default(),
+            clock: Clock::default(),
             versions,
             recorder,
             in_flight: AtomicUsize::new(0),
@@ -172,6 +176,12 @@ impl Dispatch {
     #[must_use]
     pub fn with_queue(self, offers: Arc<dyn InvocationQueue>) -> Self {
         Self { offers, ..self }
+    }
+
+    /// Goes by the clock of this store, once it has been read ([`Dispatch::read_clock`]); by this machine's without it.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn ClockStore>) -> Self {
+        Self { clock: Clock::of(clock), ..self }
     }
 
     /// Functions that let fewer calls run at once than delivery gives one, and how many; some of them if there are very many.

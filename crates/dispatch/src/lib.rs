@@ -7,9 +7,10 @@
 //! Where calls come from several servers, [`home`] has a function's one bound.
 //!
 //! Calls that nobody waits for enter through [`submit`], leave through [`delivery`], and come from [`scheduler`] at
-//! certain times.
+//! certain times; all of them by the clock of the store (`clock`).
 
 pub mod admission;
+mod clock;
 mod coming;
 pub mod delivery;
 pub mod duplex;
@@ -22,6 +23,7 @@ pub mod invoke;
 pub mod recorder;
 pub mod sandboxes;
 pub mod scheduler;
+mod shared;
 pub mod submit;
 pub mod table;
 mod waiting;

@@ -16,7 +16,6 @@ use tokio::sync::watch;
 use crate::delivery::offer;
 use crate::error::DispatchError;
 use crate::invoke::Dispatch;
-use crate::submit::now;
 
 /// How often it is looked for ticks that are due; a tick may be late by so much.
 const LOOK: Duration = Duration::from_millis(500);
@@ -55,7 +54,7 @@ impl Scheduler {
     }
 
     async fn fire_all(&self) {
-        let due = match self.schedules.due_schedules(now(), BATCH).await {
+        let due = match self.schedules.due_schedules(self.dispatch.clock.now(), BATCH).await {
             Ok(due) => due,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -72,7 +71,8 @@ impl Scheduler {
 
     async fn fire(&self, schedule: &Schedule) -> Result<(), DispatchError> {
         let Some(at) = schedule.next_tick else { return Ok(()) };
-        let now = now();
+        let clock = self.dispatch.clock.steady().await;
+        let now = clock.now();
         // A rule that never comes again rests until somebody changes it.
         let next = schedule.cadence.next_after(schedule.created_at, now.max(at)).ok();
         let invocation = self.invocation(schedule, at, now).await?;

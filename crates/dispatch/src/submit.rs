@@ -1,6 +1,6 @@
 //! Asynchronous invocations as their callers see them: submit, wait, cancel, drive again.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use impuls_domain::limits::PAYLOAD_LIMIT;
@@ -10,7 +10,6 @@ use impuls_domain::{
     LimitError, Qualifier, RetryChange, RetryPolicy, Tally,
 };
 use impuls_store::{DeadLetters, StoreError};
-use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::delivery::offer;
@@ -64,12 +63,6 @@ pub struct SubmitRequest<'a> {
     pub delivery: DeliveryOptions,
 }
 
-/// The wall clock, cut to the microseconds that every store keeps.
-pub(crate) fn now() -> OffsetDateTime {
-    let now = OffsetDateTime::from(SystemTime::now());
-    now.replace_microsecond(now.microsecond()).unwrap_or(now)
-}
-
 impl Dispatch {
     /// Accepts an invocation: it is stored when this returns, and will be delivered whatever happens to this server. With
     /// a key that was used before, the first invocation is returned as it is now; [`DispatchError::KeyTaken`] if that has
@@ -97,7 +90,8 @@ impl Dispatch {
                 (settings.policy.with(change)?, settings.destinations)
             }
         };
-        let now = now();
+        let clock = self.clock.steady().await;
+        let now = clock.now();
         let ready_at = now + delivery.delay;
         let invocation = AsyncInvocation {
             id: options.id.unwrap_or_else(InvocationId::new),
@@ -145,8 +139,13 @@ impl Dispatch {
 
     /// How a function's asynchronous invocations are handled unless a call says otherwise.
     pub(crate) async fn async_settings(&self, function: FunctionId) -> Result<AsyncSettings, DispatchError> {
-        let found = self.queue.find_async_settings(function).await.map_err(DispatchError::Store)?;
-        Ok(found.unwrap_or_default())
+        let read = self.queue.find_async_settings(function);
+        let found = match self.find(FunctionRef::Id(function)) {
+            Ok(entry) => entry.settings().get(read).await,
+            // Deleted meanwhile.
+            Err(_) => read.await,
+        };
+        Ok(found.map_err(DispatchError::Store)?.unwrap_or_default())
     }
 
     /// One invocation; if it has not ended, waits for its end, but at most so long and at most [`LONGEST_WAIT`].
@@ -184,7 +183,7 @@ impl Dispatch {
         if !caller.may_invoke() {
             return Err(DispatchError::Denied);
         }
-        let cancelled = Completion::cancelled(now());
+        let cancelled = Completion::cancelled(self.clock.now());
         let has_ended = self.queue.cancel(id, &cancelled).await.map_err(DispatchError::Store)?;
         let found = self.look_up(id).await?;
         if !has_ended {
@@ -201,7 +200,10 @@ impl Dispatch {
         if !caller.may_invoke() {
             return Err(DispatchError::Denied);
         }
-        let driven = self.queue.redrive(DeadLetters::One(id), now()).await.map_err(DispatchError::Store)?;
+        let clock = self.clock.steady().await;
+        let driven = self.queue.redrive(DeadLetters::One(id), clock.now()).await;
+        let driven = driven.map_err(DispatchError::Store)?;
+        drop(clock);
         let found = self.look_up(id).await?;
         if driven == 0 {
             let hint = "only dead letters can be driven again";
@@ -222,7 +224,8 @@ impl Dispatch {
         }
         let function = self.find(function)?.id;
         // What fails again meanwhile is not driven twice: it would never end.
-        let (now, mut driven) = (now(), 0);
+        let clock = self.clock.steady().await;
+        let (now, mut driven) = (clock.now(), 0);
         for _ in 0..1_000 {
             let which = DeadLetters::Of(function, REDRIVEN);
             let more = self.queue.redrive(which, now).await.map_err(DispatchError::Store)?;

@@ -1,17 +1,18 @@
 //! Every function that can be called, in memory: looked up without a lock, replaced as a whole on deploy.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use impuls_domain::{
-    Alias, AliasName, FunctionId, FunctionName, Qualifier, RevisionId, Scope, VersionNumber,
+    Alias, AliasName, AsyncSettings, FunctionId, FunctionName, Qualifier, RevisionId, Scope, VersionNumber,
 };
 use impuls_store::FunctionSnapshot;
 use parking_lot::Mutex;
 
 use crate::admission::{Admission, AdmissionConfig};
 use crate::recorder::Recent;
+use crate::shared::Shared;
 use crate::worker::Target;
 
 /// Old versions of one function that are remembered once somebody has called them by number.
@@ -31,6 +32,7 @@ pub(crate) struct Entry {
     key: Mutex<Box<str>>,
     current: ArcSwap<Current>,
     old_versions: Mutex<HashMap<VersionNumber, Arc<Target>>>,
+    settings: OnceLock<Box<Shared<Option<AsyncSettings>>>>,
 }
 
 /// What a qualifier means.
@@ -75,6 +77,11 @@ impl Entry {
     /// The newest target.
     pub(crate) fn latest(&self) -> Arc<Target> {
         self.current.load().latest.clone()
+    }
+
+    /// How its asynchronous invocations are handled, read from the store by all who want to know it now.
+    pub(crate) fn settings(&self) -> &Shared<Option<AsyncSettings>> {
+        self.settings.get_or_init(Box::default)
     }
 
     /// The revisions that calls may have used.
@@ -164,6 +171,7 @@ impl Table {
                 key: Mutex::new(name_key.clone()),
                 current: ArcSwap::from_pointee(current),
                 old_versions: Mutex::default(),
+                settings: OnceLock::new(),
             });
             self.by_id.pin().insert(function.id, entry.clone());
             self.by_name.pin().insert(name_key, entry);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use impuls_artifacts::{ArtifactError, ArtifactStore};
 use impuls_domain::{Function, FunctionId, Revision};
-use impuls_store::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, StoreError};
+use impuls_store::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, ListedFunctions, StoreError};
 use tokio::sync::Mutex;
 
 use crate::error::FileError;
@@ -130,7 +130,7 @@ impl Shared {
         let mut functions = HashMap::new();
         let mut before = None;
         loop {
-            let page = self.other.list_functions(FunctionPage { before, limit: PAGE }).await?;
+            let page = self.other.list_functions(FunctionPage { before, limit: PAGE }).await?.all()?;
             let Some(last) = page.last() else { break };
             before = Some(last.function.id);
             functions.extend(page.iter().map(|one| (stem_of(&one.function), one.function.id)));
@@ -246,7 +246,7 @@ impl FunctionStore for FileStore {
         self.0.other.find_function(key).await
     }
 
-    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError> {
+    async fn list_functions(&self, page: FunctionPage) -> Result<ListedFunctions, StoreError> {
         self.0.other.list_functions(page).await
     }
 

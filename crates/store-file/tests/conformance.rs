@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use impuls_artifacts::LocalArtifacts;
 use impuls_domain::{Alias, AliasName, Function, FunctionId, Revision, VersionNumber};
 use impuls_store::{
-    FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, StoreError, VersionEntry, VersionStore,
+    FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, ListedFunctions, StoreError, VersionEntry,
+    VersionStore,
 };
 use impuls_store_file::FileStore;
 use impuls_store_sqlite::SqliteStore;
@@ -54,7 +55,7 @@ impl FunctionStore for Both {
         self.functions.find_function(key).await
     }
 
-    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError> {
+    async fn list_functions(&self, page: FunctionPage) -> Result<ListedFunctions, StoreError> {
         self.functions.list_functions(page).await
     }
 

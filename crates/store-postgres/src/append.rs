@@ -7,7 +7,7 @@ use impuls_store::rows::InvocationRow;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::row::{keep, uuid};
+use crate::row::{column, kept, uuid};
 use crate::transaction::{Change, Refusal};
 
 /// Rows that one statement takes, so that no message to the server is larger than it must be.
@@ -56,10 +56,6 @@ impl Change for Append {
 }
 
 async fn insert(connection: &mut PgConnection, rows: &[&InvocationRow]) -> Result<(), Refusal> {
-    fn column<'r, T>(rows: &[&'r InvocationRow], value: impl Fn(&'r InvocationRow) -> T) -> Vec<T> {
-        rows.iter().map(|row| value(row)).collect()
-    }
-    let text = |text: &str| keep(text).into_owned();
     sqlx::query(INSERT)
         .bind(column(rows, |row| uuid(&row.id)))
         .bind(column(rows, |row| uuid(&row.function)))
@@ -67,9 +63,9 @@ async fn insert(connection: &mut PgConnection, rows: &[&InvocationRow]) -> Resul
         .bind(column(rows, |row| row.version))
         .bind(column(rows, |row| row.status))
         .bind(column(rows, |row| row.failure.as_ref().map(|failure| failure.error_type.as_str())))
-        .bind(column(rows, |row| row.failure.as_ref().map(|failure| text(&failure.class))))
-        .bind(column(rows, |row| row.failure.as_ref().map(|failure| text(&failure.message))))
-        .bind(column(rows, |row| row.failure.as_ref().and_then(|failure| failure.stack.as_deref().map(text))))
+        .bind(column(rows, |row| row.failure.as_ref().map(|failure| kept(&failure.class))))
+        .bind(column(rows, |row| row.failure.as_ref().map(|failure| kept(&failure.message))))
+        .bind(column(rows, |row| row.failure.as_ref().and_then(|failure| failure.stack.as_deref().map(kept))))
         .bind(column(rows, |row| row.duration_ns))
         .bind(column(rows, |row| row.init_duration_ns))
         .bind(column(rows, |row| row.memory_mib))

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use impuls_domain::FunctionId;
+use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 /// Where functions' changes are told; the message is the function's id.
@@ -30,15 +30,15 @@ pub enum Change {
 /// The changes of functions by whichever server of the database, this one included.
 #[derive(Debug)]
 pub struct Changes {
-    /// Of one connection, which is the listener's alone.
-    pool: PgPool,
+    options: PgConnectOptions,
     listener: Option<PgListener>,
+    /// Whether it could not listen the last time.
+    is_deaf: bool,
 }
 
 impl Changes {
-    pub(crate) fn new(options: PgConnectOptions) -> Self {
-        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).idle_timeout(None);
-        Self { pool: pool.max_lifetime(None).connect_lazy_with(options), listener: None }
+    pub(crate) const fn new(options: PgConnectOptions) -> Self {
+        Self { options, listener: None, is_deaf: false }
     }
 
     /// Waits for the next change. The first is [`Change::Anything`], as is every first one after the connection was lost:
@@ -47,16 +47,14 @@ impl Changes {
     pub async fn next(&mut self) -> Change {
         loop {
             let Some(listener) = &mut self.listener else {
-                match listen(&self.pool).await {
+                match listen(&self.options).await {
                     Ok(listener) => {
+                        self.heard();
                         self.listener = Some(listener);
                         return Change::Anything;
                     }
                     Err(error) => {
-                        tracing::debug!(
-                            error = &error as &dyn std::error::Error,
-                            "cannot listen for changes"
-                        );
+                        self.heard_nothing(&error);
                         tokio::time::sleep(PAUSE).await;
                         continue;
                     }
@@ -74,9 +72,29 @@ impl Changes {
     }
 }
 
-async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+impl Changes {
+    fn heard(&mut self) {
+        if std::mem::take(&mut self.is_deaf) {
+            tracing::info!("what other servers change is heard again");
+        }
+    }
+
+    fn heard_nothing(&mut self, error: &sqlx::Error) {
+        let error = error as &dyn std::error::Error;
+        if std::mem::replace(&mut self.is_deaf, true) {
+            tracing::debug!(error, "still cannot listen for changes");
+        } else {
+            tracing::warn!(error, "cannot hear what other servers change until the database answers again");
+        }
+    }
+}
+
+async fn listen(options: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
+    // A pool for each: the last listener's connection, if its other end has vanished, is held by its pool until TCP gives it up.
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).idle_timeout(None);
+    let pool = pool.max_lifetime(None).connect_lazy_with(options.clone());
     let listening = tokio::time::timeout(PATIENCE, async {
-        let mut listener = PgListener::connect_with(pool).await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
         // What is missed meanwhile has to be known, so whoever listens again says so.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;

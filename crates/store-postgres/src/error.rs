@@ -1,5 +1,7 @@
 //! What PostgreSQL says, sorted into the situations that the seam knows.
 
+use std::sync::Arc;
+
 use impuls_store::StoreError;
 
 /// Why the database cannot be used; found as the source of [`StoreError::Backend`]. No text has a password in it.
@@ -88,12 +90,12 @@ pub enum PostgresError {
     Migrate(#[source] sqlx::migrate::MigrateError),
     /// A request failed in PostgreSQL or on the way to it.
     #[error("PostgreSQL failed")]
-    Query(#[source] sqlx::Error),
+    Query(#[source] Arc<sqlx::Error>),
 }
 
 impl From<sqlx::Error> for PostgresError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Query(error)
+        Self::Query(Arc::new(error))
     }
 }
 

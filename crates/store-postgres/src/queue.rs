@@ -10,14 +10,17 @@ use impuls_store::rows::{AsyncRow, CompletionRow, SettingsRow};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::row::{keep, uuid};
+use crate::row::{column, keep, kept, uuid};
+use crate::together::Together;
 use crate::transaction::{Change, Refusal};
 use crate::write::unless_foreign;
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
-
 /// An invocation that is accepted unless one with its id or its key exists; true if it was.
 pub(crate) struct Enqueue<'r>(pub(crate) &'r AsyncRow);
+
+/// One that may be accepted together with others.
+#[derive(Debug)]
+pub(crate) struct Accept(pub(crate) AsyncRow);
 
 /// The end of an invocation that waits or runs.
 pub(crate) struct Cancel {
@@ -86,48 +89,88 @@ impl Change for Enqueue<'_> {
     }
 }
 
-/// The columns of an end; the condition begins with `$14`.
-macro_rules! end {
-    ($condition:literal) => {
-        concat!(
-            "UPDATE impuls_async_invocations SET status = $1, due = NULL, completed_at = $2, error_type = $3, \
-             error_class = $4, error_message = $5, error_stack = $6, duration_ns = $7, init_duration_ns = $8, \
-             memory_mib = $9, measured = $10, log_dropped = $11, logs = $12, result = $13 WHERE id = $14 AND ",
-            $condition
-        )
-    };
+/// Rows that are in the way, by id or key, are passed over, and so are those whose function does not exist.
+const ACCEPT: &str = "INSERT INTO impuls_async_invocations (id, function, qualifier, status, attempt, due, timeout_ms, policy, \
+     destinations, hook, idempotency_key, origin, chain, failures, throttled, broken, deaths, created_at, ready_at, context, \
+     event) SELECT n.* FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], \
+     $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::bigint[], $14::bigint[], $15::bigint[], \
+     $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bytea[], $21::bytea[]) AS n (id, function) \
+     WHERE EXISTS (SELECT FROM impuls_functions f WHERE f.id = n.function) ON CONFLICT DO NOTHING RETURNING id";
+
+#[async_trait]
+impl Together for Accept {
+    const ACTION: &'static str = "accepting an asynchronous invocation";
+
+    fn id(&self) -> Uuid {
+        uuid(&self.0.id)
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.event.len() + self.0.context.len()
+    }
+
+    async fn make_all(all: &[&Self], connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+        let mut rows = column(all, |accept| &accept.0);
+        // In one order, so that two servers that are sent the same keys do not wait for each other.
+        rows.sort_by(|a, b| (&a.function, &a.key).cmp(&(&b.function, &b.key)));
+        let rows = rows.as_slice();
+        sqlx::query_scalar(ACCEPT)
+            .bind(column(rows, |row| uuid(&row.id)))
+            .bind(column(rows, |row| uuid(&row.function)))
+            .bind(column(rows, |row| kept(&row.qualifier)))
+            .bind(column(rows, |row| row.status))
+            .bind(column(rows, |row| i64::from(row.attempt)))
+            .bind(column(rows, |row| row.due))
+            .bind(column(rows, |row| row.timeout_ms))
+            .bind(column(rows, |row| kept(&row.settings.policy)))
+            .bind(column(rows, |row| row.settings.destinations.as_deref().map(kept)))
+            .bind(column(rows, |row| row.hook.as_deref().map(kept)))
+            .bind(column(rows, |row| row.key.as_deref().map(kept)))
+            .bind(column(rows, |row| row.origin.as_ref().map(uuid)))
+            .bind(column(rows, |row| i64::from(row.chain)))
+            .bind(column(rows, |row| i64::from(row.tally.failures)))
+            .bind(column(rows, |row| i64::from(row.tally.throttled)))
+            .bind(column(rows, |row| i64::from(row.tally.broken)))
+            .bind(column(rows, |row| i64::from(row.tally.deaths)))
+            .bind(column(rows, |row| row.created_at))
+            .bind(column(rows, |row| row.ready_at))
+            .bind(column(rows, |row| row.context.as_slice()))
+            .bind(column(rows, |row| row.event.as_slice()))
+            .fetch_all(connection)
+            .await
+    }
 }
 
-const END_ATTEMPT: &str = end!("attempt = $15 AND status = 'running'");
-const END_ANY: &str = end!("status IN ('queued', 'running')");
-
-/// The statement that ends an invocation, with everything bound but what follows its id.
-fn end<'q>(statement: &'static str, id: Uuid, row: &'q CompletionRow) -> Query<'q> {
-    let failure = row.failure.as_ref();
-    let [duration, init_duration, memory] = row.usage;
-    sqlx::query(statement)
-        .bind(row.status)
-        .bind(row.completed_at)
-        .bind(failure.map(|failure| failure.error_type.as_str()))
-        .bind(failure.map(|failure| keep(&failure.class)))
-        .bind(failure.map(|failure| keep(&failure.message)))
-        .bind(failure.and_then(|failure| failure.stack.as_deref().map(keep)))
-        .bind(duration)
-        .bind(init_duration)
-        .bind(memory)
-        .bind(row.measured.as_deref())
-        .bind(row.log_dropped)
-        .bind(row.logs.as_deref())
-        .bind(row.result.as_deref())
-        .bind(id)
-}
+const CANCEL: &str = "UPDATE impuls_async_invocations SET status = $1, due = NULL, completed_at = $2, error_type = $3, \
+     error_class = $4, error_message = $5, error_stack = $6, duration_ns = $7, init_duration_ns = $8, memory_mib = $9, \
+     measured = $10, log_dropped = $11, logs = $12, result = $13 WHERE id = $14 AND status IN ('queued', 'running')";
 
 #[async_trait]
 impl Change for Cancel {
     type Made = bool;
 
     async fn make(&self, connection: &mut PgConnection) -> Result<bool, Refusal> {
-        Ok(end(END_ANY, self.id, &self.end).execute(connection).await?.rows_affected() > 0)
+        let row = &self.end;
+        let failure = row.failure.as_ref();
+        let [duration, init_duration, memory] = row.usage;
+        let done = sqlx::query(CANCEL)
+            .bind(row.status)
+            .bind(row.completed_at)
+            .bind(failure.map(|failure| failure.error_type.as_str()))
+            .bind(failure.map(|failure| keep(&failure.class)))
+            .bind(failure.map(|failure| keep(&failure.message)))
+            .bind(failure.and_then(|failure| failure.stack.as_deref().map(keep)))
+            .bind(duration)
+            .bind(init_duration)
+            .bind(memory)
+            .bind(row.measured.as_deref())
+            .bind(row.log_dropped)
+            .bind(row.logs.as_deref())
+            .bind(row.result.as_deref())
+            .bind(self.id)
+            .execute(connection)
+            .await?;
+        Ok(done.rows_affected() > 0)
     }
 }
 

@@ -3,10 +3,10 @@
 pub(crate) mod queue;
 
 use impuls_domain::{ArtifactDigest, FunctionId, Invocation, VersionNumber};
-use impuls_store::rows::{digest, invocation, saturate, snapshot, version_entry};
+use impuls_store::rows::{digest, invocation, listed, saturate, snapshot, version_entry};
 use impuls_store::{
-    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry, function_columns,
-    revision_columns,
+    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, ListedFunctions, StoreError, VersionEntry,
+    function_columns, revision_columns,
 };
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -81,14 +81,11 @@ pub(crate) async fn find_function(
     row.map(|row| snapshot(&Row(&row))).transpose()
 }
 
-pub(crate) async fn list_functions(
-    pool: &PgPool,
-    page: FunctionPage,
-) -> Result<Vec<FunctionSnapshot>, StoreError> {
+pub(crate) async fn list_functions(pool: &PgPool, page: FunctionPage) -> Result<ListedFunctions, StoreError> {
     let before: Option<Uuid> = page.before.map(|id| id.as_uuid());
     let query = sqlx::query(FUNCTIONS).bind(before).bind(i64::from(page.limit));
     let rows = bounded("listing functions", query.fetch_all(pool)).await?;
-    rows.iter().map(|row| snapshot(&Row(row))).collect()
+    listed(rows.iter().map(Row))
 }
 
 pub(crate) async fn count_functions(pool: &PgPool) -> Result<u64, StoreError> {

@@ -40,6 +40,11 @@ pub(crate) fn uuid(key: &Key) -> Uuid {
     Uuid::from_bytes(*key)
 }
 
+/// One column of many rows, as a statement takes it that has an array for each.
+pub(crate) fn column<'r, R, T>(rows: &[&'r R], value: impl Fn(&'r R) -> T) -> Vec<T> {
+    rows.iter().map(|row| value(row)).collect()
+}
+
 /// A text as PostgreSQL takes it.
 pub(crate) fn keep(text: &str) -> Cow<'_, str> {
     if !text.contains(['\0', MARK]) {
@@ -54,6 +59,11 @@ pub(crate) fn keep(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(kept)
+}
+
+/// The same, for a column.
+pub(crate) fn kept(text: &str) -> String {
+    keep(text).into_owned()
 }
 
 /// The text that was kept as this one, for whoever owns it.

@@ -1,9 +1,11 @@
 //! The back end.
 
+mod clock;
 mod nodes;
 mod queue;
 mod retention;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +15,7 @@ use impuls_domain::{
 use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, RevisionRow, micros};
 use impuls_store::{
     BuildStore, FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, InvocationPage, InvocationStore,
-    StoreError, VersionEntry, VersionStore,
+    ListedFunctions, StoreError, VersionEntry, VersionStore,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
@@ -23,6 +25,9 @@ use crate::append::Append;
 use crate::changes::Changes;
 use crate::connection::Connection;
 use crate::error::{PostgresError, code};
+use crate::queue::Accept;
+use crate::queue::delivery::End;
+use crate::together::Groups;
 use crate::transaction::{STATEMENT_TIMEOUT, alone, transact};
 use crate::write::{Create, Delete, DeleteAlias, Deploy, PutAlias, PutBuild};
 use crate::{read, schema};
@@ -31,10 +36,18 @@ use crate::{read, schema};
 const OLDEST_SERVER: i32 = 120_000;
 /// How long one migration may take, another server's that is waited for included.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// The connections of nodes that say that they live and read which others do, beside all others.
+const HEARTBEATS: u32 = 2;
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long any connection is kept, so that a server that was moved is found again.
 const LIFETIME: Duration = Duration::from_secs(1_800);
+/// How long after its last use a connection is taken to be alive without being asked.
+const FRESH: Duration = Duration::from_millis(100);
+/// How long an unused connection may take to say that it is alive.
+const ALIVE: Duration = Duration::from_secs(1);
+/// How long one may take that was used: it may have to undo a transaction, or to end a query that nobody waits for any more.
+const IN_ORDER: Duration = Duration::from_secs(3);
 /// How long the server lets a transaction wait for us, should this process hang.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(60);
 
@@ -59,16 +72,23 @@ impl Config {
 
 /// Functions, versions, invocations and schedules in a PostgreSQL database, which several servers may share. What returned `Ok`
 /// is committed. Instants are kept to the microsecond. While the database cannot be reached, every call fails after the
-/// connection's timeout, and calls succeed again once it can. Where the connection breaks during a commit, a call fails
-/// although it may have happened. Cheap to clone; clones share the connections.
+/// connection's timeout (accepting an asynchronous invocation and storing its end after at most twice that), and calls
+/// succeed again once it can. Where the connection breaks during a commit, a call fails although it may have happened.
+/// Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// For what must not wait behind anything: that a node lives, and which nodes do. Without nodes it is never used.
+    heartbeats: PgPool,
+    /// What is asked for at the same time is made together.
+    accepts: Arc<Groups<Accept>>,
+    ends: Arc<Groups<End>>,
 }
 
 impl PostgresStore {
     /// Connects, looks whether this is a database that can be used, and brings its tables up to date, under a lock that
-    /// holds off other servers which start at the same time. Must run within a Tokio runtime.
+    /// holds off other servers which start at the same time. Must run within a Tokio runtime, which from then on makes
+    /// groups of invocations.
     pub async fn open(config: Config) -> Result<Self, StoreError> {
         let opening = |error: PostgresError| error.during("opening the database");
         let (options, mut connection) = connect(&config.connection).await.map_err(opening)?;
@@ -77,15 +97,12 @@ impl PostgresStore {
         schema::ensure(&mut connection, config.migrate).await.map_err(opening)?;
         // It has done its work; an unclean end harms nobody.
         drop(connection.close().await);
-        let pool = PgPoolOptions::new()
-            .min_connections(0)
-            .max_connections(config.pool_size.max(1))
-            .acquire_timeout(config.connection.timeout())
-            .idle_timeout(IDLE)
-            .max_lifetime(LIFETIME)
-            .after_connect(|connection, _| Box::pin(prepare(connection, STATEMENT_TIMEOUT)))
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+        let patience = config.connection.timeout();
+        let open = |size| pool(size, patience).connect_lazy_with(options.clone());
+        let (pool, heartbeats) = (open(config.pool_size.max(1)), open(HEARTBEATS));
+        let accepts = Arc::new(Groups::start(pool.clone(), patience));
+        let ends = Arc::new(Groups::start(pool.clone(), patience));
+        Ok(Self { pool, heartbeats, accepts, ends })
     }
 
     /// What happens to functions from now on, through whichever server; on a connection of its own beside the pool's.
@@ -100,8 +117,33 @@ impl PostgresStore {
 
     /// Waits for what was asked for and closes all connections; later calls fail. Repeatable.
     pub async fn close(&self) {
-        self.pool.close().await;
+        tokio::join!(self.pool.close(), self.heartbeats.close());
     }
+}
+
+/// How so many connections are made and kept.
+fn pool(size: u32, timeout: Duration) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .min_connections(0)
+        .max_connections(size)
+        .acquire_timeout(timeout)
+        .idle_timeout(IDLE)
+        .max_lifetime(LIFETIME)
+        .after_connect(|connection, _| Box::pin(prepare(connection, STATEMENT_TIMEOUT)))
+        // Instead of the pool's own question, which waits for ever.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move { Ok(about.idle_for < FRESH || answers(connection, ALIVE).await?) })
+        })
+        .after_release(|connection, _| Box::pin(answers(connection, IN_ORDER)))
+}
+
+/// True if the server at the other end answers in time. Where it has vanished without a word, it would otherwise be waited for,
+/// and the connection's place in the pool be taken, until TCP gives the connection up: a quarter of an hour.
+async fn answers(connection: &mut PgConnection, within: Duration) -> Result<bool, sqlx::Error> {
+    let answered = tokio::time::timeout(within, connection.ping()).await;
+    answered.map_err(|late| std::io::Error::new(std::io::ErrorKind::TimedOut, late))??;
+    Ok(true)
 }
 
 /// Makes the first connection, and says how the others are made.
@@ -130,7 +172,7 @@ fn connect_failed(at: String, source: sqlx::Error) -> PostgresError {
             PostgresError::Unreachable { at, source }
         }
         sqlx::Error::Database(_) => PostgresError::Refused { at, source },
-        other => PostgresError::Query(other),
+        other => other.into(),
     }
 }
 
@@ -192,7 +234,7 @@ impl FunctionStore for PostgresStore {
         read::find_function(&self.pool, key).await
     }
 
-    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError> {
+    async fn list_functions(&self, page: FunctionPage) -> Result<ListedFunctions, StoreError> {
         read::list_functions(&self.pool, page).await
     }
 

@@ -15,7 +15,7 @@ use crate::error::{PostgresError, is_collision, query_failed};
 /// How long the server may work on one statement.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one request may take in all, so that a server that has vanished holds nobody for ever.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 /// How often a change is made that collides.
 const TRIES: u32 = 6;
 /// What is waited before the second time; later times wait longer.
@@ -120,6 +120,6 @@ pub(crate) async fn bounded<T>(
     answer.map_err(|_| timed_out(action))?.map_err(query_failed(action))
 }
 
-fn timed_out(action: &'static str) -> StoreError {
+pub(crate) fn timed_out(action: &'static str) -> StoreError {
     PostgresError::from(sqlx::Error::PoolTimedOut).during(action)
 }

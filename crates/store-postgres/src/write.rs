@@ -107,9 +107,9 @@ impl Change for Deploy {
 
     async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
         let Self { expected, function, revision } = self;
-        // Whoever deploys the same function waits here.
+        // Whoever deploys the same function waits here; who only refers to it, as accepted invocations do, does not.
         let stored = sqlx::query(
-            "SELECT updated_at, latest, latest_version FROM impuls_functions WHERE id = $1 FOR UPDATE",
+            "SELECT updated_at, latest, latest_version FROM impuls_functions WHERE id = $1 FOR NO KEY UPDATE",
         )
         .bind(uuid(&function.id))
         .fetch_optional(&mut *connection)

@@ -2,13 +2,8 @@
 //! is the tests' own unless `TEST_DATABASE_URL` names another.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use std::sync::LazyLock;
-
 use impuls_store_postgres::{Config, PostgresStore};
-use impuls_testkit::{Postgres, PostgresOptions, SomeDatabase};
-
-/// It ends with the process.
-static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start(PostgresOptions::default()));
+use impuls_testkit::SomeDatabase;
 
 struct Scratch {
     store: PostgresStore,
@@ -22,7 +17,7 @@ impl AsRef<PostgresStore> for Scratch {
 }
 
 async fn open() -> Scratch {
-    let database = tokio::task::spawn_blocking(|| SomeDatabase::new(|| &SERVER)).await.unwrap();
+    let database = tokio::task::spawn_blocking(SomeDatabase::get).await.unwrap();
     let store = PostgresStore::open(Config::new(database.url().parse().unwrap())).await.unwrap();
     Scratch { store, _database: database }
 }

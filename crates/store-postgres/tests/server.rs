@@ -9,8 +9,8 @@ use impuls_domain::{
 };
 use impuls_store::conformance::fixture;
 use impuls_store::{
-    AsyncInvocationStore as _, Claim, DeliveryStore as _, FunctionKey, FunctionStore as _, InvocationPage,
-    InvocationStore as _, StoreError, Table, VersionStore as _,
+    AsyncInvocationStore as _, Claim, ClockStore as _, DeliveryStore as _, FunctionKey, FunctionStore as _,
+    InvocationPage, InvocationStore as _, Pruning, StoreError, Table, VersionStore as _,
 };
 use impuls_store_postgres::{Config, PostgresError, PostgresStore, schema_sql};
 use impuls_testkit::{Postgres, PostgresOptions};
@@ -107,6 +107,21 @@ async fn many_servers_that_start_at_once_make_one_schema() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs postgres"]
+async fn the_clock_is_the_databases() {
+    let server = server();
+    let database = server.database();
+    let store = open(&server, &database).await;
+    let read = || {
+        let micros = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        i128::from(server.sql(&database, micros).parse::<i64>().unwrap()) * 1_000
+    };
+    let (before, now, after) = (read(), store.now().await.unwrap().unix_timestamp_nanos(), read());
+    assert!((before..=after).contains(&now), "{before} {now} {after}");
+    store.clock_was_set(time::Duration::hours(1)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
 async fn several_servers_never_claim_the_same_invocation() {
     let server = server();
     let database = server.database();
@@ -143,6 +158,59 @@ async fn several_servers_never_claim_the_same_invocation() {
     // Rows that were locked for a moment are passed over, so somebody may have stopped early; nothing was lost.
     let left = store.claim(Claim { limit: 1_000, ..claim }).await.unwrap();
     assert_eq!((all.len() + left.len(), count + left.len()), (200, 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn an_invocation_that_cannot_be_read_holds_back_nobody() {
+    let server = server();
+    let database = server.database();
+    let store = open(&server, &database).await;
+    let function = fixture::create(&store, "claimed").await;
+    let (strange, usual) = (queued(function.id), queued(function.id));
+    for invocation in [&strange, &usual] {
+        store.enqueue(invocation).await.unwrap();
+    }
+    let strange = strange.id.as_uuid();
+    let damage =
+        format!("UPDATE impuls_async_invocations SET policy = 'of the next release' WHERE id = '{strange}'");
+    server.sql(&database, &damage);
+    let (now, lease_until) = (fixture::at(1), fixture::at(60));
+    let claim = Claim { now, lease_until, limit: 9, share: 9, rooms: Vec::new(), only: None };
+    let claimed = store.claim(claim).await.unwrap();
+    assert_eq!(claimed.iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [usual.id]);
+    let left = format!("SELECT status, deaths FROM impuls_async_invocations WHERE id = '{strange}'");
+    assert_eq!(server.sql(&database, &left), "queued|0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn a_dead_letter_that_is_driven_again_does_not_go() {
+    let server = server();
+    let database = server.database();
+    let store = open(&server, &database).await;
+    let function = fixture::create(&store, "driven").await;
+    let invocation = queued(function.id);
+    store.enqueue(&invocation).await.unwrap();
+    let dead = "UPDATE impuls_async_invocations SET status = 'dead', due = NULL, completed_at = 1, error_type = \
+                'PlatformError', error_class = '', error_message = 'no'";
+    server.sql(&database, dead);
+    let driving = "BEGIN; UPDATE impuls_async_invocations SET status = 'queued', due = 1, completed_at = NULL; \
+                   SELECT pg_sleep(2); COMMIT";
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.sql(&database, driving));
+        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        while server.sql(&database, sleeps) != "1" {
+            std::thread::yield_now();
+        }
+        let pruning = Pruning { dead_letters: true, ended_before: fixture::at(0), keep: 0, limit: 9 };
+        let pruned = tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(store.prune_async_invocations(pruning))
+        });
+        assert_eq!(pruned.unwrap(), 0);
+    });
+    let found = store.find_async_invocation(invocation.id).await.unwrap().unwrap();
+    assert_eq!(found.status, AsyncStatus::Queued);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -259,7 +327,7 @@ async fn databases_that_cannot_be_used_are_refused_by_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs postgres, openssl"]
 async fn every_sslmode_does_what_libpq_says() {
-    let server = Postgres::start(PostgresOptions { tls: true });
+    let server = Postgres::start(PostgresOptions { tls: true, ..PostgresOptions::default() });
     let database = server.database();
     let authority = server.authority().display().to_string();
     let by_address = server.url(&database);

@@ -3,10 +3,10 @@
 pub(crate) mod queue;
 
 use impuls_domain::{ArtifactDigest, FunctionId, Invocation, VersionNumber};
-use impuls_store::rows::{digest, invocation, saturate, snapshot, version_entry};
+use impuls_store::rows::{digest, invocation, listed, noted_build, saturate, snapshot, version_entry};
 use impuls_store::{
-    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, StoreError, VersionEntry, function_columns,
-    revision_columns,
+    FunctionKey, FunctionPage, FunctionSnapshot, InvocationPage, ListedFunctions, NotedBuild, StoreError,
+    VersionEntry, function_columns, revision_columns,
 };
 use sqlx::SqlitePool;
 
@@ -70,6 +70,21 @@ pub(crate) async fn find_build(
     found.map(|bytes| digest(&bytes, "artifact")).transpose()
 }
 
+/// The builds that are known.
+pub(crate) async fn list_builds(
+    pool: &SqlitePool,
+    after: Option<ArtifactDigest>,
+    limit: u32,
+) -> Result<Vec<NotedBuild>, StoreError> {
+    let query = sqlx::query(
+        "SELECT b.*, EXISTS (SELECT 1 FROM revisions r WHERE r.built = b.artifact) AS is_deployed FROM builds b \
+         WHERE ?1 IS NULL OR b.key > ?1 ORDER BY b.key LIMIT ?2",
+    );
+    let query = query.bind(after.map(|digest| digest.as_bytes().to_vec())).bind(limit);
+    let found = query.fetch_all(pool).await.map_err(query_failed("listing builds"))?;
+    found.iter().map(|row| noted_build(&Row(row))).collect()
+}
+
 /// The artifacts that something names.
 pub(crate) async fn list_artifacts(
     pool: &SqlitePool,
@@ -103,12 +118,12 @@ pub(crate) async fn find_function(
 pub(crate) async fn list_functions(
     readers: &SqlitePool,
     page: FunctionPage,
-) -> Result<Vec<FunctionSnapshot>, StoreError> {
+) -> Result<ListedFunctions, StoreError> {
     let query = sqlx::query(FUNCTIONS)
         .bind(page.before.map_or(AFTER_ALL_IDS.to_vec(), |id| id.as_uuid().as_bytes().to_vec()))
         .bind(i64::from(page.limit));
     let rows = query.fetch_all(readers).await.map_err(query_failed("listing functions"))?;
-    rows.iter().map(|row| snapshot(&Row(row))).collect()
+    listed(rows.iter().map(Row))
 }
 
 pub(crate) async fn count_functions(readers: &SqlitePool) -> Result<u64, StoreError> {

@@ -1,5 +1,6 @@
 //! The back end.
 
+mod clock;
 mod queue;
 mod retention;
 
@@ -14,7 +15,7 @@ use impuls_domain::{
 use impuls_store::rows::{AliasRow, FunctionRow, InvocationRow, RevisionRow, micros};
 use impuls_store::{
     BuildStore, FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, InvocationPage, InvocationStore,
-    StoreError, VersionEntry, VersionStore,
+    ListedFunctions, StoreError, VersionEntry, VersionStore,
 };
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -105,7 +106,7 @@ impl FunctionStore for SqliteStore {
         read::find_function(&self.readers, key).await
     }
 
-    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError> {
+    async fn list_functions(&self, page: FunctionPage) -> Result<ListedFunctions, StoreError> {
         read::list_functions(&self.readers, page).await
     }
 

@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use impuls_store::conformance::async_invocation::queued;
 use impuls_store::conformance::fixture;
 use impuls_store::{
-    FunctionKey, FunctionPage, FunctionStore as _, InvocationPage, InvocationStore as _, StoreError,
-    VersionStore as _,
+    AsyncInvocationStore as _, Claim, ClockStore as _, DeliveryStore as _, FunctionKey, FunctionPage,
+    FunctionStore as _, InvocationPage, InvocationStore as _, ListedFunctions, StoreError, VersionStore as _,
 };
 use impuls_store_sqlite::{SqliteError, SqliteStore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -57,6 +58,30 @@ async fn everything_is_there_after_reopening() {
     assert_eq!(store.list_invocations(first.id, page).await.unwrap(), [record]);
     store.close().await.unwrap();
     assert_eq!(open(&path).await.count_functions().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_moves_along_with_a_clock_that_is_set() {
+    let (_folder, path) = scratch();
+    let store = open(&path).await;
+    let function = fixture::create(&store, "waits").await;
+    let (first, second) = (queued(function.id), queued(function.id));
+    for invocation in [&first, &second] {
+        store.enqueue(invocation).await.unwrap();
+    }
+    let claim =
+        |now, lease_until, limit| Claim { now, lease_until, limit, share: 9, rooms: Vec::new(), only: None };
+    let held = store.claim(claim(fixture::at(0), fixture::at(20), 1)).await.unwrap();
+    assert_eq!(held.len(), 1);
+    store.clock_was_set(time::Duration::microseconds(3_600)).await.unwrap();
+    let later = |micros: i64| fixture::at(3_600 + micros);
+    let due = store.claim(claim(later(1), later(30), 9)).await.unwrap();
+    assert_eq!(due.len(), 1, "a lease that has time left is not over");
+    assert_eq!((due[0].ready_at, due[0].created_at), (later(0), later(0)));
+    assert_eq!(store.claim(claim(later(21), later(60), 9)).await.unwrap()[0].id, held[0].id);
+    store.clock_was_set(time::Duration::microseconds(-3_600)).await.unwrap();
+    assert!(store.claim(claim(fixture::at(29), fixture::at(60), 9)).await.unwrap().is_empty());
+    assert_eq!(store.claim(claim(fixture::at(31), fixture::at(60), 9)).await.unwrap()[0].id, due[0].id);
 }
 
 #[tokio::test]
@@ -160,7 +185,8 @@ async fn a_damaged_database_is_refused_or_answers_with_an_error() {
     match SqliteStore::open(&path).await {
         Err(refused) => assert!(matches!(reason(&refused), SqliteError::NotADatabase { .. }), "{refused:?}"),
         Ok(store) => {
-            assert!(store.list_functions(FunctionPage { before: None, limit: 100 }).await.is_err());
+            let listed = store.list_functions(FunctionPage { before: None, limit: 100 }).await;
+            assert!(listed.and_then(ListedFunctions::all).is_err());
         }
     }
 }
@@ -247,4 +273,31 @@ async fn a_call_dropped_half_way_happens_or_not() {
         let found = store.find_function(&FunctionKey::Id(function.id)).await.unwrap();
         assert!(found.is_none_or(|found| found.function == function && found.latest == revision));
     }
+}
+
+#[tokio::test]
+async fn a_function_that_cannot_be_read_hides_no_other() {
+    let (_folder, path) = scratch();
+    let store = open(&path).await;
+    let mut ids = Vec::new();
+    for name in ["first", "odd", "last"] {
+        ids.push(fixture::create(&store, name).await.id);
+    }
+    tamper(&path, "UPDATE functions SET state_log = '[[\"dreaming\",1]]' WHERE name = 'odd'").await;
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.list_functions(FunctionPage { before, limit: 1 }).await.unwrap();
+        assert_eq!(page.count(), usize::from(page.last.is_some()));
+        for (id, error) in &page.unreadable {
+            assert!(*id == ids[1] && error.to_string().contains("dreaming"), "{error}");
+        }
+        found.extend(page.functions.iter().map(|snapshot| snapshot.function.id));
+        before = page.last;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, [ids[2], ids[0]]);
+    let whole = store.list_functions(FunctionPage { before: None, limit: 10 }).await.unwrap();
+    assert!(matches!(whole.all(), Err(StoreError::Damaged(_))));
 }

@@ -70,7 +70,7 @@ async fn find(store: &SqliteStore, functions: &[Function]) {
     println!("find_function: {:.0} us", start.elapsed().as_secs_f64() * 1e6 / 500.0);
     let start = Instant::now();
     let page = FunctionPage { before: None, limit: 1_000 };
-    assert_eq!(store.list_functions(page).await.unwrap().len(), 1_000);
+    assert_eq!(store.list_functions(page).await.unwrap().functions.len(), 1_000);
     println!("list of 1000 functions: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
 }
 

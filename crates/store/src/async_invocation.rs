@@ -57,7 +57,7 @@ pub struct Pruning {
 /// Which invocations to claim, and until when they are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The claimer's clock.
+    /// The time, by the clock that everybody goes by ([`ClockStore`](crate::ClockStore)).
     pub now: OffsetDateTime,
     /// When others may claim them again unless the lease is renewed.
     pub lease_until: OffsetDateTime,
@@ -132,7 +132,7 @@ pub trait DeliveryStore: Send + Sync + 'static {
     /// `Running` with the next attempt's number. An expired lease counts as a death in the tally. Not repeatable.
     async fn claim(&self, claim: Claim) -> Result<Vec<AsyncInvocation>, StoreError>;
 
-    /// Holds the attempts of running invocations longer, and returns those that are running no more: they were cancelled,
+    /// Holds the attempts of running invocations longer, never shorter, and returns those that are running no more: they were cancelled,
     /// taken over or removed. Repeatable.
     async fn renew(
         &self,

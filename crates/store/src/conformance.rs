@@ -69,6 +69,7 @@ macro_rules! retention_store_conformance {
             versions_that_nothing_names_are_deleted,
             versions_that_something_names_stay,
             builds_that_were_not_noted_lately_are_forgotten,
+            builds_are_listed_with_whether_somebody_runs_them,
             artifacts_that_something_names_are_listed_once,
         );
     };
@@ -125,6 +126,8 @@ macro_rules! async_invocation_store_conformance {
             accepted_invocations_come_back_whole,
             invocations_of_unknown_functions_are_refused,
             each_invocation_is_claimed_once,
+            what_is_accepted_at_once_is_answered_apart,
+            what_ends_at_once_is_answered_apart,
             a_claim_keeps_to_the_room_of_each_function,
             chosen_invocations_are_claimed_alone,
             an_expired_lease_is_taken_over_and_fenced,

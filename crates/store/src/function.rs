@@ -37,6 +37,33 @@ pub struct FunctionPage {
     pub limit: u32,
 }
 
+/// A page of functions. One that this release cannot read hides no other: a newer release may have written it.
+#[derive(Debug, Default)]
+pub struct ListedFunctions {
+    /// Those that can be read.
+    pub functions: Vec<FunctionSnapshot>,
+    /// Those that cannot, and why: [`StoreError::Damaged`].
+    pub unreadable: Vec<(FunctionId, StoreError)>,
+    /// The last of both, where the next page begins; `None` if the page is empty.
+    pub last: Option<FunctionId>,
+}
+
+impl ListedFunctions {
+    /// How many there are of both.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.functions.len() + self.unreadable.len()
+    }
+
+    /// The functions, where none may be missing: the error of the first that cannot be read.
+    pub fn all(self) -> Result<Vec<FunctionSnapshot>, StoreError> {
+        match self.unreadable.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(self.functions),
+        }
+    }
+}
+
 /// A published version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionEntry {
@@ -72,7 +99,7 @@ pub trait FunctionStore: Send + Sync + 'static {
     async fn find_function(&self, key: &FunctionKey) -> Result<Option<FunctionSnapshot>, StoreError>;
 
     /// A page of functions of every scope, newest first.
-    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError>;
+    async fn list_functions(&self, page: FunctionPage) -> Result<ListedFunctions, StoreError>;
 
     /// How many functions there are.
     async fn count_functions(&self) -> Result<u64, StoreError>;

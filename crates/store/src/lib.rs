@@ -4,6 +4,7 @@
 
 pub mod async_invocation;
 pub mod build;
+pub mod clock;
 pub mod error;
 pub mod function;
 pub mod invocation;
@@ -21,10 +22,13 @@ pub use async_invocation::{
     AsyncInvocationPage, AsyncInvocationStore, Claim, DeadLetters, DeliveryStore, Pruning, PutBack,
 };
 pub use build::BuildStore;
+pub use clock::ClockStore;
 pub use error::StoreError;
-pub use function::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, VersionEntry, VersionStore};
+pub use function::{
+    FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, ListedFunctions, VersionEntry, VersionStore,
+};
 pub use invocation::{InvocationPage, InvocationStore};
 pub use node::{NodeRecord, NodeStore};
-pub use retention::RetentionStore;
+pub use retention::{NotedBuild, RetentionStore};
 pub use schedule::{ScheduleStore, Tick};
 pub use transfer::{Cell, Column, Filling, Kind, Row, Snapshot, Table, Transfer};

@@ -6,6 +6,19 @@ use time::OffsetDateTime;
 
 use crate::error::StoreError;
 
+/// A build that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotedBuild {
+    /// Its key.
+    pub key: ArtifactDigest,
+    /// What it made.
+    pub archive: ArtifactDigest,
+    /// When it was noted last.
+    pub noted_at: OffsetDateTime,
+    /// Whether a revision runs what it made, which is kept for as long as that is.
+    pub is_deployed: bool,
+}
+
 /// Removing what nothing needs any more; the same guarantees as [`FunctionStore`](crate::FunctionStore). Several servers
 /// may do so at the same time.
 #[async_trait]
@@ -21,6 +34,13 @@ pub trait RetentionStore: Send + Sync + 'static {
 
     /// Forgets at most `limit` builds that were noted last before this instant, and says how many. Repeatable.
     async fn delete_builds(&self, noted_before: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
+
+    /// The builds that are known, at most `limit` in the order of their keys from the first after `after` on.
+    async fn list_builds(
+        &self,
+        after: Option<ArtifactDigest>,
+        limit: u32,
+    ) -> Result<Vec<NotedBuild>, StoreError>;
 
     /// The artifacts that a revision or a build names, each once, at most `limit` in the order of their digests from the
     /// first after `after` on.

@@ -3,6 +3,7 @@
 //! checked like input from outside: [`StoreError::Damaged`] names the column that does not hold what it must.
 
 mod async_invocation;
+mod build;
 mod exchange;
 mod function;
 mod invocation;
@@ -21,7 +22,8 @@ use uuid::Uuid;
 use crate::error::StoreError;
 
 pub use async_invocation::{AsyncRow, CompletionRow, async_invocation, brief_columns};
-pub use function::{AliasRow, FunctionRow, snapshot};
+pub use build::noted_build;
+pub use function::{AliasRow, FunctionRow, listed, snapshot};
 pub use invocation::{InvocationRow, invocation};
 pub use revision::{RevisionRow, digest, version_entry};
 pub use schedule::{ScheduleRow, schedule};

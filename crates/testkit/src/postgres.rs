@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::certificate::{certify, run};
@@ -24,6 +25,11 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 pub struct PostgresOptions {
     /// With TLS, and none without it: a certificate for `localhost` by an authority of its own ([`Postgres::authority`]).
     pub tls: bool,
+    /// What is committed survives the machine, with memory and logs as on a server; for measurements. Without it, the end of the
+    /// processes alone, which is what tests kill.
+    pub durable: bool,
+    /// On all addresses of the network that it is started in rather than on 127.0.0.1 alone. For networks of a test's own.
+    pub everywhere: bool,
 }
 
 /// A running server.
@@ -111,7 +117,13 @@ impl Postgres {
     /// A connection to a database of this server, as a URL.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:it's%20a%20p%40ss%2Fword%3F@127.0.0.1:{}/{database}", self.port)
+        self.url_at("127.0.0.1", database)
+    }
+
+    /// The same from elsewhere; with [`PostgresOptions::everywhere`].
+    #[must_use]
+    pub fn url_at(&self, host: &str, database: &str) -> String {
+        format!("postgres://{USER}:it's%20a%20p%40ss%2Fword%3F@{host}:{}/{database}", self.port)
     }
 
     /// What `psql` prints of the statements, as the user [`USER`].
@@ -122,34 +134,17 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// What `pg_dump` writes of a database.
-    #[must_use]
-    pub fn dump(&self, database: &str) -> String {
-        let mut dump = Command::new(self.programs.join("pg_dump"));
-        dump.arg("--host").arg(&self.folder).args(["--port", &self.port.to_string(), "--username", USER]);
-        let output = dump.arg(database).env("PGPASSWORD", PASSWORD).output().expect("no pg_dump");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
     /// Runs statements as any user, over the socket.
     pub fn psql(&self, user: &str, database: &str, statements: &str) -> Output {
-        use std::io::Write as _;
-        let mut psql = Command::new(self.programs.join("psql"));
-        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+        let mut psql = psql(&self.programs.join("psql"));
         psql.arg("--host").arg(&self.folder).args(["--port", &self.port.to_string()]);
         psql.args(["--username", user, "--dbname", database]).env("PGPASSWORD", PASSWORD);
-        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut psql = psql.spawn().expect("no psql");
-        let mut input = psql.stdin.take().expect("no pipe");
-        input.write_all(statements.as_bytes()).expect("psql does not read");
-        drop(input);
-        psql.wait_with_output().expect("psql is lost")
+        told(&mut psql, statements)
     }
 }
 
-/// A new, empty database for one test: of the test's own server, or of the one that `TEST_DATABASE_URL` names, whose user may make
-/// databases. It goes when this is dropped.
+/// A new, empty database for a test that only uses it: in a server that all tests of this process share, or in the one that
+/// `TEST_DATABASE_URL` names, whose user may make databases. There it goes when this is dropped.
 #[derive(Debug)]
 pub struct SomeDatabase {
     url: String,
@@ -158,17 +153,30 @@ pub struct SomeDatabase {
 }
 
 impl SomeDatabase {
-    /// In the server that is named, else in the one that this gives.
+    /// Makes one.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says so in the environment")]
-    pub fn new(own: impl FnOnce() -> &'static Postgres) -> Self {
-        let Some(server) = std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty()) else {
-            let own = own();
-            return Self { url: own.url(&own.database()), lent: None };
-        };
+    pub fn get() -> Self {
+        /// It ends with the process.
+        static OWN: LazyLock<Postgres> = LazyLock::new(|| Postgres::start(PostgresOptions::default()));
+        match std::env::var("TEST_DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            Some(server) => Self::within(server),
+            None => Self::of(&OWN),
+        }
+    }
+
+    /// In a server of one's own.
+    #[must_use]
+    pub fn of(own: &Postgres) -> Self {
+        Self { url: own.url(&own.database()), lent: None }
+    }
+
+    /// In the server that this connection names, whose user may make databases.
+    #[must_use]
+    pub fn within(server: String) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("impuls_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        execute(&server, &format!("CREATE DATABASE {name}"));
+        query(&server, &format!("CREATE DATABASE {name}"));
         let (place, parameters) = server.split_once('?').unwrap_or((&server, ""));
         let after_host = place.find("://").map_or(0, |at| at + 3);
         let end = place[after_host..].find('/').map_or(place.len(), |at| after_host + at);
@@ -181,21 +189,58 @@ impl SomeDatabase {
     pub fn url(&self) -> &str {
         &self.url
     }
+
+    /// What `psql` prints of the statements.
+    pub fn sql(&self, statements: &str) -> String {
+        query(&self.url, statements)
+    }
+
+    /// What `pg_dump` writes of it.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        output_of(Command::new(program("pg_dump")).arg(&self.url), "")
+    }
 }
 
 impl Drop for SomeDatabase {
     fn drop(&mut self) {
         if let Some((server, name)) = &self.lent {
-            execute(server, &format!("DROP DATABASE {name} WITH (FORCE)"));
+            query(server, &format!("DROP DATABASE {name} WITH (FORCE)"));
         }
     }
 }
 
-fn execute(url: &str, statement: &str) {
-    let psql = programs().expect("PostgreSQL is not installed (Debian package postgresql)").join("psql");
-    let output = Command::new(psql).args(["--no-psqlrc", "--quiet", "--command", statement, url]).output();
-    let output = output.expect("no psql");
-    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+/// What `psql` prints of statements, in the database of a URL.
+pub fn query(url: &str, statements: &str) -> String {
+    output_of(psql(&program("psql")).arg(url), statements).trim().to_owned()
+}
+
+fn program(name: &str) -> PathBuf {
+    programs().expect("PostgreSQL is not installed (Debian package postgresql)").join(name)
+}
+
+fn psql(program: &Path) -> Command {
+    let mut psql = Command::new(program);
+    psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+    psql
+}
+
+/// What a program writes that is told this; it must succeed.
+fn output_of(command: &mut Command, input: &str) -> String {
+    let output = told(command, input);
+    assert!(output.status.success(), "{input}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn told(command: &mut Command, input: &str) -> Output {
+    use std::io::Write as _;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("a program of PostgreSQL starts");
+    let mut stdin = child.stdin.take().expect("no pipe");
+    // It may have ended without reading.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    child.wait_with_output().expect("a program of PostgreSQL is lost")
 }
 
 /// The folder of PostgreSQL's programs: the newest of Debian's, else where `PATH` has `initdb`.
@@ -258,13 +303,18 @@ fn initialise(programs: &Path, folder: &Path) {
 
 fn configure(folder: &Path, port: u16, options: PostgresOptions) {
     let data = folder.join("data");
-    // What tests kill is the process, never the machine.
+    let (addresses, clients) =
+        if options.everywhere { ("*", "0.0.0.0/0") } else { ("127.0.0.1", "127.0.0.1/32") };
     let mut settings = format!(
-        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n\
-         full_page_writes = off\nmax_connections = 200\nshared_buffers = 32MB\n",
+        "listen_addresses = '{addresses}'\nport = {port}\nunix_socket_directories = '{}'\nmax_connections = 200\n",
         folder.display()
     );
-    let mut access = "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n".to_owned();
+    settings.push_str(if options.durable {
+        "shared_buffers = 128MB\nmax_wal_size = 1GB\n"
+    } else {
+        "fsync = off\nfull_page_writes = off\nshared_buffers = 32MB\n"
+    });
+    let mut access = format!("local all all scram-sha-256\nhost all all {clients} scram-sha-256\n");
     if options.tls {
         certify(folder, "DNS:localhost");
         for (name, mode) in [("server.key", 0o600), ("server.pem", 0o644)] {

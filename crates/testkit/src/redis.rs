@@ -137,6 +137,12 @@ impl SomeRedis {
             let own = Redis::start(RedisOptions::default());
             return Self { url: own.url(), _own: Some(own) };
         };
+        Self::emptied(url)
+    }
+
+    /// The one that is named, emptied.
+    #[must_use]
+    pub fn emptied(url: String) -> Self {
         let emptied = Command::new("redis-cli").args(["--no-auth-warning", "-u", &url, "FLUSHDB"]).output();
         let output = emptied.expect("no redis-cli");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -164,7 +164,7 @@ async fn sum(state: &mut dyn impuls_store::Snapshot, table: Table) -> Result<Sum
 async fn read_functions(functions: &dyn FunctionStore) -> Result<(), TransferError> {
     let mut before = None;
     loop {
-        let page = functions.list_functions(FunctionPage { before, limit: 200 }).await?;
+        let page = functions.list_functions(FunctionPage { before, limit: 200 }).await?.all()?;
         let Some(last) = page.last() else { return Ok(()) };
         before = Some(last.function.id);
     }

@@ -204,23 +204,29 @@ impl LocalWorker {
         let Ok(_permit) = builder.permits.acquire().await else { return Err(RunError::NoSandboxInTime) };
         let by = Deadline::at((Instant::now() + builder.settings.timeout).into_std());
         let context = &self.context;
-        let image = match (&plan.build.seed, seed) {
+        let mut image = RuntimeImage::clone(&plan.build.image);
+        image.tmp_mib = builder.settings.memory_mib;
+        // Folders stay for as long as they are held here.
+        let _prepared = match (&plan.build.seed, seed) {
             (Some(seed), Some(digest)) => {
-                let host = context.folders.folder(digest, &FolderLayout::Zip).await.map_err(code)?;
-                let mut image = RuntimeImage::clone(&plan.build.image);
+                let prepared = context.folders.folder(digest, &FolderLayout::Zip).await.map_err(code)?;
+                let host = prepared.path().to_owned();
                 image.mounts.push(BindMount { host, guest: seed.guest.clone() });
-                image
+                Some(prepared)
             }
-            _ => RuntimeImage::clone(&plan.build.image),
+            _ => None,
         };
-        let image = RuntimeImage { tmp_mib: builder.settings.memory_mib, ..image };
-        let folder = match &plan.source {
-            Some((digest, layout)) => context.folders.folder(digest, layout).await,
-            None => context.folders.empty().await,
+        let source = match &plan.source {
+            Some((digest, layout)) => Some(context.folders.folder(digest, layout).await.map_err(code)?),
+            None => None,
+        };
+        let folder = match &source {
+            Some(source) => source.path().to_owned(),
+            None => context.folders.empty().await.map_err(code)?,
         };
         let room = context.build_room(image, &builder.settings, by).await?;
         let assignment = Assignment {
-            code: folder.map_err(code)?,
+            code: folder,
             limits: limits(&builder.settings),
             network: builder.settings.network(&plan.build),
             init: init(&room, &builder.settings),

@@ -21,6 +21,8 @@ pub struct Config {
     pub prewarm_max: usize,
     /// How long a deploy's check and a warm-up may take. Default 10 s.
     pub init_timeout: Duration,
+    /// Bytes of unpacked code that are kept for sandboxes to come; what is in use stays even if it is more. Default 10 GiB.
+    pub unpacked_limit: u64,
     /// The network of commands that run in a sandbox of their own. Default: none.
     pub command_network: NetworkPolicy,
 }
@@ -35,6 +37,7 @@ impl Default for Config {
             prewarm: 4,
             prewarm_max: 24,
             init_timeout: Duration::from_secs(10),
+            unpacked_limit: 10 << 30,
             command_network: NetworkPolicy::Off,
         }
     }

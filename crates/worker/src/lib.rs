@@ -12,6 +12,7 @@ pub mod front;
 pub mod live;
 pub mod local;
 pub mod memory;
+mod mounted;
 pub mod pool;
 pub mod pool_core;
 pub mod prewarm;

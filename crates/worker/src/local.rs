@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use impuls_artifacts::{ArtifactStore, CodeFolders};
+use impuls_artifacts::{ArtifactStore, CodeFolders, Trimmed};
 use impuls_dispatch::Target;
 use impuls_domain::{Contract, Deadline, LoadFailure, RevisionId, RuntimeName};
 use impuls_runtimes::Catalogue;
@@ -68,6 +68,7 @@ impl LocalWorker {
             driver: parts.driver,
             catalogue: parts.catalogue,
             folders: parts.folders,
+            mounted: Arc::default(),
             capacity,
             refusals: Arc::default(),
             background: parts.background,
@@ -189,7 +190,18 @@ impl LocalWorker {
                 self.sweep(&kept());
             }
         };
-        tokio::join!(refill, sweep);
+        let limit = self.context.config.unpacked_limit;
+        let trim = self.context.folders.keep_within(limit, |looked| match looked {
+            Ok(Trimmed { folders: 0, .. }) => {}
+            Ok(Trimmed { folders, bytes, .. }) => {
+                tracing::info!(folders, bytes, "removed unpacked code that nothing has used lately");
+            }
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot keep unpacked code within its bound; it is tried again soon"
+            ),
+        });
+        tokio::join!(refill, sweep, trim);
     }
 
     fn sweep(&self, kept: &[Arc<Target>]) {

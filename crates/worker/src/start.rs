@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use impuls_artifacts::{CodeFolders, FolderLayout};
+use impuls_artifacts::{CodeFolder, CodeFolders, FolderLayout};
 use impuls_dispatch::{RunError, Target};
 use impuls_domain::{
     Built, CodeLayout, Deadline, ErrorType, Failure, Limits, LoadFailure, Logs, Revision, SandboxId,
@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::capacity::{Capacity, Claim};
 use crate::config::Config;
 use crate::live::{FirstCall, Live};
+use crate::mounted::Mounted;
 use crate::pool::{NoSlot, Pool};
 use crate::prewarm::Prewarm;
 use crate::refusals::RefusalBook;
@@ -43,6 +44,7 @@ pub(crate) struct StartContext {
     pub(crate) driver: Arc<dyn SandboxDriver>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) folders: Arc<CodeFolders>,
+    pub(crate) mounted: Arc<Mounted>,
     pub(crate) prewarm: Prewarm,
     pub(crate) capacity: Arc<Capacity>,
     pub(crate) refusals: Arc<RefusalBook>,
@@ -148,7 +150,7 @@ impl StartContext {
         // The agent itself needs no such variable: the programs that it runs get them all.
         let steers = launch.command.is_empty() && config.environment.steers_the_interpreter();
         let assignment = Assignment {
-            code,
+            code: code.path().to_owned(),
             limits: SandboxLimits::from(&config.limits),
             network: config.network.clone(),
             init: init(target, launch, check.is_some()),
@@ -170,6 +172,7 @@ impl StartContext {
                 // A second try finds the first one's.
                 let _known = told.set(sandbox_ready);
             }
+            self.mounted.enter(sandbox.id(), &code);
             if !assignment.network.is_off() {
                 self.refusals.enter(target.revision.function, &sandbox);
             }
@@ -199,7 +202,7 @@ impl StartContext {
         }
     }
 
-    async fn code(&self, target: &Target) -> Result<std::path::PathBuf, StartError> {
+    async fn code(&self, target: &Target) -> Result<CodeFolder, StartError> {
         let revision = &target.revision;
         let source = self.source_layout(revision);
         let layout = match &revision.built {
@@ -281,10 +284,13 @@ impl StartContext {
     pub(crate) fn destroy(&self, sandbox: Arc<dyn Sandbox>) -> JoinHandle<()> {
         self.live.fetch_sub(1, Ordering::Relaxed);
         self.capacity.give_back();
-        let refusals = self.refusals.clone();
+        let (refusals, mounted) = (self.refusals.clone(), self.mounted.clone());
         let task = async move {
-            if let Err(error) = sandbox.destroy().await {
-                tracing::error!(error = &error as &dyn std::error::Error, sandbox = %sandbox.id(), "cannot destroy a sandbox");
+            match sandbox.destroy().await {
+                Ok(()) => mounted.leave(sandbox.id()),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, sandbox = %sandbox.id(), "cannot destroy a sandbox");
+                }
             }
             refusals.leave(sandbox.as_ref());
         };

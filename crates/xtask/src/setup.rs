@@ -13,7 +13,7 @@ struct Need {
 
 const LAMBDA_CLIENT: &str = "a tool that builds the Lambda client for Node";
 
-const NEEDS: [Need; 23] = [
+const NEEDS: [Need; 24] = [
     Need { package: "nodejs", purpose: "Node.js 18 or later, for Node functions", is_met: tools::has_node },
     Need {
         package: "python3",
@@ -66,6 +66,11 @@ const NEEDS: [Need; 23] = [
         package: "redis-server",
         purpose: "Redis, for servers that share a queue",
         is_met: || tools::has("redis-server") && tools::has("redis-cli"),
+    },
+    Need {
+        package: "faketime",
+        purpose: "libfaketime, for servers whose clocks are wrong",
+        is_met: || tools::has("faketime"),
     },
     Need { package: "jq", purpose: "jq, for the documents' commands", is_met: || tools::has("jq") },
     Need {

@@ -13,8 +13,10 @@
 
 pub mod archive;
 pub mod cli;
+pub mod clock;
 pub mod container;
 pub mod data;
+pub mod fabric;
 pub mod functions;
 pub mod host;
 pub mod http;
@@ -23,17 +25,20 @@ pub mod machine;
 pub mod network;
 pub mod probe;
 pub mod raw;
+pub mod seed;
 pub mod server;
 pub mod wait;
 
 pub use archive::zip_of;
 pub use data::Data;
+pub use fabric::{Fabric, Node};
 pub use functions::unique;
 pub use http::Reply;
 pub use launch::{Launch, Refused};
 pub use machine::Machine;
 pub use network::{Network, OUTSIDE, Outside, commands};
 pub use raw::Raw;
+pub use seed::Seed;
 pub use serde_json::{Value, json};
 pub use server::Server;
 pub use wait::{eventually, within};

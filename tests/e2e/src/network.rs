@@ -72,7 +72,8 @@ impl Network {
         (inside, Outside { _network: outside, server })
     }
 
-    fn run(&self, words: &[&str]) {
+    /// Runs a command in this namespace; it must succeed.
+    pub(crate) fn run(&self, words: &[&str]) {
         let status = Command::new("nsenter").arg(self.enter()).args(words).status();
         assert!(status.is_ok_and(|status| status.success()), "{words:?}");
     }
@@ -82,20 +83,35 @@ impl Network {
     pub fn launch_trusting(&self, authorities: &Path, data: &Data) -> Launch {
         let bundle = "/etc/ssl/certs/ca-certificates.crt";
         let script = format!("mount --bind '{}' {bundle} && exec \"$0\" serve", authorities.display());
-        let launch = Launch::bare(data, PathBuf::from("nsenter")).argument(self.enter());
+        let launch = self.launch_bare(data);
         let launch = launch.arguments(["unshare", "--mount", "sh", "-c"]).argument(script);
         launch.argument(program()).variable("DATA_DIR", data.folder())
     }
 
     fn enter(&self) -> String {
-        format!("--net=/proc/{}/ns/net", self.holder.id())
+        format!("--net={}", self.namespace())
+    }
+
+    /// The process that keeps this namespace.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// The file that stands for this namespace.
+    pub(crate) fn namespace(&self) -> String {
+        format!("/proc/{}/ns/net", self.holder())
+    }
+
+    /// A launch in this namespace of whatever program is its first argument.
+    pub(crate) fn launch_bare(&self, data: &Data) -> Launch {
+        Launch::bare(data, PathBuf::from("nsenter")).argument(self.enter())
     }
 
     /// `impuls serve` in this namespace, without a word about addresses; its data folder is told as Impuls' documents
     /// tell it.
     #[must_use]
     pub fn launch(&self, data: &Data) -> Launch {
-        let launch = Launch::bare(data, PathBuf::from("nsenter")).argument(self.enter());
+        let launch = self.launch_bare(data);
         launch.argument(program()).argument("serve").variable("DATA_DIR", data.folder())
     }
 
@@ -106,7 +122,7 @@ impl Network {
         let scratch = data.scratch();
         std::os::unix::fs::symlink(program(), scratch.join("impuls-server")).expect("the folder is new");
         let script = format!("mount -t tmpfs none /var/lib && cd '{}' && exec {command}", scratch.display());
-        let launch = Launch::bare(data, PathBuf::from("nsenter")).argument(self.enter());
+        let launch = self.launch_bare(data);
         launch.arguments(["unshare", "--mount", "bash", "-c"]).argument(script)
     }
 

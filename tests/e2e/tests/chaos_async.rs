@@ -13,20 +13,28 @@
 )]
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use impuls_e2e::functions::{path, unique};
 use impuls_e2e::host::processes_with;
-use impuls_e2e::{Data, Launch, Server, Value, eventually, json, within};
-use impuls_testkit::{Postgres, PostgresOptions, Redis, RedisOptions};
+use impuls_e2e::launch::program;
+use impuls_e2e::{Data, Launch, Seed, Server, Value, eventually, json, within};
+use impuls_testkit::s3::{ACCESS_KEY, SECRET_KEY};
+use impuls_testkit::{
+    Link, Postgres, PostgresOptions, Redis, RedisOptions, S3, SomeDatabase, SomeRedis, Weather,
+};
 use reqwest::Method;
 use tokio::sync::RwLock;
+use tokio::task::JoinHandle;
 
-/// How long recovery and the rest of the work may take on a busy machine.
-const ALL_END: Duration = Duration::from_secs(120);
+/// How long everything may take to be as it should after the last break, and after the last job was accepted: the lease of whoever
+/// was killed has 20 seconds, then the store is looked at once a second, and what was put back runs.
+const RECOVERED: Duration = Duration::from_secs(30);
 /// How long submitting may take, breaks included.
 const ALL_ACCEPTED: Duration = Duration::from_secs(120);
 /// Jobs that are submitted at once.
@@ -34,81 +42,110 @@ const CLIENTS: usize = 16;
 /// A try that was refused or broken off is repeated after this.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// SplitMix64.
-struct Seed(u64);
+/// Makes the launch of a server again and again.
+type Launcher = Box<dyn Fn() -> Launch + Send + Sync>;
 
-impl Seed {
-    #[expect(clippy::disallowed_methods, reason = "a seed comes from outside")]
-    fn new(test: &str) -> Self {
-        let given = std::env::var("IMPULS_CHAOS_SEED").ok().and_then(|seed| seed.parse().ok());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seed = given.unwrap_or(now.as_nanos() as u64);
-        println!("{test}: IMPULS_CHAOS_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
+/// A server that may be dead.
+struct Place {
+    server: RwLock<Option<Server>>,
+    launch: Launcher,
 }
 
-/// The servers of a test, of which some may be dead.
+/// The servers of a test.
 struct Fleet {
-    servers: Vec<RwLock<Option<Server>>>,
-    launches: Vec<Box<dyn Fn() -> Launch + Send + Sync>>,
+    /// First those that take requests.
+    places: Vec<Place>,
+    fronts: usize,
     accepted: AtomicUsize,
+    /// What all processes of functions have in their command lines.
+    mark: String,
 }
 
 /// A job that was acknowledged, by its number.
 type Jobs = BTreeMap<usize, String>;
 
+/// Jobs that are being submitted to a function while a test breaks something.
+struct Running {
+    fleet: Arc<Fleet>,
+    name: String,
+    submitting: JoinHandle<Jobs>,
+}
+
+impl Running {
+    /// Deploys a function and begins to submit so many jobs.
+    async fn start(fleet: &Arc<Fleet>, jobs: usize) -> Self {
+        let (fleet, name) = (fleet.clone(), fleet.deploy().await);
+        fleet.accepted.store(0, Ordering::SeqCst);
+        let submitting = tokio::spawn({
+            let (fleet, name) = (fleet.clone(), name.clone());
+            async move { fleet.submit(&name, 0..jobs).await }
+        });
+        Self { fleet, name, submitting }
+    }
+
+    /// Waits until all are accepted and have ended as they should.
+    async fn all_succeed(self) {
+        let jobs = self.submitting.await.expect("all are accepted");
+        self.fleet.all_succeeded(&self.name, &jobs).await;
+    }
+
+    /// The same, and nothing is left of anything.
+    async fn end(self) {
+        let fleet = self.fleet.clone();
+        self.all_succeed().await;
+        fleet.stop().await;
+    }
+}
+
 impl Fleet {
-    async fn start(launches: Vec<Box<dyn Fn() -> Launch + Send + Sync>>) -> Arc<Self> {
-        let mut servers = Vec::new();
-        for launch in &launches {
-            servers.push(RwLock::new(Some(launch().start().await)));
+    /// Starts all, of which the first so many take requests.
+    async fn start(fronts: usize, launches: Vec<Launcher>) -> Arc<Self> {
+        let mut places = Vec::new();
+        for launch in launches {
+            let server = launch().start().await;
+            ready(&server);
+            places.push(Place { server: RwLock::new(Some(server)), launch });
         }
-        Arc::new(Self { servers, launches, accepted: AtomicUsize::new(0) })
+        Arc::new(Self { places, fronts, accepted: AtomicUsize::new(0), mark: unique("chaos") })
     }
 
     /// Kills a server and starts it again.
     async fn kill(&self, which: usize) {
-        let mut place = self.servers[which].write().await;
-        place.take().expect("it runs").kill().await;
-        *place = Some(self.launches[which]().start().await);
-        ready(place.as_ref().expect("it runs"));
+        self.kill_and(which, || ()).await;
     }
 
-    /// A function whose result shows that it ran, when, and for which job; all of its processes have the mark.
-    async fn deploy(&self, mark: &str) -> String {
+    /// Kills a server and starts it again when something else is done.
+    async fn kill_and(&self, which: usize, then: impl FnOnce()) {
+        let Place { server, launch } = &self.places[which];
+        let mut server = server.write().await;
+        server.take().expect("it runs").kill().await;
+        then();
+        *server = Some(launch().start().await);
+        ready(server.as_ref().expect("it runs"));
+    }
+
+    /// A function whose result shows that it ran, when, and for which job.
+    async fn deploy(&self) -> String {
+        let mark = &self.mark;
         let code = format!(
             "exports.handler = async (n) => {{ process.title = '{mark}'; const begun = Date.now(); \
              await new Promise((done) => setTimeout(done, n % 20)); return {{ twice: 2 * n, begun }}; }};"
         );
-        let first = self.servers[0].read().await;
-        ready(first.as_ref().expect("it runs"));
-        let name = first
-            .as_ref()
-            .expect("it runs")
-            .node_with(&code, &json!({"concurrency": 16, "timeout_sec": 30}))
-            .await;
-        for server in &self.servers {
+        let first = self.places[0].server.read().await;
+        let fields = json!({"concurrency": 16, "timeout_sec": 30});
+        let name = first.as_ref().expect("it runs").node_with(&code, &fields).await;
+        for Place { server, .. } in &self.places[..self.fronts] {
             let server = server.read().await;
             let server = server.as_ref().expect("it runs");
-            ready(server);
             let known = async || (server.invoke(&name, &json!(0)).await.status == 200).then_some(());
-            eventually("the function is known", ALL_END, known).await;
+            eventually("the function is known", RECOVERED, known).await;
         }
         name
     }
 
     /// Has all jobs accepted, whatever is broken meanwhile: what is not acknowledged is submitted again, under its key.
-    async fn submit(self: &Arc<Self>, name: &str, jobs: usize) -> Jobs {
-        let next = Arc::new(AtomicUsize::new(0));
+    async fn submit(self: &Arc<Self>, name: &str, jobs: Range<usize>) -> Jobs {
+        let next = Arc::new(AtomicUsize::new(jobs.start));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 let (fleet, next, name) = (self.clone(), next.clone(), name.to_owned());
@@ -116,7 +153,7 @@ impl Fleet {
                     let mut mine = Vec::new();
                     loop {
                         let job = next.fetch_add(1, Ordering::SeqCst);
-                        if job >= jobs {
+                        if job >= jobs.end {
                             return mine;
                         }
                         mine.push((job, fleet.submit_one(&name, job, client).await));
@@ -138,10 +175,10 @@ impl Fleet {
     async fn submit_one(&self, name: &str, job: usize, client: usize) -> String {
         let url = format!("{}/invocations?max_retries=0", path(name));
         for attempt in 0.. {
-            let place = self.servers[(client + attempt) % self.servers.len()].read().await;
+            let place = self.places[(client + attempt) % self.fronts].server.read().await;
             if let Some(server) = place.as_ref() {
                 let request = server.request(Method::POST, &url).body(job.to_string());
-                let request = request.header("Idempotency-Key", format!("job-{job}")).timeout(ALL_END);
+                let request = request.header("Idempotency-Key", format!("job-{job}")).timeout(ALL_ACCEPTED);
                 // Broken off: nothing was acknowledged.
                 if let Ok(reply) = server.try_send(request).await {
                     match reply.status {
@@ -165,7 +202,7 @@ impl Fleet {
 
     /// Every job has ended once, well, and by its last attempt.
     async fn all_succeeded(&self, name: &str, jobs: &Jobs) {
-        let place = self.servers[0].read().await;
+        let place = self.places[0].server.read().await;
         let server = place.as_ref().expect("it runs");
         let left = async || {
             for status in ["queued", "running"] {
@@ -178,7 +215,7 @@ impl Fleet {
             }
             Some(())
         };
-        eventually("nothing waits and nothing runs", ALL_END, left).await;
+        eventually("nothing waits and nothing runs", RECOVERED, left).await;
         let ids: HashSet<&String> = jobs.values().collect();
         assert_eq!(ids.len(), jobs.len(), "each job has an id of its own");
         let mut again = 0;
@@ -198,21 +235,24 @@ impl Fleet {
     }
 
     /// Stops all servers; nothing of any sandbox is left.
-    async fn stop(&self, mark: &str) {
-        for place in &self.servers {
-            let server = place.write().await.take().expect("it runs");
+    async fn stop(&self) {
+        for place in &self.places {
+            let server = place.server.write().await.take().expect("it runs");
             assert!(server.stop().await.success());
         }
-        let gone = async || processes_with(mark).is_empty().then_some(());
-        eventually("no sandbox is left", ALL_END, gone).await;
+        let gone = async || processes_with(&self.mark).is_empty().then_some(());
+        eventually("no sandbox is left", RECOVERED, gone).await;
     }
 }
 
 /// What a server says when its database is gone is no surprise.
 fn ready(server: &Server) {
-    for text in
-        ["a request failed", "invocation records are lost", "cannot give asynchronous invocations back"]
-    {
+    for text in [
+        "a request failed",
+        "invocation records are lost",
+        "cannot give asynchronous invocations back",
+        "cannot start a sandbox",
+    ] {
         server.expect_error(text);
     }
 }
@@ -225,6 +265,7 @@ fn unix_ms(time: &Value) -> f64 {
     (seconds * 1_000.0).floor()
 }
 
+/// A PostgreSQL and a Redis that a test breaks.
 type Backing = (Postgres, Redis);
 
 async fn backing() -> Backing {
@@ -234,23 +275,49 @@ async fn backing() -> Backing {
     started.await.expect("they start")
 }
 
-/// Two servers that share a database, a Redis and, as operators would, the folder of artifacts.
-async fn two_servers((postgres, redis): &Backing) -> Arc<Fleet> {
-    let (database, redis) = (postgres.url(&postgres.database()), redis.url());
-    let (here, there) = (Data::new(), Data::new());
-    std::fs::create_dir(there.folder()).expect("a data folder");
-    let artifacts = here.folder().join("artifacts");
-    std::os::unix::fs::symlink(artifacts, there.folder().join("artifacts")).expect("a link");
-    let launch = |data: Data| -> Box<dyn Fn() -> Launch + Send + Sync> {
+/// Data folders for servers that share, as operators would, the folder of artifacts.
+fn sharing<const N: usize>() -> [Data; N] {
+    let folders: [Data; N] = std::array::from_fn(|_| Data::new());
+    let artifacts = folders[0].scratch().join("artifacts");
+    std::fs::create_dir(&artifacts).expect("a folder");
+    for data in &folders {
+        std::fs::create_dir(data.folder()).expect("a data folder");
+        std::os::unix::fs::symlink(&artifacts, data.folder().join("artifacts")).expect("a link");
+    }
+    folders
+}
+
+/// Two servers that share a database and a Redis.
+async fn two_servers(database: String, redis: String) -> Arc<Fleet> {
+    let launches = sharing::<2>().map(|data| -> Launcher {
         let (database, redis) = (database.clone(), redis.clone());
         Box::new(move || {
-            Launch::on(&data)
-                .argument("--storage=postgres")
-                .variable("IMPULS_DB_CONN", &database)
-                .variable("IMPULS_REDIS", &redis)
+            let launch = Launch::on(&data).argument("--storage=postgres");
+            launch.variable("IMPULS_DB_CONN", &database).variable("IMPULS_REDIS", &redis)
         })
-    };
-    Fleet::start(vec![launch(here), launch(there)]).await
+    });
+    Fleet::start(2, launches.into()).await
+}
+
+async fn on_backing((postgres, redis): &Backing) -> Arc<Fleet> {
+    two_servers(postgres.url(&postgres.database()), redis.url()).await
+}
+
+/// Two controllers, which take requests, and two workers.
+async fn nodes((postgres, redis): &Backing) -> Arc<Fleet> {
+    let (database, redis) = (postgres.url(&postgres.database()), redis.url());
+    let roles = ["controller", "controller", "worker", "worker"];
+    let launches = roles.into_iter().zip(sharing::<4>()).map(|(role, data)| -> Launcher {
+        let (database, redis) = (database.clone(), redis.clone());
+        Box::new(move || {
+            let launch =
+                Launch::bare(&data, program()).arguments([role, "--listen", "127.0.0.1:0", "--data-dir"]);
+            let launch =
+                launch.argument(data.folder()).variable("IMPULS_CLUSTER_TOKEN", "only-for-these-tests");
+            launch.variable("IMPULS_DB_CONN", &database).variable("IMPULS_REDIS", &redis)
+        })
+    });
+    Fleet::start(2, launches.collect()).await
 }
 
 /// Does something that blocks to what servers stand on.
@@ -263,29 +330,26 @@ async fn disturb(backing: Backing, what: impl FnOnce(&mut Backing) + Send + 'sta
     disturbed.await.expect("it comes back")
 }
 
+/// A while below this many milliseconds. There is nothing to wait for: any moment will do.
+async fn a_while(seed: &mut Seed, below_ms: usize) {
+    tokio::time::sleep(Duration::from_millis(seed.below(below_ms) as u64)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_store_loses_nothing_when_its_server_is_killed() {
     let mut seed = Seed::new("embedded store");
     let data = Data::new();
-    let fleet = Fleet::start(vec![Box::new(move || Launch::on(&data))]).await;
-    let mark = unique("chaos");
+    let fleet = Fleet::start(1, vec![Box::new(move || Launch::on(&data))]).await;
     // A job that was running at three deaths would be given up, so each set of jobs sees two.
     for _ in 0..3 {
-        let name = fleet.deploy(&mark).await;
-        fleet.accepted.store(0, Ordering::SeqCst);
-        let submitting = tokio::spawn({
-            let (fleet, name) = (fleet.clone(), name.clone());
-            async move { fleet.submit(&name, 700).await }
-        });
+        let running = Running::start(&fleet, 700).await;
         for _ in 0..2 {
             fleet.accepted(1 + seed.below(690)).await;
             fleet.kill(0).await;
         }
-        let jobs = submitting.await.expect("all are accepted");
-        assert_eq!(jobs.len(), 700);
-        fleet.all_succeeded(&name, &jobs).await;
+        running.all_succeed().await;
     }
-    fleet.stop(&mark).await;
+    fleet.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,44 +357,45 @@ async fn an_embedded_store_loses_nothing_when_its_server_is_killed() {
 async fn servers_that_are_killed_lose_nothing() {
     let mut seed = Seed::new("servers");
     let backing = backing().await;
-    let fleet = two_servers(&backing).await;
-    let mark = unique("chaos");
-    let name = fleet.deploy(&mark).await;
-    let submitting = tokio::spawn({
-        let (fleet, name) = (fleet.clone(), name.clone());
-        async move { fleet.submit(&name, 2_000).await }
-    });
+    let fleet = on_backing(&backing).await;
+    let running = Running::start(&fleet, 2_000).await;
     fleet.accepted(1 + seed.below(900)).await;
     fleet.kill(seed.below(2)).await;
     fleet.accepted(1_000 + seed.below(900)).await;
     tokio::join!(fleet.kill(0), fleet.kill(1));
-    let jobs = submitting.await.expect("all are accepted");
-    fleet.all_succeeded(&name, &jobs).await;
-    fleet.stop(&mark).await;
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres, redis"]
+async fn controllers_and_workers_that_are_killed_lose_nothing() {
+    let mut seed = Seed::new("controllers and workers");
+    let backing = backing().await;
+    let fleet = nodes(&backing).await;
+    let running = Running::start(&fleet, 2_000).await;
+    fleet.accepted(1 + seed.below(600)).await;
+    fleet.kill(2 + seed.below(2)).await;
+    fleet.accepted(700 + seed.below(500)).await;
+    fleet.kill(seed.below(2)).await;
+    fleet.accepted(1_300 + seed.below(600)).await;
+    tokio::join!(fleet.kill(0), fleet.kill(1), fleet.kill(2), fleet.kill(3));
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs postgres, redis"]
 async fn a_database_that_is_killed_loses_nothing() {
     let mut seed = Seed::new("database");
-    let backing = backing().await;
-    let fleet = two_servers(&backing).await;
-    let mark = unique("chaos");
-    let name = fleet.deploy(&mark).await;
-    let submitting = tokio::spawn({
-        let (fleet, name) = (fleet.clone(), name.clone());
-        async move { fleet.submit(&name, 2_000).await }
-    });
-    let mut backing = backing;
+    let mut backing = backing().await;
+    let fleet = on_backing(&backing).await;
+    let running = Running::start(&fleet, 2_000).await;
     for round in 0..2 {
         fleet.accepted(round * 900 + 1 + seed.below(900)).await;
         backing = disturb(backing, |(postgres, _)| postgres.kill()).await;
-        tokio::time::sleep(Duration::from_millis(seed.below(3_000) as u64)).await;
+        a_while(&mut seed, 3_000).await;
         backing = disturb(backing, |(postgres, _)| postgres.resume()).await;
     }
-    let jobs = submitting.await.expect("all are accepted");
-    fleet.all_succeeded(&name, &jobs).await;
-    fleet.stop(&mark).await;
+    running.end().await;
     drop(backing);
 }
 
@@ -339,13 +404,8 @@ async fn a_database_that_is_killed_loses_nothing() {
 async fn a_redis_that_is_killed_or_emptied_loses_nothing() {
     let mut seed = Seed::new("redis");
     let mut backing = backing().await;
-    let fleet = two_servers(&backing).await;
-    let mark = unique("chaos");
-    let name = fleet.deploy(&mark).await;
-    let submitting = tokio::spawn({
-        let (fleet, name) = (fleet.clone(), name.clone());
-        async move { fleet.submit(&name, 2_000).await }
-    });
+    let fleet = on_backing(&backing).await;
+    let running = Running::start(&fleet, 2_000).await;
     for round in 0..3 {
         fleet.accepted(round * 600 + 1 + seed.below(600)).await;
         backing = disturb(backing, |(_, redis)| {
@@ -353,24 +413,47 @@ async fn a_redis_that_is_killed_or_emptied_loses_nothing() {
             redis.kill();
         })
         .await;
-        tokio::time::sleep(Duration::from_millis(seed.below(1_000) as u64)).await;
+        a_while(&mut seed, 1_000).await;
         backing = disturb(backing, |(_, redis)| redis.resume()).await;
         fleet.accepted(round * 600 + 1 + seed.below(600)).await;
         backing = disturb(backing, |(_, redis)| drop(redis.command(&["FLUSHALL"]))).await;
     }
-    let jobs = submitting.await.expect("all are accepted");
-    fleet.all_succeeded(&name, &jobs).await;
-    fleet.stop(&mark).await;
+    running.end().await;
     drop(backing);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs pip"]
+async fn a_bucket_that_fails_or_is_slow_loses_nothing() {
+    let mut seed = Seed::new("bucket");
+    let s3 = tokio::task::spawn_blocking(|| S3::start(Path::new(env!("CARGO_TARGET_TMPDIR")))).await;
+    let s3 = s3.expect("moto starts");
+    let (link, data) = (Link::to(s3.address()), Data::new());
+    let (location, unpacked) = (S3::location(link.address(), "code"), data.folder().join("code"));
+    let launch = move || {
+        let launch = Launch::on(&data).variable("IMPULS_ARTIFACTS", &location);
+        launch.variable("AWS_ACCESS_KEY_ID", ACCESS_KEY).variable("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    };
+    let fleet = Fleet::start(1, vec![Box::new(launch)]).await;
+    let running = Running::start(&fleet, 900).await;
+    for (round, weather) in [Weather::Refusing, Weather::Silent].into_iter().enumerate() {
+        fleet.accepted(round * 400 + 1 + seed.below(400)).await;
+        // The next server has to fetch the code again, and cannot.
+        fleet.kill_and(0, || drop(std::fs::remove_dir_all(&unpacked))).await;
+        link.set(weather);
+        a_while(&mut seed, 3_000).await;
+        link.set(Weather::Fair);
+    }
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs postgres, redis"]
 async fn two_schedulers_make_each_tick_once() {
-    let backing = backing().await;
-    let fleet = two_servers(&backing).await;
-    let mark = unique("chaos");
-    let place = fleet.servers[0].read().await;
+    let backing = tokio::task::spawn_blocking(|| (SomeDatabase::get(), SomeRedis::get())).await;
+    let (database, redis) = backing.expect("they start");
+    let fleet = two_servers(database.url().to_owned(), redis.url().to_owned()).await;
+    let place = fleet.places[0].server.read().await;
     let server = place.as_ref().expect("it runs");
     let name = server.node("exports.handler = async (event) => event;").await;
     let schedule = format!("{}/schedules/often", path(&name));
@@ -382,7 +465,7 @@ async fn two_schedulers_make_each_tick_once() {
         let items = list["items"].as_array().cloned().unwrap_or_default();
         (items.len() >= 8).then_some(items)
     };
-    let items = eventually("eight ticks have run", ALL_END, ids).await;
+    let items = eventually("eight ticks have run", RECOVERED, ids).await;
     server.delete(&schedule).await;
     let mut ticks = HashSet::new();
     for item in &items {
@@ -391,14 +474,14 @@ async fn two_schedulers_make_each_tick_once() {
         assert!(ticks.insert(row["result"]["time"].to_string()), "a tick ran twice: {items:?}");
     }
     drop(place);
-    fleet.stop(&mark).await;
+    fleet.stop().await;
 }
 
 /// A small file system in memory; gone with this.
 struct Small(std::path::PathBuf);
 
 impl Small {
-    fn mount(folder: &std::path::Path, size: &str) -> Self {
+    fn mount(folder: &Path, size: &str) -> Self {
         std::fs::create_dir_all(folder).expect("a folder");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
@@ -422,13 +505,12 @@ async fn a_full_disk_refuses_calls_and_loses_none() {
     let data = Data::new();
     let _small = Small::mount(&data.folder(), "48m");
     let launched = data.clone();
-    let fleet = Fleet::start(vec![Box::new(move || Launch::on(&launched))]).await;
-    let mark = unique("chaos");
-    let name = fleet.deploy(&mark).await;
-    let mut jobs = fleet.submit(&name, 200).await;
+    let fleet = Fleet::start(1, vec![Box::new(move || Launch::on(&launched))]).await;
+    let name = fleet.deploy().await;
+    let mut jobs = fleet.submit(&name, 0..200).await;
     let filler = data.folder().join("filler");
     {
-        let place = fleet.servers[0].read().await;
+        let place = fleet.places[0].server.read().await;
         let server = place.as_ref().expect("it runs");
         server.expect_error("disk");
         server.expect_error("full");
@@ -452,8 +534,8 @@ async fn a_full_disk_refuses_calls_and_loses_none() {
         assert_eq!(refused, 20, "the disk was never full");
         std::fs::remove_file(&filler).expect("there is room again");
     }
-    let more = fleet.submit(&name, 400).await;
-    jobs.extend(more);
+    // What was refused is accepted now, under its key.
+    jobs.extend(fleet.submit(&name, 0..400).await);
     fleet.all_succeeded(&name, &jobs).await;
-    fleet.stop(&mark).await;
+    fleet.stop().await;
 }

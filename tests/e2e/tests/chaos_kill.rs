@@ -7,40 +7,19 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use impuls_e2e::functions::{FUNCTIONS, path};
 use impuls_e2e::host::{Process, cgroup_folders, descendants, mounts_of};
-use impuls_e2e::{Data, Launch, Server, Value, eventually, json, unique};
+use impuls_e2e::{Data, Launch, Seed, Server, Value, eventually, json, unique};
 
 const ROUNDS: u32 = 20;
 /// The longest that a server lives, after it has begun to answer.
-const LIFE_MS: u64 = 1_500;
+const LIFE_MS: usize = 1_500;
 const SOON: Duration = Duration::from_secs(30);
-
-/// Numbers that a seed decides (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
-        let seed = u64::from(now.subsec_nanos()) << 20 | now.as_secs() & 0xf_ffff | 1;
-        // Shown if the test fails.
-        let _ = writeln!(std::io::stderr(), "seed {seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
 
 /// What was acknowledged: the newest value of each function, and what a change in flight may have made of it.
 #[derive(Clone, Default)]
@@ -142,7 +121,7 @@ async fn is_consistent(server: &Server, ledger: &Ledger) {
 
 #[tokio::test]
 async fn servers_that_are_killed_lose_nothing_and_leave_nothing() {
-    let (data, mut dice, ledger) = (Data::new(), Dice::new(), Ledger::default());
+    let (data, mut seed, ledger) = (Data::new(), Seed::new("kills"), Ledger::default());
     let (mut families, mut servers) = (Vec::<Process>::new(), Vec::new());
     for round in 0..ROUNDS {
         let server = Arc::new(launch(&data).start().await);
@@ -153,7 +132,7 @@ async fn servers_that_are_killed_lose_nothing_and_leave_nothing() {
             })
             .collect();
         // There is nothing to wait for: any moment will do.
-        tokio::time::sleep(Duration::from_millis(dice.below(LIFE_MS))).await;
+        tokio::time::sleep(Duration::from_millis(seed.below(LIFE_MS) as u64)).await;
         families.extend(descendants(server.pid()));
         servers.extend(instances(&data));
         server.signal(rustix::process::Signal::KILL);
@@ -181,7 +160,7 @@ async fn servers_that_are_killed_lose_nothing_and_leave_nothing() {
 
 #[tokio::test]
 async fn servers_that_are_killed_while_they_start_leave_no_process() {
-    let (data, mut dice) = (Data::new(), Dice::new());
+    let (data, mut seed) = (Data::new(), Seed::new("kills at the start"));
     // A program of its own, so that its processes are known whoever their parent is.
     let program = data.scratch().join("impuls");
     std::fs::copy(impuls_e2e::launch::program(), &program).expect("a copy");
@@ -196,7 +175,7 @@ async fn servers_that_are_killed_while_they_start_leave_no_process() {
         server.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data.folder());
         server.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let mut server = server.spawn().expect("the program starts");
-        tokio::time::sleep(Duration::from_millis(dice.below(400))).await;
+        tokio::time::sleep(Duration::from_millis(seed.below(400) as u64)).await;
         server.kill().expect("killed");
         server.wait().expect("it has ended");
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use impuls_e2e::launch::program;
 use impuls_e2e::{Data, Launch};
 use impuls_testkit::postgres::{PASSWORD, USER};
-use impuls_testkit::{Postgres, PostgresOptions};
+use impuls_testkit::{Postgres, PostgresOptions, SomeDatabase};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/migrate.sh");
 
@@ -38,17 +38,17 @@ fn run(command: &mut Command) -> Output {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn a_server_that_may_make_no_tables_starts_after_apply() {
-    let (postgres, name) = start().await;
-    let url = postgres.url(&name);
+    let database = tokio::task::spawn_blocking(SomeDatabase::get).await.expect("PostgreSQL starts");
+    let url = database.url();
     let data = Data::new();
     let launch = || {
         let launch = Launch::on(&data).arguments(["--storage", "postgres", "--no-auto-migrate"]);
-        launch.variable("IMPULS_DB_CONN", &url)
+        launch.variable("IMPULS_DB_CONN", url)
     };
     assert_ne!(launch().refused().await.code, Some(0));
     // The second time there is nothing to do, and an address for a server has no say.
     for _ in 0..2 {
-        let applied = run(apply().env("IMPULS_DB_CONN", &url).env("IMPULS_LISTEN", "0.0.0.0:1"));
+        let applied = run(apply().env("IMPULS_DB_CONN", url).env("IMPULS_LISTEN", "0.0.0.0:1"));
         assert!(applied.status.success(), "{:?}", texts(&applied));
     }
     launch().start().await;

@@ -108,3 +108,51 @@ async fn a_time_of_grace_of_nothing_is_refused() {
     let refused = Launch::on(&Data::new()).argument("--keep-artifacts-for=0s").refused().await;
     assert!(refused.message.contains("at least 1s"), "{}", refused.message);
 }
+
+/// What the disk gives to a folder and everything below it, as `du` counts.
+fn kib_below(folder: &Path) -> u64 {
+    let output = std::process::Command::new("du").arg("-sk").arg(folder).output().expect("du runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+#[tokio::test]
+async fn unpacked_code_beyond_its_bound_goes_and_comes_back() {
+    let data = Data::new();
+    let server = Launch::on(&data).argument("--keep-unpacked=1").start().await;
+    let mut names = Vec::new();
+    for number in 0..5 {
+        // Of which one fits.
+        let code = format!("{} // {}", code(number), "x".repeat(600 << 10));
+        names.push(server.node_with(&code, &json!({"idle_timeout_sec": 1})).await);
+    }
+    for round in 0..2 {
+        for (name, expected) in names.iter().zip(0..) {
+            calls(&server, name, "latest", expected).await;
+        }
+        // Nothing uses any of it after a while.
+        let within = async || (kib_below(&data.folder().join("code")) <= 1_024).then_some(());
+        eventually(&format!("there is no more than allowed, round {round}"), SOON, within).await;
+    }
+    assert!(server.log().contains("removed unpacked code"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn what_was_built_for_nobody_any_more_goes_beyond_its_bound() {
+    let data = Data::new();
+    let rules = ["--keep-built=0", "--keep-versions=1", "--keep-versions-for=0s"];
+    let server = Launch::on(&data).arguments(rules);
+    let server = server.arguments(["--keep-artifacts-for=2s", "--collect-every=1s"]).start().await;
+    let typed = |number: u32| format!("export const handler = async (): Promise<number> => {number};");
+    let fields = json!({"runtime": "typescript", "handler": "index.handler", "code": typed(1)});
+    let name = server.node_with(&typed(1), &fields).await;
+    calls(&server, &name, "latest", 1).await;
+    server.update(&name, &json!({"code": typed(2)})).await;
+    // The newest source, and what was built of it.
+    let collected = async || (artifacts(&data) == 2).then_some(());
+    eventually("the build of the old version is collected", SOON, collected).await;
+    calls(&server, &name, "latest", 2).await;
+    server.remove(&name).await;
+    let empty = async || (artifacts(&data) == 0).then_some(());
+    eventually("nothing is kept for builds to come", SOON, empty).await;
+}

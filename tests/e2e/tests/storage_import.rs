@@ -10,7 +10,7 @@ use std::fs;
 use std::time::Duration;
 
 use impuls_e2e::{Data, Launch, Server, Value, cli, eventually, json};
-use impuls_testkit::{Postgres, PostgresOptions};
+use impuls_testkit::SomeDatabase;
 
 const HELLO: &str = "exports.handler = async () => 'hello ' + process.env.WHO;";
 /// The table of the first Impuls, as its documents print it.
@@ -32,14 +32,8 @@ const GOFAAS_TABLES: &str = "CREATE TABLE functions (
     headers JSONB, status VARCHAR(20) NOT NULL, result JSONB
 )";
 
-async fn database() -> (Postgres, String, String) {
-    let started = tokio::task::spawn_blocking(|| {
-        let postgres = Postgres::start(PostgresOptions::default());
-        let name = postgres.database();
-        let url = postgres.url(&name);
-        (postgres, name, url)
-    });
-    started.await.expect("PostgreSQL starts")
+async fn database() -> SomeDatabase {
+    tokio::task::spawn_blocking(SomeDatabase::get).await.expect("PostgreSQL starts")
 }
 
 fn write(path: &std::path::Path, text: &str) {
@@ -96,14 +90,15 @@ async fn the_files_of_the_first_impuls_are_taken_one_by_one() {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn the_tables_of_the_first_impuls_are_taken() {
-    let (postgres, name, url) = database().await;
+    let tables = database().await;
+    let url = tables.url().to_owned();
     let server = Server::start().await;
     let insert = format!(
         "INSERT INTO functions VALUES ('1', 'hello', NULL, 'nodejs', 'index.handler', $c${HELLO}$c$, \
          'db://functions/hello/code', 128, 30, '{{\"WHO\": \"table\"}}', now(), now()), \
          ('2', 'plain', 'said', 'nodejs', 'index.handler', 'exports.handler = async () => 1;', NULL, 192, 5, NULL, now(), now())"
     );
-    postgres.sql(&name, &format!("{IMPULS_TABLE}; {insert}"));
+    tables.sql(&format!("{IMPULS_TABLE}; {insert}"));
     let report = cli::run(&server, &["import", &url], "").success();
     assert!(report.contains("2 functions taken, 0 existed, 0 not taken"), "{report}");
     assert_eq!(server.call("hello", &Value::Null).await, json!("hello table"));
@@ -114,8 +109,8 @@ async fn the_tables_of_the_first_impuls_are_taken() {
     );
     let again = cli::run(&server, &["import", &url], "").success();
     assert!(again.contains("0 functions taken, 2 existed"), "{again}");
-    let other = postgres.database();
-    let refused = cli::run(&server, &["import", &postgres.url(&other)], "");
+    let other = database().await;
+    let refused = cli::run(&server, &["import", other.url()], "");
     assert!(refused.stderr.contains("has no table `functions`"), "{refused:?}");
     assert!(!refused.stderr.contains("p@ss") && !refused.stderr.contains("p%40ss"), "{refused:?}");
 }
@@ -123,7 +118,8 @@ async fn the_tables_of_the_first_impuls_are_taken() {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn the_tables_of_gofaas_are_taken_with_its_folder_of_code() {
-    let (postgres, name, url) = database().await;
+    let tables = database().await;
+    let url = tables.url().to_owned();
     let (server, old) = (Server::start().await, Data::new());
     let id = "7f1b9f0e-3c57-4d7e-9a45-0d3a7c1f5a11";
     let insert = format!(
@@ -133,7 +129,7 @@ async fn the_tables_of_gofaas_are_taken_with_its_folder_of_code() {
          ('8f1b9f0e-3c57-4d7e-9a45-0d3a7c1f5a11', 'lost', '2.0.0', 'python', 'main', 'x', 'local', 20, 128, 3, NULL, NULL); \
          INSERT INTO invocations (id, function_id, status) VALUES ('{id}', '{id}', 'completed')"
     );
-    postgres.sql(&name, &format!("{GOFAAS_TABLES}; {insert}"));
+    tables.sql(&format!("{GOFAAS_TABLES}; {insert}"));
     let refused = cli::run(&server, &["import", &url], "");
     assert!(refused.stderr.contains("say with --code DIR where"), "{refused:?}");
     write(&old.scratch().join(id).join("code"), "import os\nprint('hello ' + os.environ['WHO'])\n");
@@ -209,15 +205,16 @@ async fn a_tar_of_the_folder_of_functions_is_a_backup() {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn a_dump_of_the_database_and_the_folder_of_code_are_a_backup() {
-    let (postgres, name, url) = database().await;
+    let tables = database().await;
+    let url = tables.url().to_owned();
     let data = Data::new();
     let launch = |url: &str| Launch::on(&data).argument("--storage=postgres").variable("IMPULS_DB_CONN", url);
     let server = launch(&url).start().await;
     let function = server.node_with(HELLO, &json!({"environment": {"WHO": "dump"}})).await;
     assert!(server.stop().await.success());
-    let dump = postgres.dump(&name);
-    let other = postgres.database();
-    postgres.sql(&other, &dump);
-    let server = launch(&postgres.url(&other)).start().await;
+    let dump = tables.dump();
+    let other = database().await;
+    other.sql(&dump);
+    let server = launch(other.url()).start().await;
     assert_eq!(server.call(&function, &Value::Null).await, json!("hello dump"));
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use impuls_e2e::functions::{FUNCTIONS, path};
 use impuls_e2e::launch::program;
 use impuls_e2e::{Data, Launch, Server, eventually, json, unique, within};
-use impuls_testkit::{Postgres, PostgresOptions};
+use impuls_testkit::{Postgres, PostgresOptions, SomeDatabase};
 
 /// How long a server may take to notice that its database is back.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -26,6 +26,11 @@ async fn database() -> (Postgres, String) {
     started.await.expect("PostgreSQL starts")
 }
 
+/// Where nothing happens to the database itself.
+async fn some_database() -> SomeDatabase {
+    tokio::task::spawn_blocking(SomeDatabase::get).await.expect("PostgreSQL starts")
+}
+
 fn launch(data: &Data, url: &str) -> Launch {
     Launch::on(data).arguments(["--storage", "postgres"]).variable("IMPULS_DB_CONN", url)
 }
@@ -37,20 +42,21 @@ fn no_password(text: &str) {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn functions_outlive_servers_that_stop_and_that_are_killed() {
-    let (_postgres, url) = database().await;
+    let database = some_database().await;
+    let url = database.url();
     let data = Data::new();
-    let server = launch(&data, &url).start().await;
+    let server = launch(&data, url).start().await;
     let name = server.node(ECHO).await;
     server.put(&format!("{}/aliases/live", path(&name)), &json!({"version": 1})).await.with_status(200);
     assert_eq!(server.call(&name, &json!({"a": 1})).await, json!({"a": 1}));
     server.update(&name, &json!({"code": "exports.handler = async () => 2;"})).await;
     assert!(server.stop().await.success());
-    let server = launch(&data, &url).start().await;
+    let server = launch(&data, url).start().await;
     assert_eq!(server.call(&name, &json!(1)).await, json!(2));
     let live = format!("{}/invoke?qualifier=live", path(&name));
     assert_eq!(server.post(&live, &json!(1)).await.result(), json!(1));
     server.kill().await;
-    let server = launch(&data, &url).start().await;
+    let server = launch(&data, url).start().await;
     assert_eq!(server.call(&name, &json!(1)).await, json!(2));
     let pair = server.get(&format!("{}/versions", path(&name))).await.with_status(200).json();
     assert_eq!(pair["versions"].as_array().map(Vec::len), Some(2), "{pair}");
@@ -156,15 +162,15 @@ async fn without_its_database_a_server_calls_what_it_knows_and_recovers_by_itsel
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn tables_are_made_by_whoever_may() {
-    let (postgres, url) = database().await;
-    let (_, name) = url.rsplit_once('/').expect("a database");
-    let refused = launch(&Data::new(), &url).argument("--no-auto-migrate").refused().await;
+    let database = some_database().await;
+    let url = database.url();
+    let refused = launch(&Data::new(), url).argument("--no-auto-migrate").refused().await;
     assert!(refused.message.contains("impuls store schema --storage postgres"), "{}", refused.message);
     let output =
         std::process::Command::new(program()).args(["store", "schema", "--storage", "postgres"]).output();
     let script = String::from_utf8(output.expect("the program runs").stdout).expect("SQL is text");
-    postgres.sql(name, &script);
-    let server: Server = launch(&Data::new(), &url).argument("--no-auto-migrate").start().await;
+    database.sql(&script);
+    let server: Server = launch(&Data::new(), url).argument("--no-auto-migrate").start().await;
     let function = server.node(ECHO).await;
     assert_eq!(server.call(&function, &json!(1)).await, json!(1));
 }

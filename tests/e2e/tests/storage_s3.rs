@@ -14,7 +14,7 @@ use impuls_e2e::functions::{FUNCTIONS, path};
 use impuls_e2e::launch::program;
 use impuls_e2e::{Data, Launch, Server, json, unique, within};
 use impuls_testkit::s3::{ACCESS_KEY, SECRET_KEY};
-use impuls_testkit::{Link, S3, Weather};
+use impuls_testkit::{Link, S3, SomeDatabase, Weather};
 
 const ECHO: &str = "exports.handler = async (event) => event;";
 /// More than everything that is tried again may take.
@@ -145,14 +145,11 @@ async fn code_that_cannot_be_fetched_is_a_503_until_it_can() {
 #[ignore = "needs pip, postgres"]
 async fn servers_of_one_database_share_a_bucket() {
     let (_s3, link) = bucket().await;
-    let postgres = tokio::task::spawn_blocking(|| {
-        let postgres = impuls_testkit::Postgres::start(impuls_testkit::PostgresOptions::default());
-        let url = postgres.url(&postgres.database());
-        (postgres, url)
-    });
-    let (_postgres, url) = postgres.await.expect("PostgreSQL starts");
+    let database = tokio::task::spawn_blocking(SomeDatabase::get).await.expect("PostgreSQL starts");
     let shared = |data: &Data| {
-        launch(data, link.address()).arguments(["--storage", "postgres"]).variable("IMPULS_DB_CONN", &url)
+        launch(data, link.address())
+            .arguments(["--storage", "postgres"])
+            .variable("IMPULS_DB_CONN", database.url())
     };
     let first = shared(&Data::new()).start().await;
     let name = first.node(ECHO).await;

@@ -15,19 +15,14 @@ use std::time::Duration;
 use impuls_e2e::functions::{FUNCTIONS, path};
 use impuls_e2e::launch::program;
 use impuls_e2e::{Data, Launch, Server, Value, eventually, json, unique, within};
-use impuls_testkit::{Postgres, PostgresOptions};
+use impuls_testkit::SomeDatabase;
 
 /// How long moving a thousand functions may take, on a machine that does much else.
 const MOVED: Duration = Duration::from_secs(300);
 const ECHO: &str = "exports.handler = async (event) => event;";
 
-async fn database() -> (Postgres, String) {
-    let started = tokio::task::spawn_blocking(|| {
-        let postgres = Postgres::start(PostgresOptions::default());
-        let url = postgres.url(&postgres.database());
-        (postgres, url)
-    });
-    started.await.expect("PostgreSQL starts")
+async fn database() -> SomeDatabase {
+    tokio::task::spawn_blocking(SomeDatabase::get).await.expect("PostgreSQL starts")
 }
 
 /// The program with these arguments, and without anything of this environment.
@@ -135,7 +130,8 @@ async fn exported(server: &Server, rich: &str) -> Vec<Value> {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn a_thousand_functions_move_between_all_stores_and_are_the_same() {
-    let (_postgres, url) = database().await;
+    let tables = database().await;
+    let url = tables.url().to_owned();
     let (first, second, third, last) = (Data::new(), Data::new(), Data::new(), Data::new());
     let server = Arc::new(Launch::on(&first).start().await);
     make_functions(&server, 1_000).await;
@@ -177,7 +173,8 @@ async fn a_thousand_functions_move_between_all_stores_and_are_the_same() {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn a_migration_that_is_killed_goes_on_and_nobody_uses_half_of_it() {
-    let (postgres, url) = database().await;
+    let tables = database().await;
+    let url = tables.url().to_owned();
     let (first, second) = (Data::new(), Data::new());
     let server = Arc::new(Launch::on(&first).start().await);
     make_functions(&server, 600).await;
@@ -187,13 +184,12 @@ async fn a_migration_that_is_killed_goes_on_and_nobody_uses_half_of_it() {
     let (from, code) = (place("sqlite", &first), artifacts(&second));
     let migrate = ["migrate", "--from", &from, "--to", &url, "--to-artifacts", &code];
     let mut child = command(&migrate).spawn().expect("the program starts");
-    let (_, name) = url.rsplit_once('/').expect("a database");
     eventually("there are rows", MOVED, async || {
-        let exists = postgres.sql(name, "SELECT to_regclass('impuls_functions') IS NOT NULL");
+        let exists = tables.sql("SELECT to_regclass('impuls_functions') IS NOT NULL");
         if !exists.contains('t') {
             return None;
         }
-        (postgres.sql(name, "SELECT count(*) FROM impuls_functions").trim() != "0").then_some(())
+        (tables.sql("SELECT count(*) FROM impuls_functions") != "0").then_some(())
     })
     .await;
     child.kill().expect("it runs");
@@ -216,7 +212,8 @@ async fn a_migration_that_is_killed_goes_on_and_nobody_uses_half_of_it() {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn a_backup_of_a_running_server_is_restored_into_another_kind_of_store() {
-    let (_postgres, url) = database().await;
+    let tables = database().await;
+    let url = tables.url().to_owned();
     let (first, second, third) = (Data::new(), Data::new(), Data::new());
     let server = Launch::on(&first).start().await;
     let rich = make_rich(&server).await;

@@ -120,6 +120,7 @@ impl Server {
             invocations: store.clone(),
             queue: store.clone(),
             schedules: store.clone(),
+            clock: store.clone(),
         };
         let control = Arc::new(Control::new(stores, artifacts, Arc::new(Idle)));
         let recorder = Recorder::new(RecorderConfig::default(), store.clone());

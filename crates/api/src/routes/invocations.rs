@@ -282,6 +282,7 @@ impl ListQuery {
             before: before.transpose()?,
             offset: 0,
             limit: self.limit.unwrap_or(DEFAULT_LIMIT),
+            is_brief: false,
         })
     }
 }

@@ -57,6 +57,10 @@ impl Scratch {
         self.artifacts.put(bytes.into()).await.unwrap()
     }
 
+    async fn folder(&self, digest: &ArtifactDigest, layout: &FolderLayout) -> PathBuf {
+        self.folders.folder(digest, layout).await.unwrap().path().to_owned()
+    }
+
     fn reads(&self) -> usize {
         self.artifacts.reads.load(Ordering::Relaxed)
     }
@@ -75,7 +79,7 @@ async fn a_single_file_appears_under_each_name() {
     let scratch = Scratch::new();
     let digest = scratch.put("code").await;
     let layout = single(&["index.js", "index.mjs", "src/deep/app.js", "src/app.js"]);
-    let folder = scratch.folders.folder(&digest, &layout).await.unwrap();
+    let folder = scratch.folder(&digest, &layout).await;
     let inode = fs::metadata(folder.join("index.js")).unwrap().ino();
     for name in ["index.js", "index.mjs", "src/deep/app.js", "src/app.js"] {
         assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), "code");
@@ -94,7 +98,7 @@ async fn an_archive_is_unpacked() {
     let scratch = Scratch::new();
     let digest =
         scratch.put(zip(&[Member::file("src/app.py", "x = 1"), Member::executable("run", "#!")])).await;
-    let folder = scratch.folders.folder(&digest, &FolderLayout::Zip).await.unwrap();
+    let folder = scratch.folder(&digest, &FolderLayout::Zip).await;
     assert_eq!(fs::read_to_string(folder.join("src/app.py")).unwrap(), "x = 1");
     assert_eq!((mode(&folder), mode(&folder.join("run"))), (0o755, 0o755));
 }
@@ -110,17 +114,17 @@ async fn what_was_built_lies_beside_the_source_which_counts() {
     ]);
     let (source, archive) = (scratch.put(source).await, scratch.put(built).await);
     let layout = FolderLayout::Built { source: Box::new(FolderLayout::Zip), archive };
-    let folder = scratch.folders.folder(&source, &layout).await.unwrap();
+    let folder = scratch.folder(&source, &layout).await;
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     assert_eq!(
         (read("src/app.py"), read("src/deps.py"), read("lib")),
         ("ours".into(), "y".into(), "a file".into())
     );
-    let alone = scratch.folders.folder(&source, &FolderLayout::Zip).await.unwrap();
+    let alone = scratch.folder(&source, &FolderLayout::Zip).await;
     assert!(!alone.join("src/deps.py").exists());
     let layout = FolderLayout::Built { source: Box::new(single(&["main.go"])), archive };
     let single = scratch.put("code").await;
-    let folder = scratch.folders.folder(&single, &layout).await.unwrap();
+    let folder = scratch.folder(&single, &layout).await;
     assert_eq!(fs::read_to_string(folder.join("lib/z.py")).unwrap(), "z");
 }
 
@@ -130,7 +134,7 @@ async fn some_files_of_an_archive_appear_alone() {
     let archive = zip(&[Member::file("package.json", "{}"), Member::file("src/app.js", "x")]);
     let digest = scratch.put(archive).await;
     let layout = FolderLayout::Some { names: vec!["package.json".to_owned(), "absent".to_owned()] };
-    let folder = scratch.folders.folder(&digest, &layout).await.unwrap();
+    let folder = scratch.folder(&digest, &layout).await;
     let names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["package.json"]);
 }
@@ -140,12 +144,11 @@ async fn a_folder_is_made_once_also_across_restarts() {
     let scratch = Scratch::new();
     let digest = scratch.put("code").await;
     let layout = single(&["a.js"]);
-    let ask = || scratch.folders.folder(&digest, &layout);
-    let (one, two, three) = tokio::join!(ask(), ask(), ask());
-    let path = one.unwrap();
-    assert_eq!((&two.unwrap(), &three.unwrap()), (&path, &path));
+    let ask = || scratch.folder(&digest, &layout);
+    let (path, two, three) = tokio::join!(ask(), ask(), ask());
+    assert_eq!((&two, &three), (&path, &path));
     assert_eq!(scratch.reads(), 1);
-    assert_eq!(scratch.reopened().folder(&digest, &layout).await.unwrap(), path);
+    assert_eq!(scratch.reopened().folder(&digest, &layout).await.unwrap().path(), path);
     assert_eq!(scratch.reads(), 1);
 }
 
@@ -155,7 +158,7 @@ async fn layouts_of_an_artifact_have_folders_of_their_own() {
     let digest = scratch.put(zip(&[Member::file("x", "")])).await;
     let mut paths = std::collections::HashSet::new();
     for layout in [FolderLayout::Zip, single(&["a"]), single(&["a", "b"]), single(&["b", "a"])] {
-        paths.insert(scratch.folders.folder(&digest, &layout).await.unwrap());
+        paths.insert(scratch.folder(&digest, &layout).await);
     }
     assert_eq!(paths.len(), 4);
 }
@@ -184,25 +187,70 @@ async fn a_refused_archive_leaves_nothing_and_may_be_asked_for_again() {
     assert!(matches!(unknown, Err(ArtifactError::NotFound(_))), "{unknown:?}");
 }
 
+/// What lies in the cache.
+fn bytes(trimmed: &Trimmed) -> u64 {
+    trimmed.left + trimmed.bytes
+}
+
 #[tokio::test]
-async fn removing_takes_every_layout_and_may_be_repeated() {
+async fn folders_beyond_the_bound_go_unless_they_are_in_use() {
     let scratch = Scratch::new();
-    let (digest, other) = (scratch.put("code").await, scratch.put("other").await);
-    let kept = scratch.folders.folder(&other, &single(&["a"])).await.unwrap();
-    let one = scratch.folders.folder(&digest, &single(&["a"])).await.unwrap();
-    scratch.folders.folder(&digest, &single(&["b"])).await.unwrap();
-    scratch.folders.remove(&digest).await.unwrap();
-    scratch.folders.remove(&digest).await.unwrap();
-    assert!(!one.parent().unwrap().exists() && kept.join("a").exists());
-    assert_eq!(scratch.folders.folder(&digest, &single(&["a"])).await.unwrap(), one);
-    assert!(one.join("a").exists());
+    let digest = scratch.put("code").await;
+    let (used, layout) = (single(&["a"]), single(&["b"]));
+    let held = scratch.folders.folder(&digest, &used).await.unwrap();
+    let other = scratch.folder(&digest, &layout).await;
+    let all = scratch.folders.trim(u64::MAX).await.unwrap();
+    assert_eq!((all.folders, all.bytes), (0, 0));
+    assert!(all.left > 0);
+    let trimmed = scratch.folders.trim(0).await.unwrap();
+    assert_eq!((trimmed.folders, bytes(&trimmed)), (1, all.left));
+    assert!(!other.exists() && held.path().join("a").exists());
+    assert_eq!(scratch.folders.trim(0).await.unwrap().folders, 0);
+    drop(held);
+    assert_eq!(scratch.folders.trim(0).await.unwrap(), Trimmed { folders: 1, bytes: trimmed.left, left: 0 });
+    assert!(!other.parent().unwrap().exists(), "nor is anything else of the artifact");
+    // Whatever went is made again.
+    assert!(scratch.folder(&digest, &layout).await.join("b").exists());
+}
+
+#[tokio::test]
+async fn folders_of_an_earlier_life_count_and_the_oldest_goes_first() {
+    let scratch = Scratch::new();
+    let (old, new) = (scratch.put("old").await, scratch.put("new").await);
+    let layout = single(&["a"]);
+    let paths = [scratch.folder(&old, &layout).await, scratch.folder(&new, &layout).await];
+    let long_ago = SystemTime::now() - std::time::Duration::from_secs(60);
+    fs::File::open(&paths[0]).unwrap().set_modified(long_ago).unwrap();
+    let folders = scratch.reopened();
+    let all = folders.trim(u64::MAX).await.unwrap().left;
+    assert_eq!(folders.trim(all - 1).await.unwrap().folders, 1);
+    assert!(!paths[0].exists() && paths[1].exists());
+}
+
+#[tokio::test]
+async fn a_new_folder_is_noticed_by_whoever_keeps_the_bound() {
+    let scratch = Scratch::new();
+    let digest = scratch.put("code").await;
+    let removed = Mutex::new(0);
+    let keeping = scratch.folders.keep_within(0, |trimmed| *removed.lock() += trimmed.unwrap().folders);
+    let using = async {
+        let path = scratch.folder(&digest, &single(&["a"])).await;
+        while path.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = keeping => {}
+        () = using => {}
+    }
+    assert!(*removed.lock() <= 1);
 }
 
 #[tokio::test]
 async fn a_start_removes_what_a_crash_left_half_made() {
     let scratch = Scratch::new();
     let digest = scratch.put("code").await;
-    let whole = scratch.folders.folder(&digest, &single(&["a"])).await.unwrap();
+    let whole = scratch.folder(&digest, &single(&["a"])).await;
     let half = scratch.folders.root.join(".tmp-half");
     fs::create_dir_all(half.join("below")).unwrap();
     scratch.reopened();
@@ -213,7 +261,7 @@ async fn a_start_removes_what_a_crash_left_half_made() {
 async fn folders_of_an_earlier_boot_are_made_again() {
     let scratch = Scratch::new();
     let digest = scratch.put("code").await;
-    let path = scratch.folders.folder(&digest, &single(&["a"])).await.unwrap();
+    let path = scratch.folder(&digest, &single(&["a"])).await;
     fs::write(scratch.folders.root.join(BOOT_FILE), "another boot").unwrap();
     fs::write(path.join("a"), "").unwrap();
     let reopened = scratch.reopened();
@@ -239,6 +287,6 @@ async fn a_call_dropped_half_way_is_in_nobodys_way() {
             tokio::task::yield_now().await;
         }
     }
-    let path = scratch.folders.folder(&digest, &layout).await.unwrap();
+    let path = scratch.folder(&digest, &layout).await;
     assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "code");
 }

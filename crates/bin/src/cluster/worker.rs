@@ -1,5 +1,6 @@
 //! `impuls worker`: sandboxes for controllers, and the delivery of asynchronous invocations.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -116,6 +117,7 @@ async fn drain(worker: &Worker, stop: &Stop, patience: Duration) -> bool {
     };
     if !drained {
         tracing::warn!(calls = worker.load.calls(), "calls in flight are cut off");
+        worker.load.cut_off();
     }
     drained
 }
@@ -170,14 +172,26 @@ impl Identity {
 fn kept_id(data: &Path) -> anyhow::Result<String> {
     let path = data.join(ID_FILE);
     match std::fs::read_to_string(&path) {
-        Ok(id) => Ok(id.trim().to_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        // Empty is what an earlier release left that was killed while it wrote.
+        Ok(id) if !id.trim().is_empty() => Ok(id.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot read {}", path.display()))
+        }
+        Ok(_) | Err(_) => {
             let id = format!("worker-{}", impuls_domain::SandboxId::new());
-            std::fs::write(&path, &id).with_context(|| format!("cannot write {}", path.display()))?;
+            write_whole(&path, &id).with_context(|| format!("cannot write {}", path.display()))?;
             Ok(id)
         }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// Writes a file that is there with all of its text or not at all, whenever this process is killed.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let made = path.with_extension("new");
+    let mut file = std::fs::File::create(&made)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(made, path)
 }
 
 /// The memory of this machine, in MiB; 0 if it does not say.
@@ -335,4 +349,23 @@ fn local(
     );
     prewarm(&worker, catalogue);
     Ok(worker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_keeps_its_name_and_makes_one_where_none_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = kept_id(folder.path()).unwrap();
+        assert!(first.starts_with("worker-"), "{first}");
+        assert_eq!(kept_id(folder.path()).unwrap(), first);
+        // Killed while it wrote.
+        std::fs::write(folder.path().join(ID_FILE), "").unwrap();
+        let second = kept_id(folder.path()).unwrap();
+        assert!(second.starts_with("worker-") && second != first, "{second}");
+        assert_eq!(kept_id(folder.path()).unwrap(), second);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -8,7 +8,7 @@ use super::{ConfigError, FileConfig, Variables, text};
 use crate::args::ArtifactsArgs;
 
 /// What GoFaas calls code in a bucket.
-const S3: &str = "s3";
+pub(super) const S3: &str = "s3";
 
 /// Where code is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::{ConfigError, FileConfig, ServeConfig, Variables, resolve, text};
+use super::{ArtifactsConfig, ConfigError, FileConfig, ServeConfig, Variables, artifacts, resolve, text};
 use crate::args::{ClusterArgs, ControllerArgs, NodeArgs, ServeArgs, WorkerArgs};
 
 /// The port of a worker's internal listener when none is given.
@@ -149,18 +149,25 @@ fn shared(
     mut args: ServeArgs,
 ) -> Result<ServeConfig, ConfigError> {
     let named = text([args.node.storage.take(), file.storage.take()]);
+    // GoFaas' word for code in a bucket, which says nothing of functions.
+    let is_in_bucket = named.is_none() && all.storage().as_deref() == Some(artifacts::S3);
     if let Some(other) = named.filter(|name| ![SHARED, "postgresql"].contains(&name.as_str())) {
         return Err(ConfigError::NotShared(other));
     }
     args.node.storage = Some(SHARED.to_owned());
     let said = text([args.node.db_conn.take(), all.db_conn(), file.db_conn.take()]);
     args.node.db_conn = said.or_else(|| Some(all.db_conn_or_default()));
-    resolve(file, &own, args)
+    let config = resolve(file, &own, args)?;
+    if is_in_bucket && !matches!(config.artifacts, ArtifactsConfig::Bucket(_)) {
+        return Err(ConfigError::NoBucket);
+    }
+    Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::ArtifactsArgs;
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -217,6 +224,21 @@ mod tests {
         args.cluster.cluster_token = Some("a secret".to_owned());
         let told = worker(&[], args).unwrap();
         assert!(!format!("{told:?}").contains("a secret"));
+    }
+
+    #[test]
+    fn code_in_a_bucket_needs_a_bucket() {
+        let mut pairs = vec![("STORAGE_TYPE", "s3")];
+        assert!(matches!(controller(&pairs, ControllerArgs::default()), Err(ConfigError::NoBucket)));
+        assert!(matches!(worker(&pairs, WorkerArgs::default()), Err(ConfigError::NoBucket)));
+        let flag = ArtifactsArgs { artifacts: Some("s3://bucket/code".to_owned()) };
+        let node = NodeArgs { artifacts: flag, ..NodeArgs::default() };
+        let told = ControllerArgs { node, ..ControllerArgs::default() };
+        let told = controller(&pairs, told).unwrap();
+        assert!(matches!(told.serve.artifacts, ArtifactsConfig::Bucket(_)));
+        assert_eq!(told.serve.storage, "postgres");
+        pairs.push(("STORAGE_BASE_DIR", "/code"));
+        assert!(matches!(worker(&pairs, WorkerArgs::default()), Err(ConfigError::NoBucket)));
     }
 
     #[test]

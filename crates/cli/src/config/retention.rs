@@ -21,6 +21,10 @@ pub struct RetentionSettings {
     pub version_age: Option<Duration>,
     /// Builds that were used since.
     pub build_age: Option<Duration>,
+    /// So many bytes of what was built and no version runs.
+    pub build_bytes: Option<u64>,
+    /// So many bytes of unpacked code.
+    pub unpacked_bytes: Option<u64>,
     /// Code that nothing names any more.
     pub artifact_grace: Option<Duration>,
     /// How often is looked.
@@ -39,6 +43,10 @@ pub struct RetentionTable {
     /// How long builds are kept after the last deploy that used them.
     #[serde(deserialize_with = "time_span")]
     pub builds_for: Option<Duration>,
+    /// MiB that are kept of what was built and no version runs any more.
+    pub built_mb: Option<u32>,
+    /// MiB of unpacked code that are kept.
+    pub unpacked_mb: Option<u32>,
     /// How long code is kept that nothing names any more.
     #[serde(deserialize_with = "time_span")]
     pub artifacts_for: Option<Duration>,
@@ -52,10 +60,13 @@ pub(super) fn retention(
     args: &RetentionArgs,
     file: &RetentionTable,
 ) -> Result<RetentionSettings, ConfigError> {
+    let bytes = |mib: u32| u64::from(mib) << 20;
     let settings = RetentionSettings {
         versions: args.keep_versions.or(file.versions.map(u32::from)),
         version_age: args.keep_versions_for.or(file.versions_for),
         build_age: args.keep_builds_for.or(file.builds_for),
+        build_bytes: args.keep_built.or(file.built_mb).map(bytes),
+        unpacked_bytes: args.keep_unpacked.or(file.unpacked_mb).map(bytes),
         artifact_grace: args.keep_artifacts_for.or(file.artifacts_for),
         every: args.collect_every.or(file.every),
     };

@@ -9,6 +9,7 @@ use impuls_domain::{Deadline, Outcome};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::replay::Replay;
 use super::{Elsewhere, Miss, lost, which};
 use crate::client::Peer;
 use crate::convert::{Ended, ExecuteHead, Failed, RunHead, WireExecuted, chain, micros};
@@ -23,7 +24,7 @@ fn broken(error: &ProtocolError) -> Miss {
     lost(chain(error))
 }
 
-/// Runs a call. The duplex is taken once the worker has begun.
+/// Runs a call. The duplex is whole afterwards where the call may go elsewhere, and gone where it may not.
 pub(super) async fn run(
     peer: &Peer,
     request: &RunRequest,
@@ -38,23 +39,39 @@ pub(super) async fn run(
         (None, body)
     };
     let response = peer.ask(path::RUN, body).await?;
-    let mut reply = Reply { frames: Frames::new(response.into_body()), by: request.deadline };
+    let mut reply =
+        Reply { frames: Frames::new(response.into_body()), by: request.deadline, has_begun: false };
     let Some(Duplex { input: source, output }) = duplex.take() else {
         return reply.outcome().await;
     };
-    let pump = async {
-        if let (Some(source), Some(input)) = (source, input) {
-            give(source, input).await;
+    let mut source = source.map(Replay::new);
+    let ended = {
+        let pump = async {
+            if let (Some(source), Some(input)) = (&mut source, input) {
+                give(source, input).await;
+            }
+        };
+        let reading = reply.relay(&output);
+        let (mut pump, mut reading) = (std::pin::pin!(pump), std::pin::pin!(reading));
+        tokio::select! {
+            biased;
+            ended = &mut reading => ended,
+            () = &mut pump => reading.await,
         }
     };
-    let reading = reply.relay(output);
-    let (mut pump, mut reading) = (std::pin::pin!(pump), std::pin::pin!(reading));
-    tokio::select! {
-        biased;
-        ended = &mut reading => return ended,
-        () = &mut pump => {}
-    }
-    reading.await
+    ended.map_err(|miss| {
+        if reply.has_begun || miss.elsewhere == Elsewhere::Never {
+            return Miss { elsewhere: Elsewhere::Never, ..miss };
+        }
+        // A streaming call is answered before it begins, so that the worker may have taken some of the body by now.
+        let input = match source.map(Replay::again) {
+            None => None,
+            Some(Some(input)) => Some(input),
+            Some(None) => return Miss { elsewhere: Elsewhere::Never, ..miss },
+        };
+        *duplex = Some(Duplex { input, output });
+        miss
+    })
 }
 
 fn begin(request: &RunRequest, streams: bool, has_input: bool) -> Sending {
@@ -102,7 +119,7 @@ pub(crate) fn joined(frames: Vec<Bytes>) -> Vec<Bytes> {
 }
 
 /// Sends the whole body, or as much of it as the worker takes. One that breaks off has no end.
-async fn give(mut source: Box<dyn Input>, input: mpsc::Sender<Bytes>) {
+async fn give(source: &mut dyn Input, input: mpsc::Sender<Bytes>) {
     while let Some(piece) = source.next().await {
         let Ok(piece) = piece else { return };
         if input.send(frame(kind::INPUT, &piece)).await.is_err() {
@@ -117,6 +134,8 @@ async fn give(mut source: Box<dyn Input>, input: mpsc::Sender<Bytes>) {
 struct Reply {
     frames: Frames<Incoming>,
     by: Deadline,
+    /// Whether there was output: nobody else may run the call then.
+    has_begun: bool,
 }
 
 /// The next thing in a reply.
@@ -139,7 +158,10 @@ impl Reply {
         loop {
             match self.frames.next().await.map_err(|error| broken(&error))? {
                 None => return Err(lost("the answer ended before the call did".to_owned())),
-                Some((kind::OUTPUT, piece)) => return Ok(Said::Output(piece)),
+                Some((kind::OUTPUT, piece)) => {
+                    self.has_begun = true;
+                    return Ok(Said::Output(piece));
+                }
                 Some((kind::FAILED, text)) => return Err(failed(&text)),
                 Some((kind::RESULT, bytes)) => return ended(bytes).map(Said::Ended),
                 Some(_) => {}
@@ -149,7 +171,7 @@ impl Reply {
 
     /// Passes output on as it comes, no faster than it is taken, and returns what is left of it as the result. Nobody
     /// waits for a slow reader once the deadline has passed: what comes then is no more than the windows hold.
-    async fn relay(&mut self, output: mpsc::Sender<Bytes>) -> Result<Outcome<Bytes>, Miss> {
+    async fn relay(&mut self, output: &mpsc::Sender<Bytes>) -> Result<Outcome<Bytes>, Miss> {
         let (mut waiting, mut bytes) = (VecDeque::<Bytes>::new(), 0usize);
         let (mut streams, mut listens) = (false, true);
         let deadline = Instant::from(self.by.instant());

@@ -146,7 +146,7 @@ impl Asked {
         };
         let maker = tokio::spawn(async move {
             let _entered = entered;
-            let frames = match serving.host.worker().execute(request).await {
+            let frames = match serving.execute(request).await {
                 Ok(executed) => command_ended(executed),
                 Err(error) => vec![json(kind::FAILED, &Failed::of(&error))],
             };

@@ -114,3 +114,30 @@ fn what_has_no_name_goes_after_the_time_of_grace() {
     assert!(!goes(&nothing, 1_000), "the clock was set back");
     assert!(goes(&nothing, 1_100));
 }
+
+#[test]
+fn builds_beyond_the_bound_go_and_what_somebody_runs_counts_for_nothing() {
+    let digest = |byte| ArtifactDigest::from_bytes([byte; 32]);
+    let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let noted = |key, archive, seconds, is_deployed| NotedBuild {
+        key: digest(key),
+        archive: digest(archive),
+        noted_at: at(seconds),
+        is_deployed,
+    };
+    let builds = vec![
+        noted(1, 1, 10, false),
+        noted(2, 2, 20, true),
+        noted(3, 3, 30, false),
+        noted(4, 3, 40, false),
+        noted(5, 5, 50, false),
+    ];
+    let kept: Vec<Kept> =
+        (1..6).map(|byte| Kept { digest: digest(byte), bytes: 100, at: SystemTime::UNIX_EPOCH }).collect();
+    let before = |limit| superfluous_builds(builds.clone(), &kept, limit);
+    assert_eq!(before(300), None);
+    assert_eq!(before(299), Some(at(10) + Duration::from_micros(1)));
+    assert_eq!(before(199), Some(at(40) + Duration::from_micros(1)));
+    assert_eq!(before(0), Some(at(50) + Duration::from_micros(1)));
+    assert_eq!(superfluous_builds(Vec::new(), &kept, 0), None);
+}

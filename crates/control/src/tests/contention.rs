@@ -2,8 +2,9 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use impuls_domain::Function;
-use impuls_store::{FunctionKey, FunctionPage, FunctionStore, StoreError};
+use impuls_artifacts::{ArtifactStore as _, digest_of};
+use impuls_domain::{ArtifactDigest, Function};
+use impuls_store::{FunctionKey, FunctionPage, FunctionStore, ListedFunctions, StoreError};
 
 use super::*;
 
@@ -37,7 +38,7 @@ impl FunctionStore for Late {
         self.store.find_function(key).await
     }
 
-    async fn list_functions(&self, page: FunctionPage) -> Result<Vec<FunctionSnapshot>, StoreError> {
+    async fn list_functions(&self, page: FunctionPage) -> Result<ListedFunctions, StoreError> {
         self.store.list_functions(page).await
     }
 
@@ -62,7 +63,8 @@ async fn deploy_against(conflicts: usize) -> (Result<FunctionSnapshot, ControlEr
         versions: store.clone(),
         invocations: store.clone(),
         queue: store.clone(),
-        schedules: store,
+        schedules: store.clone(),
+        clock: store,
     };
     let control = Control::new(stores, artifacts, notes.clone());
     control.create_function(CALLER, new("f", "1")).await.unwrap();
@@ -76,6 +78,54 @@ async fn a_deploy_that_comes_too_late_begins_again() {
     let (deployed, activated) = deploy_against(3).await;
     assert_eq!(deployed.unwrap().function.latest_version, version(2));
     assert_eq!(activated, 2, "only what was stored reaches calls");
+}
+
+/// Deploys while somebody else holds the function for longer than code is sure to be kept, and does something meanwhile.
+async fn deploy_late(
+    meanwhile: impl AsyncFnOnce(&LocalArtifacts, ArtifactDigest),
+) -> (Bench, Result<FunctionSnapshot, ControlError>) {
+    let bench = bench().await;
+    let first = bench.control.create_function(CALLER, new("f", "1")).await.unwrap();
+    let guard = bench.control.locks.lock(first.function.id).await;
+    let control = bench.control.clone();
+    let deploying =
+        tokio::spawn(async move { control.update_function(CALLER, &reference("f"), code("2")).await });
+    let artifacts = LocalArtifacts::open(&bench._folder.path().join("artifacts")).unwrap();
+    let put = digest_of(b"2");
+    while artifacts.get(&put).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    meanwhile(&artifacts, put).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    tokio::time::resume();
+    drop(guard);
+    let deployed = deploying.await.unwrap();
+    (bench, deployed)
+}
+
+#[tokio::test]
+async fn a_deploy_that_waited_for_long_puts_its_code_again() {
+    let mut put_at = None;
+    let at = async |artifacts: &LocalArtifacts, digest| {
+        let kept = artifacts.list(None, 10).await.unwrap();
+        kept.into_iter().find(|kept| kept.digest == digest).unwrap().at
+    };
+    let (bench, deployed) =
+        deploy_late(async |artifacts, digest| put_at = Some(at(artifacts, digest).await)).await;
+    let artifacts = LocalArtifacts::open(&bench._folder.path().join("artifacts")).unwrap();
+    let digest = deployed.unwrap().latest.artifact;
+    assert!(at(&artifacts, digest).await > put_at.unwrap());
+}
+
+#[tokio::test]
+async fn a_deploy_whose_code_was_collected_is_refused() {
+    let (bench, deployed) = deploy_late(async |artifacts, digest| {
+        assert!(artifacts.delete(&digest).await.unwrap());
+    })
+    .await;
+    assert!(matches!(deployed, Err(ControlError::Contended(_))), "{deployed:?}");
+    assert_eq!(bench.notes.activated.lock().len(), 1);
 }
 
 #[tokio::test]

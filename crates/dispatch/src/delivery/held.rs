@@ -31,6 +31,11 @@ impl Held {
         }
     }
 
+    /// Whether it still holds this attempt.
+    pub(super) fn has(&self, attempt: &AsyncInvocation) -> bool {
+        self.0.lock().get(&attempt.id).is_some_and(|held| held.number == attempt.attempt)
+    }
+
     /// Makes a task stoppable, unless it has ended.
     pub(super) fn begun(&self, id: InvocationId, task: AbortHandle) {
         if let Some(attempt) = self.0.lock().get_mut(&id) {

@@ -7,7 +7,6 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Delivery;
-use crate::submit::now;
 
 /// Finished invocations that one commit removes.
 const PRUNED: u32 = 500;
@@ -38,7 +37,8 @@ impl Delivery {
 
     pub(super) async fn renew(&self) {
         let held = self.dispatch.held.numbers();
-        match self.store.renew(&held, now() + self.config.lease).await {
+        let clock = self.dispatch.clock.steady().await;
+        match self.store.renew(&held, clock.now() + self.config.lease).await {
             // Among them is what ended while it was asked; its task may be stopped before it wakes anybody.
             Ok(lost) => {
                 // By the time of the answer a later attempt may run here.
@@ -65,7 +65,7 @@ impl Delivery {
 
     async fn prune(&self) {
         for (dead_letters, keep) in [(false, self.config.finished), (true, self.config.dead)] {
-            let ended_before = now() - keep.age;
+            let ended_before = self.dispatch.clock.now() - keep.age;
             let pruning = Pruning { dead_letters, ended_before, keep: keep.count, limit: PRUNED };
             // However many there are: a round that ended before would be overtaken by what is accepted.
             loop {

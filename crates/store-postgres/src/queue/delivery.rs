@@ -4,14 +4,15 @@
 //! for each other, and no row is claimed twice.
 
 use async_trait::async_trait;
-use impuls_domain::AsyncInvocation;
+use impuls_domain::{AsyncInvocation, Failure};
 use impuls_store::PutBack;
 use impuls_store::rows::{AsyncRow, CompletionRow, async_invocation, micros};
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{END_ATTEMPT, Enqueue, end};
-use crate::row::{Row, keep, uuid};
+use super::Enqueue;
+use crate::row::{Row, column, keep, kept, uuid};
+use crate::together::Together;
 use crate::transaction::{Change, Refusal};
 
 /// Invocations that are taken.
@@ -60,12 +61,18 @@ pub(crate) struct Renew {
     pub(crate) lease: i64,
 }
 
-/// The end of an attempt, with what tells it.
-pub(crate) struct Complete {
+/// The end of an attempt; true if it was running.
+#[derive(Debug)]
+pub(crate) struct End {
     pub(crate) id: Uuid,
     pub(crate) attempt: u32,
-    pub(crate) end: CompletionRow,
-    pub(crate) follow_up: Option<AsyncRow>,
+    pub(crate) row: CompletionRow,
+}
+
+/// The end of an attempt, with what tells it.
+pub(crate) struct Complete {
+    pub(crate) end: End,
+    pub(crate) follow_up: AsyncRow,
 }
 
 /// An attempt that did not end its invocation.
@@ -89,7 +96,7 @@ impl Change for ClaimDue {
             .bind(&self.rooms)
             .bind(&self.full)
             .bind(self.only.as_ref())
-            .fetch_all(connection)
+            .fetch_all(&mut *connection)
             .await?;
         let (mut claimed, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in &rows {
@@ -113,21 +120,71 @@ impl Change for ClaimDue {
     }
 }
 
+/// Waits for nobody: who has one of the rows locked is ending it, or putting it back, and holds it no longer than the lease. So
+/// renewing and ending many at once do not wait for each other crosswise.
+/// What was sent long ago and comes now, after the network was away, takes no time from a lease that was renewed since.
+const RENEW: &str = "WITH held AS (SELECT a.id FROM impuls_async_invocations a \
+     JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, attempt) ON a.id = h.id AND a.attempt = h.attempt \
+     WHERE a.status = 'running' FOR NO KEY UPDATE OF a SKIP LOCKED), \
+     renewed AS (UPDATE impuls_async_invocations a SET due = greatest(a.due, $3) FROM held WHERE a.id = held.id) \
+     SELECT a.id FROM impuls_async_invocations a JOIN unnest($1::uuid[], $2::bigint[]) AS h (id, attempt) \
+     ON a.id = h.id AND a.attempt = h.attempt WHERE a.status = 'running'";
+
 #[async_trait]
 impl Change for Renew {
     type Made = Vec<Uuid>;
 
     async fn make(&self, connection: &mut PgConnection) -> Result<Vec<Uuid>, Refusal> {
-        let renewed = sqlx::query_scalar(
-            "UPDATE impuls_async_invocations a SET due = $3 FROM unnest($1::uuid[], $2::bigint[]) AS held (id, attempt) \
-             WHERE a.id = held.id AND a.attempt = held.attempt AND a.status = 'running' RETURNING a.id",
-        )
-        .bind(&self.ids)
-        .bind(&self.attempts)
-        .bind(self.lease)
-        .fetch_all(connection)
-        .await?;
-        Ok(renewed)
+        let query = sqlx::query_scalar(RENEW).bind(&self.ids).bind(&self.attempts).bind(self.lease);
+        Ok(query.fetch_all(connection).await?)
+    }
+}
+
+const END: &str = "UPDATE impuls_async_invocations a SET status = e.status, due = NULL, completed_at = e.completed_at, \
+     error_type = e.error_type, error_class = e.error_class, error_message = e.error_message, error_stack = e.error_stack, \
+     duration_ns = e.duration_ns, init_duration_ns = e.init_duration_ns, memory_mib = e.memory_mib, measured = e.measured, \
+     log_dropped = e.log_dropped, logs = e.logs, result = e.result FROM unnest($1::uuid[], $2::bigint[], $3::text[], \
+     $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], \
+     $13::bigint[], $14::bytea[], $15::bytea[]) AS e (id, attempt, status, completed_at, error_type, error_class, \
+     error_message, error_stack, duration_ns, init_duration_ns, memory_mib, measured, log_dropped, logs, result) \
+     WHERE a.id = e.id AND a.attempt = e.attempt AND a.status = 'running' RETURNING a.id";
+
+#[async_trait]
+impl Together for End {
+    const ACTION: &'static str = "completing an asynchronous invocation";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn bytes(&self) -> usize {
+        self.row.result.as_ref().map_or(0, Vec::len) + self.row.logs.as_ref().map_or(0, Vec::len)
+    }
+
+    async fn make_all(all: &[&Self], connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+        let rows = column(all, |end| &end.row);
+        let rows = rows.as_slice();
+        let failed = |of: fn(&Failure) -> Option<&str>| {
+            column(rows, move |row| row.failure.as_ref().and_then(of).map(kept))
+        };
+        sqlx::query_scalar(END)
+            .bind(column(all, |end| end.id))
+            .bind(column(all, |end| i64::from(end.attempt)))
+            .bind(column(rows, |row| row.status))
+            .bind(column(rows, |row| row.completed_at))
+            .bind(failed(|failure| Some(failure.error_type.as_str())))
+            .bind(failed(|failure| Some(failure.class.as_str())))
+            .bind(failed(|failure| Some(failure.message.as_str())))
+            .bind(failed(|failure| failure.stack.as_deref()))
+            .bind(column(rows, |row| row.usage[0]))
+            .bind(column(rows, |row| row.usage[1]))
+            .bind(column(rows, |row| row.usage[2]))
+            .bind(column(rows, |row| row.measured.as_deref()))
+            .bind(column(rows, |row| row.log_dropped))
+            .bind(column(rows, |row| row.logs.as_deref()))
+            .bind(column(rows, |row| row.result.as_deref()))
+            .fetch_all(connection)
+            .await
     }
 }
 
@@ -136,20 +193,17 @@ impl Change for Complete {
     type Made = bool;
 
     async fn make(&self, connection: &mut PgConnection) -> Result<bool, Refusal> {
-        let query = end(END_ATTEMPT, self.id, &self.end).bind(i64::from(self.attempt));
-        if query.execute(&mut *connection).await?.rows_affected() == 0 {
+        if End::make_all(&[&self.end], connection).await?.is_empty() {
             return Ok(false);
         }
-        if let Some(follow_up) = &self.follow_up {
-            // Held, so that it does not go before what tells the end is there.
-            let function: Option<Uuid> =
-                sqlx::query_scalar("SELECT id FROM impuls_functions WHERE id = $1 FOR KEY SHARE")
-                    .bind(uuid(&follow_up.function))
-                    .fetch_optional(&mut *connection)
-                    .await?;
-            if function.is_some() {
-                Enqueue(follow_up).make(connection).await?;
-            }
+        // Held, so that it does not go before what tells the end is there.
+        let function: Option<Uuid> =
+            sqlx::query_scalar("SELECT id FROM impuls_functions WHERE id = $1 FOR KEY SHARE")
+                .bind(uuid(&self.follow_up.function))
+                .fetch_optional(&mut *connection)
+                .await?;
+        if function.is_some() {
+            Enqueue(&self.follow_up).make(connection).await?;
         }
         Ok(true)
     }

@@ -26,7 +26,7 @@ impl NodeStore for PostgresStore {
              OR n.seen_at <= clock_timestamp() - $4 * interval '1 second'",
         );
         let query = query.bind(&node.id).bind(node.session).bind(&node.about).bind(seconds(silence));
-        let done = bounded("announcing a node", query.execute(&self.pool)).await?;
+        let done = bounded("announcing a node", query.execute(&self.heartbeats)).await?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -35,7 +35,7 @@ impl NodeStore for PostgresStore {
             "SELECT id, session, about FROM impuls_nodes \
              WHERE seen_at > clock_timestamp() - $1 * interval '1 second' ORDER BY id COLLATE \"C\"",
         );
-        let rows = bounded("listing nodes", query.bind(seconds(silence)).fetch_all(&self.pool)).await?;
+        let rows = bounded("listing nodes", query.bind(seconds(silence)).fetch_all(&self.heartbeats)).await?;
         Ok(rows.into_iter().map(|(id, session, about)| NodeRecord { id, session, about }).collect())
     }
 
@@ -46,6 +46,6 @@ impl NodeStore for PostgresStore {
              SELECT count(*) FROM gone WHERE session = $1",
         );
         let query = query.bind(session).bind(seconds(forgotten));
-        Ok(bounded("removing a node", query.fetch_one(&self.pool)).await? > 0)
+        Ok(bounded("removing a node", query.fetch_one(&self.heartbeats)).await? > 0)
     }
 }

@@ -12,10 +12,11 @@ use impuls_store::{
 use time::OffsetDateTime;
 
 use super::PostgresStore;
-use crate::queue::delivery::{Again, ClaimDue, Complete, Renew};
+use crate::queue::delivery::{Again, ClaimDue, Complete, End, Renew};
 use crate::queue::schedules::{DeleteSchedule, Fire, PutSchedule};
-use crate::queue::{Cancel, Enqueue, Prune, PutSettings, Redrive};
+use crate::queue::{Accept, Cancel, Enqueue, Prune, PutSettings, Redrive};
 use crate::read::queue as read;
+use crate::together::Together as _;
 use crate::transaction::{alone, transact};
 
 /// How often an invocation is offered that gives way to another which is removed before it can be read.
@@ -36,16 +37,19 @@ impl PostgresStore {
 #[async_trait]
 impl AsyncInvocationStore for PostgresStore {
     async fn enqueue(&self, invocation: &AsyncInvocation) -> Result<Option<AsyncInvocation>, StoreError> {
-        let row = AsyncRow::from_domain(invocation);
+        let accept = || Accept(AsyncRow::from_domain(invocation));
+        let mut is_accepted = self.accepts.make(accept()).await?;
         for _ in 0..OFFERS {
-            if alone(&self.pool, "accepting an asynchronous invocation", &Enqueue(&row)).await? {
+            if is_accepted {
                 return Ok(None);
             }
             if let Some(first) = self.in_the_way(invocation).await? {
                 return Ok(Some(first));
             }
+            // It has gone, or there is no such function, which this says.
+            is_accepted = alone(&self.pool, Accept::ACTION, &Enqueue(&accept().0)).await?;
         }
-        Err(StoreError::Conflict)
+        if is_accepted { Ok(None) } else { Err(StoreError::Conflict) }
     }
 
     async fn find_async_invocation(&self, id: InvocationId) -> Result<Option<AsyncInvocation>, StoreError> {
@@ -129,16 +133,10 @@ impl DeliveryStore for PostgresStore {
         completion: &Completion,
         follow_up: Option<&AsyncInvocation>,
     ) -> Result<bool, StoreError> {
-        let action = "completing an asynchronous invocation";
-        let complete = Complete {
-            id: id.as_uuid(),
-            attempt,
-            end: CompletionRow::from_domain(completion),
-            follow_up: follow_up.map(AsyncRow::from_domain),
-        };
-        match complete.follow_up {
-            Some(_) => transact(&self.pool, action, &complete).await,
-            None => alone(&self.pool, action, &complete).await,
+        let end = End { id: id.as_uuid(), attempt, row: CompletionRow::from_domain(completion) };
+        match follow_up.map(AsyncRow::from_domain) {
+            Some(follow_up) => transact(&self.pool, End::ACTION, &Complete { end, follow_up }).await,
+            None => self.ends.make(end).await,
         }
     }
 

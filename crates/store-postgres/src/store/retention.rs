@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use impuls_domain::{ArtifactDigest, FunctionId, VersionNumber};
-use impuls_store::rows::{digest, micros};
-use impuls_store::{RetentionStore, StoreError};
+use impuls_store::rows::{digest, micros, noted_build};
+use impuls_store::{NotedBuild, RetentionStore, StoreError};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::PostgresStore;
+use crate::row::Row;
 use crate::transaction::{Change, Refusal, alone, bounded, transact};
 
 // What an alias is about to name is waited for, and cannot be named from then on.
@@ -28,6 +29,9 @@ const DELETE: &str = "DELETE FROM impuls_revisions WHERE id IN (\
          WHERE d.destinations LIKE '%\"' || v.function || '\",\"' || v.number || '\"%'))";
 const FORGET: &str = "DELETE FROM impuls_builds WHERE key IN (\
      SELECT key FROM impuls_builds WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
+const BUILDS: &str = "SELECT b.*, \
+     CASE WHEN EXISTS (SELECT FROM impuls_revisions r WHERE r.built = b.artifact) THEN 1 ELSE 0 END::bigint AS is_deployed \
+     FROM impuls_builds b WHERE $1::bytea IS NULL OR b.key > $1 ORDER BY b.key LIMIT $2";
 const ARTIFACTS: &str = "SELECT artifact FROM (\
      SELECT artifact FROM impuls_revisions UNION SELECT built FROM impuls_revisions WHERE built IS NOT NULL \
      UNION SELECT artifact FROM impuls_builds) AS named \
@@ -82,6 +86,17 @@ impl RetentionStore for PostgresStore {
     async fn delete_builds(&self, noted_before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         let delete = DeleteBuilds { before: micros(noted_before), limit: i64::from(limit) };
         alone(&self.pool, "forgetting builds", &delete).await
+    }
+
+    async fn list_builds(
+        &self,
+        after: Option<ArtifactDigest>,
+        limit: u32,
+    ) -> Result<Vec<NotedBuild>, StoreError> {
+        let after = after.map(|digest| digest.as_bytes().to_vec());
+        let query = sqlx::query(BUILDS).bind(after).bind(i64::from(limit));
+        let found = bounded("listing builds", query.fetch_all(&self.pool)).await?;
+        found.iter().map(|row| noted_build(&Row(row))).collect()
     }
 
     async fn list_artifacts(

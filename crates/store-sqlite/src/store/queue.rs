@@ -28,7 +28,7 @@ fn hex(id: uuid::Uuid) -> String {
 }
 
 impl SqliteStore {
-    async fn change(&self, work: AsyncWork, action: &'static str) -> Result<u64, StoreError> {
+    pub(super) async fn change(&self, work: AsyncWork, action: &'static str) -> Result<u64, StoreError> {
         self.writer.run(Work::Async(Box::new(work)), action).await
     }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use impuls_domain::{ArtifactDigest, FunctionId, VersionNumber};
 use impuls_store::rows::micros;
-use impuls_store::{RetentionStore, StoreError};
+use impuls_store::{NotedBuild, RetentionStore, StoreError};
 use time::OffsetDateTime;
 
 use super::SqliteStore;
@@ -25,6 +25,14 @@ impl RetentionStore for SqliteStore {
     async fn delete_builds(&self, noted_before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         let work = RetentionWork::Builds(micros(noted_before), limit);
         self.writer.run(Work::Retention(Box::new(work)), "forgetting builds").await
+    }
+
+    async fn list_builds(
+        &self,
+        after: Option<ArtifactDigest>,
+        limit: u32,
+    ) -> Result<Vec<NotedBuild>, StoreError> {
+        read::list_builds(&self.readers, after, limit).await
     }
 
     async fn list_artifacts(

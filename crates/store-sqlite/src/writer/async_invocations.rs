@@ -62,6 +62,8 @@ pub(crate) enum AsyncWork {
     PutBack(Attempt, PutBackRow),
     Cancel(Key, CompletionRow),
     Redrive(DeadRow, i64),
+    /// By so many microseconds.
+    MoveAlong(i64),
     Prune(PruneRow),
     /// What nobody says any more is `None`.
     Settings(Key, Option<SettingsRow>),
@@ -79,6 +81,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, work: &AsyncWork) -
         AsyncWork::PutBack(attempt, row) => put_back(connection, attempt, row).await,
         AsyncWork::Cancel(id, row) => cancel(connection, id, row).await,
         AsyncWork::Redrive(which, now) => redrive(connection, which, *now).await,
+        AsyncWork::MoveAlong(by) => move_along(connection, *by).await,
         AsyncWork::Prune(row) => prune(connection, row).await,
         AsyncWork::Settings(function, row) => put_settings(connection, function, row.as_ref()).await,
     }
@@ -165,7 +168,7 @@ async fn claim(connection: &mut SqliteConnection, row: &ClaimRow) -> Result<u64,
 const IS_RUNNING: &str = " WHERE id = ? AND attempt = ? AND status = 'running'";
 
 async fn renew(connection: &mut SqliteConnection, attempts: &[Attempt], lease: i64) -> Result<u64, Refusal> {
-    let statement = format!("UPDATE async_invocations SET due = ?{IS_RUNNING}");
+    let statement = format!("UPDATE async_invocations SET due = max(due, ?){IS_RUNNING}");
     let mut renewed = 0;
     for (id, attempt) in attempts {
         let query =
@@ -278,6 +281,15 @@ async fn redrive(connection: &mut SqliteConnection, which: &DeadRow, now: i64) -
     let query = sqlx::query(sqlx::AssertSqlSafe(format!("{AGAIN}{condition}")));
     let query = query.bind(now).bind(key.to_vec()).bind(limit);
     Ok(query.execute(connection).await?.rows_affected())
+}
+
+/// What waits and what is held has the same time left by a clock that was set.
+async fn move_along(connection: &mut SqliteConnection, by: i64) -> Result<u64, Refusal> {
+    let moved = sqlx::query(
+        "UPDATE async_invocations SET due = due + ?1, ready_at = ready_at + ?1, created_at = created_at + ?1 \
+         WHERE due IS NOT NULL",
+    );
+    Ok(moved.bind(by).execute(connection).await?.rows_affected())
 }
 
 async fn prune(connection: &mut SqliteConnection, row: &PruneRow) -> Result<u64, Refusal> {

@@ -215,6 +215,8 @@ pub async fn a_renewed_lease_is_kept(store: &impl Queue) {
     let (until, later) = (at(0) + Duration::from_secs(60), at(0) + Duration::from_secs(11));
     let unknown = InvocationId::new();
     assert_eq!(store.renew(&[(id, 1), (unknown, 1)], until).await.expect("renewed"), [unknown]);
+    // What was sent before and comes after it takes nothing away.
+    assert!(store.renew(&[(id, 1)], at(1)).await.expect("renewed").is_empty());
     assert_eq!(claim(store, later, 1).await, []);
     assert_eq!(store.renew(&[(id, 7)], until + Duration::from_secs(60)).await.expect("skipped"), [id]);
     assert_eq!(claim(store, until + Duration::from_secs(1), 1).await.len(), 1);
@@ -298,6 +300,58 @@ pub async fn a_key_is_taken_once_in_its_function(store: &impl Queue) {
     assert_eq!(store.enqueue(&keyed(other)).await.expect("accepted"), None);
     let page = AsyncInvocationPage { limit: 9, ..AsyncInvocationPage::default() };
     assert_eq!(store.list_async_invocations(page).await.expect("the store answers").len(), 2);
+}
+
+/// Many who submit at the same time get what each of them would have got alone.
+pub async fn what_is_accepted_at_once_is_answered_apart(store: &impl Queue) {
+    let function = create(store, "busy").await.id;
+    let [one, plain, other] = [queued(function), queued(function), queued(function)];
+    let twin = AsyncInvocation { event: b"twin".to_vec(), ..one.clone() };
+    let keyed = || AsyncInvocation { key: Some("k".to_owned()), ..queued(function) };
+    let (key, same_key, nobody) = (keyed(), keyed(), queued(FunctionId::new()));
+    let (ones, twins, keys, same_keys, refused, plains, others) = tokio::join!(
+        store.enqueue(&one),
+        store.enqueue(&twin),
+        store.enqueue(&key),
+        store.enqueue(&same_key),
+        store.enqueue(&nobody),
+        store.enqueue(&plain),
+        store.enqueue(&other),
+    );
+    for (first, second) in [((&one, ones), (&twin, twins)), ((&key, keys), (&same_key, same_keys))] {
+        let answers = [first.1.expect("answered"), second.1.expect("answered")];
+        let kept = if answers[0].is_none() { first.0 } else { second.0 };
+        assert_eq!(answers.iter().flatten().collect::<Vec<_>>(), [kept], "one is accepted");
+        assert_eq!(find(store, kept.id).await, *kept);
+    }
+    assert!(matches!(refused, Err(StoreError::NotFound)), "{refused:?}");
+    assert_eq!([plains.expect("accepted"), others.expect("accepted")], [None, None]);
+    assert_eq!(claim(store, at(1), 99).await.len(), 4);
+}
+
+/// Many that end at the same time end as each of them would have alone, and whoever renews them meanwhile waits for none.
+pub async fn what_ends_at_once_is_answered_apart(store: &impl Queue) {
+    let all = enqueue(store, 4).await;
+    claim(store, at(0), 9).await;
+    let end = |result: &str| completion(Ok(result.as_bytes().to_vec()));
+    let (zero, one, late, failed) = (end("0"), end("1"), end("late"), dead());
+    let held: Vec<_> = all.iter().map(|held| (held.id, 1)).collect();
+    let (first, second, again, stale, last, renewed) = tokio::join!(
+        store.complete(all[0].id, 1, &zero, None),
+        store.complete(all[1].id, 1, &one, None),
+        store.complete(all[1].id, 1, &late, None),
+        store.complete(all[2].id, 7, &late, None),
+        store.complete(all[3].id, 1, &failed, None),
+        store.renew(&held, at(60)),
+    );
+    let answers = [first, second, again, stale, last].map(|answer| answer.expect("answered"));
+    assert_eq!((answers[0], answers[1] != answers[2], answers[3], answers[4]), (true, true, false, true));
+    assert!(!renewed.expect("answered").contains(&all[2].id), "it is running");
+    let winner = if answers[1] { one } else { late };
+    for (invocation, end) in [(&all[0], zero), (&all[1], winner), (&all[3], failed)] {
+        assert_eq!(find(store, invocation.id).await.completion, Some(end));
+    }
+    assert_eq!(find(store, all[2].id).await.status, AsyncStatus::Running);
 }
 
 /// Who cancels ends it for whoever runs it.

@@ -107,6 +107,11 @@ pub async fn functions_list_newest_first_in_pages(store: &impl FunctionStore) {
     while sizes.last() != Some(&0) {
         let page = FunctionPage { before: listed.last().copied(), limit: 2 };
         let found = store.list_functions(page).await.expect("the store answers");
+        assert_eq!(
+            (found.count(), found.last),
+            (found.functions.len(), found.functions.last().map(|one| one.function.id))
+        );
+        let found = found.all().expect("all can be read");
         assert!(found.iter().all(|one| one.latest.id == one.function.latest));
         sizes.push(found.len());
         listed.extend(found.iter().map(|one| one.function.id));

@@ -4,7 +4,7 @@ use impuls_domain::{ArtifactDigest, Built, Destination, Destinations, FunctionId
 
 use super::async_invocation::{Queue, queued};
 use super::fixture::{alias, at, create, deploy, number, revision, snapshot};
-use crate::{BuildStore, RetentionStore, VersionStore};
+use crate::{BuildStore, NotedBuild, RetentionStore, VersionStore};
 
 /// What the cases need.
 pub trait Retention: Queue + VersionStore + BuildStore + RetentionStore {}
@@ -82,24 +82,44 @@ pub async fn builds_that_were_not_noted_lately_are_forgotten(store: &impl Retent
     }
 }
 
-/// Source, what was built of it, and what builds are known, page by page.
-pub async fn artifacts_that_something_names_are_listed_once(store: &impl Retention) {
-    let function = create(store, "code").await;
-    let next = crate::conformance::fixture::deployed(
-        &function,
-        &impuls_domain::Revision {
-            artifact: digest(7),
-            built: Built::Archive(digest(3)),
-            ..revision(function.id, 1)
-        },
-    );
-    let latest = impuls_domain::Revision {
-        id: next.latest,
+/// A new revision of source 7, of which archive 3 was built.
+async fn deploy_built(store: &impl Retention, function: &impuls_domain::Function) {
+    let built = || impuls_domain::Revision {
         artifact: digest(7),
         built: Built::Archive(digest(3)),
         ..revision(function.id, 1)
     };
-    store.deploy_revision(&function, &next, &latest).await.expect("kept");
+    let next = crate::conformance::fixture::deployed(function, &built());
+    let latest = impuls_domain::Revision { id: next.latest, ..built() };
+    store.deploy_revision(function, &next, &latest).await.expect("kept");
+}
+
+/// Page by page. What nobody runs is kept for the sake of builds to come alone.
+pub async fn builds_are_listed_with_whether_somebody_runs_them(store: &impl Retention) {
+    let function = create(store, "built").await;
+    deploy_built(store, &function).await;
+    for (key, archive) in [(9, 3), (2, 4), (5, 3)] {
+        store.put_build(&digest(key), &digest(archive), at(i64::from(key))).await.expect("noted");
+    }
+    let noted = |key, archive, is_deployed| NotedBuild {
+        key: digest(key),
+        archive: digest(archive),
+        noted_at: at(i64::from(key)),
+        is_deployed,
+    };
+    let page = store.list_builds(None, 2).await.expect("the store answers");
+    assert_eq!(page, [noted(2, 4, false), noted(5, 3, true)]);
+    let page = store.list_builds(Some(digest(5)), 2).await.expect("the store answers");
+    assert_eq!(page, [noted(9, 3, true)]);
+    store.delete_function(function.id).await.expect("deleted");
+    let all = store.list_builds(None, 9).await.expect("the store answers");
+    assert!(all.iter().all(|build| !build.is_deployed), "{all:?}");
+}
+
+/// Source, what was built of it, and what builds are known, page by page.
+pub async fn artifacts_that_something_names_are_listed_once(store: &impl Retention) {
+    let function = create(store, "code").await;
+    deploy_built(store, &function).await;
     let first = store.find_version(function.id, number(1)).await.expect("the store answers");
     let first = first.expect("found").revision;
     store.put_build(&digest(1), &digest(3), at(1)).await.expect("noted");

@@ -103,8 +103,9 @@ pub fn brief_columns(empty: &str) -> String {
     format!(
         "id, function, qualifier, status, attempt, due, timeout_ms, policy, destinations, hook, idempotency_key, origin, \
          chain, failures, throttled, broken, deaths, created_at, ready_at, started_at, completed_at, error_type, \
-         error_class, error_message, error_stack, duration_ns, init_duration_ns, memory_mib, measured, 0 AS log_dropped, \
-         NULL AS logs, CASE WHEN result IS NULL THEN NULL ELSE {empty} END AS result, {empty} AS context, {empty} AS event"
+         error_class, error_message, error_stack, duration_ns, init_duration_ns, memory_mib, measured, \
+         CAST(0 AS BIGINT) AS log_dropped, NULL AS logs, \
+         CASE WHEN result IS NULL THEN NULL ELSE {empty} END AS result, {empty} AS context, {empty} AS event"
     )
 }
 

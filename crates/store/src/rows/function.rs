@@ -10,7 +10,7 @@ use impuls_domain::{
 use super::revision::revision;
 use super::{Columns, Fields, Key, damaged, instant, micros, saturate};
 use crate::error::StoreError;
-use crate::function::FunctionSnapshot;
+use crate::function::{FunctionSnapshot, ListedFunctions};
 
 const ACTIVE: &str = "active";
 const ERROR: &str = "error";
@@ -101,6 +101,20 @@ pub fn snapshot(row: &dyn Columns) -> Result<FunctionSnapshot, StoreError> {
         return Err(damaged("f_latest", format_args!("function {} has no such revision", function.id)));
     }
     Ok(FunctionSnapshot { function, latest: revision(row)?, aliases: aliases(row)? })
+}
+
+/// A page of functions from such rows. An error where not even an id can be read.
+pub fn listed(rows: impl IntoIterator<Item = impl Columns>) -> Result<ListedFunctions, StoreError> {
+    let mut page = ListedFunctions::default();
+    for row in rows {
+        let id = FunctionId::from_uuid(Fields(&row).uuid("f_id")?);
+        page.last = Some(id);
+        match snapshot(&row) {
+            Ok(function) => page.functions.push(function),
+            Err(error) => page.unreadable.push((id, error)),
+        }
+    }
+    Ok(page)
 }
 
 pub(super) fn version(fields: &Fields<'_>, column: &str) -> Result<VersionNumber, StoreError> {

@@ -52,9 +52,10 @@ impl Machine {
         note("postgres", tools::has_postgres());
         note("runc", Path::new("/usr/sbin/runc").exists());
         note("redis", tools::has("redis-server") && tools::has("redis-cli"));
-        for program in
-            ["php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta"]
-        {
+        for program in [
+            "php", "perl", "java", "npm", "autoconf", "cmake", "curl", "jq", "ip", "go", "openssl", "pasta",
+            "faketime",
+        ] {
             note(program, tools::has(program));
         }
         note("roles", has_roles());

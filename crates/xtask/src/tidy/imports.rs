@@ -64,8 +64,8 @@ fn row(folder: &str) -> Option<Row> {
         "agent" => only(&["guest-protocol"], NO_SQL),
         "telemetry" => only(&["domain"], NO_SQL),
         "xtask" => only(&["domain"], Outside::Free),
-        // They measure the program from outside.
-        "benches" => only(&[], Outside::Free),
+        // They measure the program from outside, beside the servers that tests start.
+        "benches" => only(&["testkit"], Outside::Free),
         "bin" | "embed" | "testkit" | "e2e" => {
             Some(Row { workspace: Workspace::Everything, outside: Outside::Free })
         }
@@ -130,7 +130,8 @@ fn refusal(folder: &str, row: &Row, dependency: &str) -> Option<String> {
         };
         return refused.then(|| format!("`{folder}` must not import the crate `{dependency}`"));
     };
-    if ["testkit", "xtask"].contains(&crate_name) && folder != "testkit" {
+    let measures = folder == "benches" && crate_name == "testkit";
+    if ["testkit", "xtask"].contains(&crate_name) && folder != "testkit" && !measures {
         return Some(format!("`{crate_name}` is for development dependencies only"));
     }
     match &row.workspace {

@@ -1,11 +1,18 @@
-//! Controllers and workers: processes of their own that share a database and a folder of code.
+//! Controllers and workers: processes of their own that share a database and a folder of code, or a bucket (`bucket`), while the
+//! network between them breaks (`partition`) and their clocks differ (`clock`).
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that does not find what it expects panics"
 )]
 
+mod bucket;
+mod clock;
+mod partition;
+
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,15 +20,16 @@ use std::time::Duration;
 use impuls_e2e::functions::{FUNCTIONS, path};
 use impuls_e2e::launch::program;
 use impuls_e2e::{Data, Launch, Reply, Server, Value, eventually, json, unique, within};
-use impuls_testkit::{Postgres, PostgresOptions, certify};
+use impuls_testkit::{Postgres, PostgresOptions, SomeDatabase, certify, postgres};
 use reqwest::Method;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How long something that takes moments may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
-/// How long until the work of a worker that was killed is taken over: its lease, and then some.
-const TAKEN_OVER: Duration = Duration::from_secs(120);
+/// How long until the work of a worker that is gone is taken over: its lease of 20 seconds, a look at the store, and the work itself
+/// on a busy machine.
+const TAKEN_OVER: Duration = Duration::from_secs(60);
 const TOKEN: &str = "a token that only tests know";
 const ECHO: &str = "exports.handler = async (event) => event;";
 /// Says which sandbox it is: workers have no names inside of them.
@@ -29,37 +37,53 @@ const WHO: &str = "const id = require('crypto').randomUUID(); exports.handler = 
 
 /// What the nodes of one cluster share.
 struct Cluster {
-    postgres: Postgres,
-    database: String,
+    /// The database.
+    url: String,
+    _database: Option<SomeDatabase>,
+    /// Where code is: the variables that say so, else a folder.
+    code: Vec<(&'static str, String)>,
     shared: Data,
 }
 
 impl Cluster {
     async fn new() -> Self {
-        let started = tokio::task::spawn_blocking(|| {
-            let postgres = Postgres::start(PostgresOptions::default());
-            let database = postgres.database();
-            (postgres, database)
-        });
-        let (postgres, database) = started.await.expect("PostgreSQL starts");
-        let shared = Data::new();
-        std::fs::create_dir_all(shared.scratch().join("artifacts")).expect("a folder");
-        Self { postgres, database, shared }
+        let database = tokio::task::spawn_blocking(SomeDatabase::get).await.expect("PostgreSQL starts");
+        let cluster = Self::on(database.url().to_owned());
+        Self { _database: Some(database), ..cluster }
     }
 
-    /// A node on a data folder of its own whose code is everybody's.
+    /// On a database that outlives it.
+    fn on(url: String) -> Self {
+        let shared = Data::new();
+        std::fs::create_dir_all(shared.scratch().join("artifacts")).expect("a folder");
+        Self { url, _database: None, code: Vec::new(), shared }
+    }
+
+    fn sql(&self, statement: &str) -> String {
+        postgres::query(&self.url, statement)
+    }
+
+    /// A node of this machine on a data folder of its own.
     fn launch(&self, role: &str, data: &Data) -> Launch {
+        self.launch_on(Launch::bare(data, program()), (role, Ipv4Addr::LOCALHOST), data)
+    }
+
+    /// A node that listens at an address, in the place of whatever starts the program.
+    fn launch_on(&self, launch: Launch, (role, host): (&str, Ipv4Addr), data: &Data) -> Launch {
         let folder = data.folder();
         if !folder.exists() {
             std::fs::create_dir(&folder).expect("a data folder");
-            let artifacts = self.shared.scratch().join("artifacts");
-            std::os::unix::fs::symlink(artifacts, folder.join("artifacts")).expect("a link");
+            if self.code.is_empty() {
+                let artifacts = self.shared.scratch().join("artifacts");
+                std::os::unix::fs::symlink(artifacts, folder.join("artifacts")).expect("a link");
+            }
         }
-        Launch::bare(data, program())
-            .arguments([role, "--listen", "127.0.0.1:0", "--data-dir"])
-            .argument(folder)
-            .variable("IMPULS_DB_CONN", self.postgres.url(&self.database))
-            .variable("IMPULS_CLUSTER_TOKEN", TOKEN.replace(' ', "-"))
+        let launch =
+            launch.arguments([role, "--listen", &format!("{host}:0"), "--data-dir"]).argument(folder);
+        let launch = launch
+            .variable("IMPULS_DB_CONN", &self.url)
+            .variable("IMPULS_CLUSTER_TOKEN", TOKEN.replace(' ', "-"));
+        self.code.iter().fold(launch, |launch, (name, value)| launch.variable(name, value))
     }
 
     async fn controller(&self) -> Arc<Server> {
@@ -78,7 +102,7 @@ impl Cluster {
     fn workers(&self) -> Vec<String> {
         let statement = "SELECT id FROM impuls_nodes WHERE seen_at > clock_timestamp() - interval '6 seconds' \
                          AND about NOT LIKE '%\"draining\":true%' ORDER BY id";
-        self.postgres.sql(&self.database, statement).lines().map(str::to_owned).collect()
+        self.sql(statement).lines().map(str::to_owned).collect()
     }
 }
 
@@ -288,7 +312,7 @@ impl Cluster {
     /// How many calls a worker says it has.
     fn load(&self, id: &str) -> usize {
         let statement = format!("SELECT (about::json ->> 'load')::int FROM impuls_nodes WHERE id = '{id}'");
-        self.postgres.sql(&self.database, &statement).parse().unwrap_or_default()
+        self.sql(&statement).parse().unwrap_or_default()
     }
 }
 
@@ -345,6 +369,43 @@ async fn workers_are_replaced_one_by_one_and_no_call_is_dropped() {
 
 #[tokio::test]
 #[ignore = "needs postgres"]
+async fn what_a_stopping_worker_cuts_off_costs_the_function_nothing() {
+    let cluster = Cluster::new().await;
+    let launch = cluster.launch("worker", &Data::new()).arguments(["--worker-id", "one"]);
+    let stopping = launch.arguments(["--shutdown-timeout", "100ms"]).start().await;
+    let _other = cluster.worker("two").await;
+    let controller = cluster.controller().await;
+    let code = "exports.handler = async () => { await new Promise((done) => setTimeout(done, 8000)); return 'done'; };";
+    // So many that some are delivered by one worker and run by the other.
+    let mut names = Vec::new();
+    for _ in 0..12 {
+        names.push(controller.node_with(code, &json!({"timeout_sec": 60})).await);
+    }
+    let mut accepted = Vec::new();
+    for name in &names {
+        let path = format!("{}/invocations?max_retries=0", path(name));
+        let reply = controller.post(&path, &json!(1)).await.with_status(202).json();
+        accepted.push(reply["id"].as_str().expect("an id").to_owned());
+    }
+    let all_run = async || {
+        for id in &accepted {
+            let found = controller.get(&format!("/api/v1/invocations/{id}")).await.with_status(200).json();
+            if found["status"] != "running" {
+                return None;
+            }
+        }
+        (cluster.load("one") > 0).then_some(())
+    };
+    eventually("all of them run", SOON, all_run).await;
+    assert!(stopping.stop().await.success());
+    for id in accepted {
+        let found = ended(&controller, &id, TAKEN_OVER).await;
+        assert_eq!((&found["status"], &found["result"]), (&json!("succeeded"), &json!("done")), "{found}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
 async fn without_workers_there_is_a_clear_answer_until_one_joins() {
     let cluster = Cluster::new().await;
     let controller = cluster.controller().await;
@@ -364,6 +425,12 @@ async fn without_workers_there_is_a_clear_answer_until_one_joins() {
     assert!(reply.headers.contains_key("retry-after"), "{reply:?}");
     let message = reply.problem(503);
     assert!(message.contains("no worker"), "{message}");
+    let nobody = async || {
+        let reply = controller.put(&path(name), &json!({"code": format!("{ECHO} // later")})).await;
+        let is_clear = reply.headers.contains_key("retry-after") && reply.text().contains("impuls worker");
+        (reply.status == 503 && is_clear).then_some(())
+    };
+    eventually("an update is refused as clearly", SOON, nobody).await;
     // What is accepted meanwhile is kept.
     let id = submit(&controller, name, &json!("later")).await;
     let _worker = cluster.worker("two").await;
@@ -375,7 +442,9 @@ async fn without_workers_there_is_a_clear_answer_until_one_joins() {
 #[tokio::test]
 #[ignore = "needs postgres"]
 async fn without_the_database_calls_go_on() {
-    let mut cluster = Cluster::new().await;
+    let started = tokio::task::spawn_blocking(|| Postgres::start(PostgresOptions::default()));
+    let mut postgres = started.await.expect("PostgreSQL starts");
+    let cluster = Cluster::on(postgres.url(&postgres.database()));
     let worker = cluster.worker("one").await;
     let controller = cluster.controller().await;
     for node in [&worker, &*controller] {
@@ -385,7 +454,6 @@ async fn without_the_database_calls_go_on() {
     }
     let name = controller.node(ECHO).await;
     assert_eq!(controller.call(&name, &json!(1)).await, json!(1));
-    let Cluster { mut postgres, database, shared } = cluster;
     let postgres = tokio::task::spawn_blocking(move || {
         postgres.kill();
         postgres
@@ -398,7 +466,7 @@ async fn without_the_database_calls_go_on() {
         postgres.resume();
         postgres
     });
-    cluster = Cluster { postgres: resumed.await.expect("PostgreSQL starts again"), database, shared };
+    let _postgres = resumed.await.expect("PostgreSQL starts again");
     eventually("the worker is heard of again", SOON, async || (cluster.workers() == ["one"]).then_some(()))
         .await;
     let again = async || {
@@ -456,6 +524,11 @@ async fn what_a_node_lacks_is_said_before_it_starts() {
         (bare("controller").arguments(["--listen", "0.0.0.0:0"]), "--insecure-no-auth"),
         (bare("controller").arguments(listen), "cannot reach PostgreSQL at 127.0.0.1:1"),
         (bare("worker").arguments(listen), "cannot reach PostgreSQL at 127.0.0.1:1"),
+        (
+            bare("controller").arguments(listen).variable("STORAGE_TYPE", "s3"),
+            "--artifacts s3://bucket/prefix",
+        ),
+        (bare("worker").arguments(listen).variable("STORAGE_TYPE", "s3"), "--artifacts s3://bucket/prefix"),
     ];
     for (launch, text) in refused {
         let refused = launch.refused().await;
