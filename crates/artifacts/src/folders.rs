@@ -1,7 +1,7 @@
 //! Unpacked code: for each artifact and layout one folder that any number of sandboxes mount read-only.
 //!
-//! The folders are a cache of the artifact store: `<root>/<digest>/<layout>`, of a bounded size (`bound`). Each is made under a temporary name
-//! and renamed when complete, so what has its name is whole. After a crash of the machine the disk may hold a name
+//! The folders are a cache of the artifact store, of a bounded size (`bound`): `<root>/<digest>/<layout>`. Each is made
+//! under a temporary name and renamed when complete, so what has its name is whole. After a crash of the machine the disk may hold a name
 //! without all its contents; as nothing here is synced, folders of an earlier boot are thrown away.
 
 use std::collections::HashMap;

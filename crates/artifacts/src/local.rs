@@ -170,17 +170,12 @@ fn renew(path: &Path) -> io::Result<bool> {
         Ok(file) => file,
         Err(error) => return missing_is_false(error),
     };
-    file.set_times(FileTimes::new().set_modified(fs_now()))?;
+    file.set_times(FileTimes::new().set_modified(SystemTime::now()))?;
     // Taken away before, it may not come back; taken away later, its new time is seen.
     match fs::metadata(path) {
         Ok(there) => Ok(there.ino() == file.metadata()?.ino()),
         Err(error) => missing_is_false(error),
     }
-}
-
-/// The clock that files are stamped with.
-fn fs_now() -> SystemTime {
-    SystemTime::now()
 }
 
 /// Takes the file away under another name and looks at its time only then, so that a put either sees that it is gone or
@@ -246,15 +241,20 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Removes what is half-written and was last written so long ago.
+/// Removes what is half-written and was last written so long ago. The age is told by files alone: another server's, a
+/// network file system's and this server's clock may differ by more than it.
 fn remove_scratch(shard: &Path, age: Duration) -> io::Result<()> {
-    for entry in fs::read_dir(shard)? {
-        let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
-            continue;
-        }
+    let is_scratch = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX);
+    let entries = fs::read_dir(shard)?.collect::<io::Result<Vec<_>>>()?;
+    let scratch: Vec<_> = entries.into_iter().filter(is_scratch).collect();
+    if scratch.is_empty() {
+        return Ok(());
+    }
+    let newest = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempfile_in(shard)?;
+    let now = newest.as_file().metadata()?.modified()?;
+    for entry in scratch {
         let removed = entry.metadata().and_then(|file| {
-            let written = fs_now().duration_since(file.modified()?).unwrap_or_default();
+            let written = now.duration_since(file.modified()?).unwrap_or_default();
             if written >= age { fs::remove_file(entry.path()) } else { Ok(()) }
         });
         match removed {

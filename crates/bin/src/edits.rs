@@ -2,15 +2,16 @@
 //!
 //! What is refused is said in the log, with the file and the reason, once; what served before goes on serving.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use impuls_api::wire::request::FunctionRequest;
-use impuls_control::{Control, FunctionRef};
-use impuls_domain::{Caller, FunctionState};
-use impuls_store_file::{Edit, FileError, FileStore, Finding, NewCode};
+use impuls_control::{Control, ControlError, FunctionChange, FunctionRef};
+use impuls_domain::{Caller, FunctionId, FunctionState, RevisionId};
+use impuls_store_file::{Edit, FileError, FileStore, Finding, NewCode, Touched};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -40,14 +41,17 @@ impl Edits {
     }
 
     async fn run(self) {
-        let mut failing = false;
+        let (mut failing, mut waiting) = (false, HashSet::new());
         loop {
             let began = tokio::time::Instant::now();
             let looked = self.tree.look(OffsetDateTime::now_utc()).await;
             let took = began.elapsed();
             failing = match looked {
-                Ok(findings) => {
-                    self.take(findings).await;
+                Ok(look) => {
+                    say(look.findings);
+                    for touched in &look.touched {
+                        self.take(touched, &mut waiting).await;
+                    }
                     false
                 }
                 Err(error) => {
@@ -61,31 +65,37 @@ impl Edits {
         }
     }
 
-    async fn take(&self, findings: Vec<Finding>) {
-        let restored = findings.iter().filter(|finding| matches!(finding, Finding::Restored(_))).count();
-        if restored > 0 {
-            tracing::info!(functions = restored, "wrote the files of functions that had none");
-        }
-        for finding in findings {
-            match finding {
-                Finding::Edit(edit) => self.apply(edit).await,
-                Finding::Refused { file, reason } => tracing::warn!(file, "an edit is refused: {reason}"),
-                Finding::Behind { name, reason } => {
-                    tracing::warn!(function = name, "the files of a function are not up to date: {reason}");
-                }
-                Finding::Restored(_) => {}
+    /// Reads one edit and deploys it; `waiting` are those of whom has been said that this is tried again.
+    async fn take(&self, touched: &Touched, waiting: &mut HashSet<String>) {
+        let failed = match self.tree.edit_of(touched).await {
+            Ok(Some(Finding::Edit(edit))) => self.apply(touched, edit).await,
+            Ok(other) => {
+                say(other.into_iter().collect());
+                None
+            }
+            Err(error) => Some(error.into()),
+        };
+        let name = touched.name();
+        match failed {
+            Some(error) if waiting.insert(name.to_owned()) => {
+                tracing::warn!(function = name, "an edit cannot be deployed now; trying again: {error:#}");
+            }
+            Some(_) => {}
+            None => {
+                waiting.remove(name);
             }
         }
     }
 
-    async fn apply(&self, edit: Edit) {
+    /// Returns why the edit has to be tried again, if it has to.
+    async fn apply(&self, touched: &Touched, edit: Edit) -> Option<anyhow::Error> {
         let (name, deployed) = match edit {
             Edit::Create { name, members, code } => {
                 let created = self.create(&name, members, code).await;
                 (name, created)
             }
-            Edit::Change { id, name, members, code } => {
-                let changed = self.change(FunctionRef::of(id), members, code).await;
+            Edit::Change { id, name, revision, members, code } => {
+                let changed = self.change((id, revision), members, code).await;
                 (name, changed)
             }
             Edit::Delete { id, name } => {
@@ -93,13 +103,19 @@ impl Edits {
                 (name, deleted.map(|_| "deleted: its metadata file is gone").map_err(Into::into))
             }
         };
+        let again = |error: &ControlError| error.is_retryable();
         match deployed {
             Ok(what) => tracing::info!(function = name, "an edit of its files: {what}"),
+            Err(error) if error.downcast_ref().is_some_and(again) => {
+                self.tree.look_again(touched).await;
+                return Some(error);
+            }
             Err(error) => {
                 let file = format!("functions/metadata/{name}.json");
                 tracing::warn!(file, function = name, "an edit is refused: {error:#}");
             }
         }
+        None
     }
 
     async fn create(
@@ -122,14 +138,16 @@ impl Edits {
 
     async fn change(
         &self,
-        function: FunctionRef,
+        (function, revision): (FunctionId, RevisionId),
         members: Map<String, Value>,
         code: Option<NewCode>,
     ) -> anyhow::Result<&'static str> {
         let (fields, archive) = request(members, code)?;
         let change =
             fields.into_change(archive).map_err(|problem| anyhow::anyhow!("{}", problem.detail()))?;
-        let changed = self.control.update_function(&Caller::System, &function, change).await?;
+        let change = FunctionChange { expected: Some(revision), ..change };
+        let changed =
+            self.control.update_function(&Caller::System, &FunctionRef::of(function), change).await?;
         match changed.function.state {
             FunctionState::Active => Ok("deployed as a new version"),
             FunctionState::Error { failure, serving: true } => {
@@ -155,6 +173,27 @@ fn request(
     };
     let fields = serde_json::from_value(Value::Object(members));
     Ok((fields.context("a member has a value that it cannot have")?, archive))
+}
+
+fn say(findings: Vec<Finding>) {
+    let restored = findings.iter().filter(|finding| matches!(finding, Finding::Restored(_))).count();
+    if restored > 0 {
+        tracing::info!(functions = restored, "wrote the files of functions that had none");
+    }
+    for finding in findings {
+        match finding {
+            Finding::Refused { file, reason } => tracing::warn!(file, "an edit is refused: {reason}"),
+            Finding::Behind { name, reason } => {
+                tracing::warn!(function = name, "the files of a function are not up to date: {reason}");
+            }
+            Finding::Overtaken(name) => tracing::info!(
+                function = name,
+                "a deploy came after an edit of its files, before that was deployed, and has written them anew"
+            ),
+            // Edits are deployed, not told.
+            Finding::Edit(_) | Finding::Restored(_) => {}
+        }
+    }
 }
 
 fn say_failure(error: &FileError) {

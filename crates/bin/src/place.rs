@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use impuls_artifacts::{ArtifactStore, LocalArtifacts};
 use impuls_cli::{ArtifactsConfig, BucketConfig, ServeArgs, ServeConfig, StoreArgs};
-use impuls_store::{FunctionStore, Snapshot, Transfer};
+use impuls_store::{Filling, FunctionStore, Hold, Snapshot, Transfer as _};
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
@@ -45,7 +45,20 @@ impl Code {
 enum Kind {
     /// In this data folder, and whether functions are shown as files.
     Sqlite(PathBuf, bool),
-    Postgres(Box<Connection>),
+    Postgres(Box<Database>),
+}
+
+struct Database {
+    connection: Connection,
+    /// Whether tables that are missing or old may be made where the store is filled.
+    may_migrate: bool,
+}
+
+impl Database {
+    async fn open(&self, may_migrate: bool) -> anyhow::Result<PostgresStore> {
+        let config = PostgresConfig { migrate: may_migrate, ..PostgresConfig::new(self.connection.clone()) };
+        Ok(PostgresStore::open(config).await?)
+    }
 }
 
 /// What it is called, without a password.
@@ -54,7 +67,7 @@ impl fmt::Display for Place {
         match &self.kind {
             Kind::Sqlite(folder, false) => write!(f, "sqlite:{}", folder.display()),
             Kind::Sqlite(folder, true) => write!(f, "file:{}", folder.display()),
-            Kind::Postgres(connection) => write!(f, "PostgreSQL at {}", connection.place()),
+            Kind::Postgres(database) => write!(f, "PostgreSQL at {}", database.connection.place()),
         }
     }
 }
@@ -83,7 +96,8 @@ impl Place {
         let Some(artifacts) = artifacts else {
             bail!("a PostgreSQL database has no code in it; say with {flag} DIR where the code is");
         };
-        Ok(Self { kind: Kind::Postgres(Box::new(connection)), code: Code::of(artifacts, Path::new("")) })
+        let database = Database { connection, may_migrate: true };
+        Ok(Self { kind: Kind::Postgres(Box::new(database)), code: Code::of(artifacts, Path::new("")) })
     }
 
     /// The place that a server with these flags and variables would use.
@@ -97,7 +111,9 @@ impl Place {
 
     fn kind(config: &ServeConfig, folder: &Path) -> anyhow::Result<Kind> {
         if config.storage == storage::POSTGRES {
-            return Ok(Kind::Postgres(Box::new(storage::connection(&config.database)?)));
+            let connection = storage::connection(&config.database)?;
+            let may_migrate = !config.database.no_auto_migrate;
+            return Ok(Kind::Postgres(Box::new(Database { connection, may_migrate })));
         }
         let as_files = config.storage == storage::FILE
             || config.storage_is_default && FileStore::is_at(&folder.join(TREE));
@@ -111,7 +127,7 @@ impl Place {
                 let real = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
                 real(one) == real(two)
             }
-            (Kind::Postgres(one), Kind::Postgres(two)) => one.place() == two.place(),
+            (Kind::Postgres(one), Kind::Postgres(two)) => one.connection.place() == two.connection.place(),
             (Kind::Sqlite(..), Kind::Postgres(_)) | (Kind::Postgres(_), Kind::Sqlite(..)) => false,
         }
     }
@@ -120,37 +136,45 @@ impl Place {
     /// part of it. The lock lives as long as nobody else may use the folder.
     pub(crate) async fn read(&self, alone: bool) -> anyhow::Result<Reading> {
         let artifacts = self.open_artifacts(false).await?;
-        let (state, lock) = match &self.kind {
+        let (mut state, lock, hold) = match &self.kind {
             Kind::Sqlite(folder, _) => {
                 let path = folder.join(SQLITE_FILE);
                 if !path.is_file() {
                     bail!("{} is no store: there is no {SQLITE_FILE} in it", folder.display());
                 }
-                let lock = if alone { Some(lock(folder).context("stop the server first")?) } else { None };
-                // Beside a server, tables that are not what this program knows are refused before anything is opened.
-                let beside = if alone { None } else { Some(SqliteStore::snapshot_of(&path).await?) };
-                // Alone, tables of an older server are brought up to date, which changes nothing of what they have.
-                let store = SqliteStore::open(&path).await?;
-                refuse_half(&store).await?;
-                let state = match beside {
-                    Some(state) => state,
-                    None => store.snapshot().await?,
+                let lock = if alone {
+                    let lock = lock(folder).context("stop the server first")?;
+                    // Tables of an older server are brought up to date, which changes nothing of what they have.
+                    SqliteStore::open(&path).await?.close().await?;
+                    Some(lock)
+                } else {
+                    // Beside a server nothing is opened that writes, or waits for whoever reads.
+                    None
                 };
-                (state, lock)
+                (SqliteStore::snapshot_of(&path).await?, lock, None)
             }
-            Kind::Postgres(connection) => {
-                let store = open_postgres(connection).await?;
-                refuse_half(&store).await?;
-                let users = store.count_other_users().await?;
-                if alone && users > 0 {
-                    bail!(
-                        "{users} servers use {self}; stop them first, or what they still change would be lost"
-                    );
-                }
-                (store.snapshot().await?, None)
+            Kind::Postgres(database) => {
+                // Whoever only reads changes no tables, which older servers may be using.
+                let store = database.open(false).await?;
+                let hold = if alone { Some(self.hold(&store).await?) } else { None };
+                (store.snapshot().await?, None, hold)
             }
         };
-        Ok(Reading { state, artifacts, _lock: lock })
+        refuse_half(state.find_filling().await?)?;
+        Ok(Reading { state, artifacts, _lock: lock, _hold: hold })
+    }
+
+    /// Keeps servers, and others like this, away from a database.
+    async fn hold(&self, store: &PostgresStore) -> anyhow::Result<Box<dyn Send>> {
+        match store.hold().await? {
+            Hold::Held(hold) => Ok(hold),
+            Hold::Servers(users) => {
+                bail!("{users} servers use {self}; stop them first, or what they still change would be lost")
+            }
+            Hold::Taken => {
+                bail!("another `impuls migrate` or `impuls restore` uses {self}; wait until that has ended")
+            }
+        }
     }
 
     /// The store to be filled; what is missing of it is made.
@@ -163,17 +187,17 @@ impl Place {
                 let artifacts = self.open_artifacts(true).await?;
                 let store = SqliteStore::open(&folder.join(SQLITE_FILE)).await?;
                 let functions: Arc<dyn FunctionStore> = Arc::new(store.clone());
-                let tree = match as_files {
-                    true => Some(FileStore::open(functions.clone(), artifacts.clone(), &folder.join(TREE))?),
-                    false => None,
-                };
-                let target = Target { rows: Arc::new(store.clone()), functions, artifacts };
+                let tree = folder.join(TREE);
+                // The next server would take them for edits, whatever kind of store it is told to have.
+                let files = FileStore::is_at(&tree).then(|| tree.clone());
+                let target = Target { rows: Arc::new(store.clone()), functions, artifacts, files };
+                let tree = as_files.then_some(tree);
                 Ok(Writing { target, tree, sqlite: Some(store), _lock: Some(lock) })
             }
-            Kind::Postgres(connection) => {
+            Kind::Postgres(database) => {
                 let artifacts = self.open_artifacts(true).await?;
-                let store = Arc::new(open_postgres(connection).await?);
-                let target = Target { rows: store.clone(), functions: store, artifacts };
+                let store = Arc::new(database.open(database.may_migrate).await?);
+                let target = Target { rows: store.clone(), functions: store, artifacts, files: None };
                 Ok(Writing { target, tree: None, sqlite: None, _lock: None })
             }
         }
@@ -196,13 +220,9 @@ impl Place {
     }
 }
 
-async fn open_postgres(connection: &Connection) -> anyhow::Result<PostgresStore> {
-    Ok(PostgresStore::open(PostgresConfig::new(connection.clone())).await?)
-}
-
 /// Refuses a store that is being filled: half of everything looks like everything.
-pub(crate) async fn refuse_half(store: &dyn Transfer) -> anyhow::Result<()> {
-    match store.find_filling().await? {
+pub(crate) fn refuse_half(filling: Option<Filling>) -> anyhow::Result<()> {
+    match filling {
         Some(filling) if filling.ended_at.is_none() => bail!(
             "this store is being filled from {}, and not everything is there; run the same `impuls migrate` or `impuls restore` again to finish that",
             filling.source
@@ -216,17 +236,26 @@ pub(crate) struct Reading {
     pub(crate) state: Box<dyn Snapshot>,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     _lock: Option<File>,
+    _hold: Option<Box<dyn Send>>,
 }
 
 /// A store that is filled.
 pub(crate) struct Writing {
     pub(crate) target: Target,
-    pub(crate) tree: Option<FileStore>,
+    /// Where its functions are to be shown as files.
+    tree: Option<PathBuf>,
     sqlite: Option<SqliteStore>,
     _lock: Option<File>,
 }
 
 impl Writing {
+    /// Shows the functions as files, if that is wanted.
+    pub(crate) async fn write_files(&self) -> anyhow::Result<()> {
+        let Some(folder) = &self.tree else { return Ok(()) };
+        let tree = FileStore::open(self.target.functions.clone(), self.target.artifacts.clone(), folder)?;
+        Ok(tree.write_all().await?)
+    }
+
     /// Finishes what was asked for.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         match self.sqlite {

@@ -42,7 +42,7 @@ pub(crate) const SPAWNER: &str = "/proc/self/exe";
 const BACKGROUND_THREADS: usize = 2;
 /// The languages, by alias, whose sandboxes are kept ready before the first function: those that a new user is likely to
 /// begin with.
-pub(crate) const PREWARMED: [&str; 2] = ["nodejs", "python"];
+const PREWARMED: [&str; 2] = ["nodejs", "python"];
 /// How long connections may take to be closed once no call is in flight; a client in the middle of a request may
 /// take for ever.
 pub(crate) const CONNECTION_SHUTDOWN: Duration = Duration::from_secs(1);

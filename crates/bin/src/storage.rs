@@ -9,11 +9,12 @@ use impuls_cli::{DatabaseConfig, ServeConfig};
 use impuls_queue::InvocationQueue;
 use impuls_store::{
     AsyncInvocationStore, BuildStore, ClockStore, DeliveryStore, FunctionStore, InvocationStore, NodeStore,
-    RetentionStore, ScheduleStore, VersionStore,
+    RetentionStore, ScheduleStore, Transfer as _, VersionStore,
 };
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Changes, Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
+use parking_lot::Mutex;
 
 use crate::offers;
 use crate::place::refuse_half;
@@ -48,26 +49,26 @@ pub(crate) struct Storage {
 #[derive(Clone)]
 enum BackEnd {
     Sqlite(SqliteStore),
-    Postgres(PostgresStore),
+    /// With what says to others that the database is used, until somebody takes it.
+    Postgres(PostgresStore, Arc<Mutex<Option<Changes>>>),
 }
 
 impl Storage {
     /// Opens the store that is configured; what it cannot be opened for says what to do.
     pub(crate) async fn open(config: &ServeConfig, data: &Path) -> anyhow::Result<Self> {
         let back_end = match config.storage.as_str() {
-            POSTGRES => BackEnd::Postgres(open_postgres(&config.database).await?),
+            POSTGRES => use_postgres(&config.database).await?,
             _ => {
                 let store = SqliteStore::open(&data.join(SQLITE_FILE)).await;
                 BackEnd::Sqlite(store.context("cannot open the metadata store")?)
             }
         };
-        match &back_end {
-            BackEnd::Sqlite(store) => refuse_half(store).await?,
-            BackEnd::Postgres(store) => refuse_half(store).await?,
+        if let BackEnd::Sqlite(store) = &back_end {
+            refuse_half(store.find_filling().await?)?;
         }
         let storage = match &back_end {
             BackEnd::Sqlite(store) => Self::of(Arc::new(store.clone()), back_end),
-            BackEnd::Postgres(store) => Self::of(Arc::new(store.clone()), back_end),
+            BackEnd::Postgres(store, _) => Self::of(Arc::new(store.clone()), back_end),
         };
         Ok(Self { offers: offers::open(&config.redis)?, tree: tree(config, data)?, ..storage })
     }
@@ -108,7 +109,7 @@ impl Storage {
     pub(crate) const fn is_shared(&self) -> bool {
         match self.back_end {
             BackEnd::Sqlite(_) => false,
-            BackEnd::Postgres(_) => true,
+            BackEnd::Postgres(..) => true,
         }
     }
 
@@ -116,7 +117,7 @@ impl Storage {
     pub(crate) fn nodes(&self) -> Option<Arc<dyn NodeStore>> {
         match &self.back_end {
             BackEnd::Sqlite(_) => None,
-            BackEnd::Postgres(store) => Some(Arc::new(store.clone())),
+            BackEnd::Postgres(store, _) => Some(Arc::new(store.clone())),
         }
     }
 
@@ -124,7 +125,7 @@ impl Storage {
     pub(crate) fn changes(&self) -> Option<Changes> {
         match &self.back_end {
             BackEnd::Sqlite(_) => None,
-            BackEnd::Postgres(store) => Some(store.changes()),
+            BackEnd::Postgres(store, begun) => Some(begun.lock().take().unwrap_or_else(|| store.changes())),
         }
     }
 
@@ -132,7 +133,7 @@ impl Storage {
     pub(crate) async fn close(&self) -> anyhow::Result<()> {
         match &self.back_end {
             BackEnd::Sqlite(store) => store.close().await.context("cannot close the metadata store"),
-            BackEnd::Postgres(store) => {
+            BackEnd::Postgres(store, _) => {
                 store.close().await;
                 Ok(())
             }
@@ -191,6 +192,17 @@ pub(crate) fn connection(database: &DatabaseConfig) -> anyhow::Result<Connection
         "storage postgres needs a database: give --db-conn postgres://user:password@host/database, or IMPULS_DB_CONN",
     )?;
     text.parse().context("--db-conn, or the variable that stands for it, is not valid")
+}
+
+/// A database that nobody fills from now on.
+async fn use_postgres(database: &DatabaseConfig) -> anyhow::Result<BackEnd> {
+    let store = open_postgres(database).await?;
+    let mut changes = store.changes();
+    let begun = changes.begin().await;
+    // What fills it, or did so until it was cut off, is the better reason.
+    refuse_half(store.find_filling().await?)?;
+    begun.context("cannot use the metadata store")?;
+    Ok(BackEnd::Postgres(store, Arc::new(Mutex::new(Some(changes)))))
 }
 
 async fn open_postgres(database: &DatabaseConfig) -> anyhow::Result<PostgresStore> {

@@ -113,9 +113,7 @@ async fn take(source: &mut impl Source, writing: Writing, to: &Place) -> anyhow:
     let now = OffsetDateTime::now_utc();
     let told = match fill(source, &writing.target, now, &mut Bar::new()).await {
         Ok(filled) => {
-            if let Some(tree) = &writing.tree {
-                tree.write_all().await.context("cannot write the files of functions")?;
-            }
+            writing.write_files().await.context("cannot write the files of functions")?;
             let counts = counted(filled.counts);
             filled.finish(OffsetDateTime::now_utc()).await?;
             format!("{to} has {counts}, which are the same as at the source")

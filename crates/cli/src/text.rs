@@ -154,7 +154,7 @@ mod tests {
             file: None,
             line: None,
         };
-        let written = "go: building\n/work/main.go:3: no\n/work/main.go:4: no\n";
+        let written = "go: building\n/tmp/build/main.go:3: no\n/tmp/build/main.go:4: no\n";
         assert_eq!(load_error_after(&error, written), "BuildError: install go");
         assert_eq!(load_error_after(&error, "go: building\n"), load_error(&error));
         let error = LoadError { message: "main.go:3: no\n".to_owned(), ..error };

@@ -2,7 +2,8 @@
 //!
 //! [`members`] knows which workers there are, from the shared store; [`ring`] decides which of them runs a call;
 //! [`remote`] is the worker that dispatch sees in a controller, and sends calls over [`client`]; [`server`] takes them
-//! in a worker; [`tls`] and [`token`] keep strangers out. What travels is described in [`protocol`]. Nothing here asks the store on the way of a call.
+//! in a worker; [`tls`] and [`token`] keep strangers out. What travels is described in [`protocol`]. Nothing here asks the
+//! store on the way of a call.
 
 pub mod about;
 pub mod client;

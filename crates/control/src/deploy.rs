@@ -84,6 +84,15 @@ impl Source {
         }
     }
 
+    /// Whether this is no change of what the function is now.
+    fn is_overtaken(&self, current: &FunctionSnapshot) -> bool {
+        let expected = match self {
+            Self::Change(change, _) => change.expected,
+            Self::Version(_) => None,
+        };
+        expected.is_some_and(|expected| expected != current.latest.id)
+    }
+
     /// Who is told what a build writes.
     fn build_log(&self) -> &BuildLog {
         static NOBODY: BuildLog = BuildLog::nobody();
@@ -218,6 +227,9 @@ impl Control {
         let mut announced = None;
         for _ in 0..ATTEMPTS {
             let current = self.find(&id.into()).await?;
+            if source.is_overtaken(&current) {
+                return Err(ControlError::Contended(current.function.name));
+            }
             if !current.function.state.is_serving() {
                 let timeout = current.latest.config.limits.timeout();
                 announced = Some(self.rollout.announce(&current.function.name, timeout));

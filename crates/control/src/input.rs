@@ -6,7 +6,7 @@ use bytes::Bytes;
 use impuls_domain::{
     AliasName, AliasTarget, ArtifactDigest, CodeLayout, CommandLine, Contract, DriverChoice, Environment,
     FunctionId, FunctionName, Handler, LimitError, Limits, Metadata, NetworkPolicy, RevisionConfig,
-    RuntimeName, Scope, VersionNumber,
+    RevisionId, RuntimeName, Scope, VersionNumber,
 };
 use impuls_store::{FunctionKey, FunctionSnapshot};
 
@@ -225,6 +225,8 @@ impl NewFunction {
 pub struct FunctionChange {
     /// The name that the caller believes the function has.
     pub name: Option<FunctionName>,
+    /// The newest revision that the caller knows; [`ControlError::Contended`] if there is a newer one.
+    pub expected: Option<RevisionId>,
     /// Another name within the same scope. Id, versions, records and aliases stay.
     pub rename: Option<FunctionName>,
     /// Another language.

@@ -71,7 +71,6 @@ impl FunctionBody {
             self.handler.as_deref().map(|text| parse(text, "handler")).transpose()?;
         let limits = self.limits()?;
         Ok(FunctionChange {
-            name: None,
             rename: self.name.as_deref().map(|text| parse(text, "name")).transpose()?,
             runtime,
             handler,
@@ -82,7 +81,7 @@ impl FunctionBody {
                 limits,
                 ..Settings::default()
             },
-            build_log: BuildLog::nobody(),
+            ..FunctionChange::default()
         })
     }
 

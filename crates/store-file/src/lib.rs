@@ -23,5 +23,5 @@ mod scan;
 mod tree;
 
 pub use error::FileError;
-pub use look::{Edit, Finding, NewCode};
+pub use look::{Edit, Finding, Look, NewCode, Touched};
 pub use store::FileStore;

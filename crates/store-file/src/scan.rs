@@ -11,12 +11,31 @@ use impuls_artifacts::{ArchiveLimits, check_relative_path};
 /// The most bytes of a metadata file: that of a function with as much source text as it may have, escaped.
 pub(crate) const CARD_LIMIT: u64 = 120 * 1024 * 1024;
 
-/// What a function's files looked like: changes whenever somebody writes to one of them.
+/// What a file, or a folder with everything in it, looked like: changes whenever somebody writes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     digest: u64,
     /// When the youngest was changed, in nanoseconds since 1970.
-    pub(crate) newest: i128,
+    newest: i128,
+}
+
+/// What a function's metadata file and its folder of code looked like; `None` where there was none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamps {
+    pub(crate) card: Option<Stamp>,
+    pub(crate) code: Option<Stamp>,
+}
+
+impl Stamps {
+    /// What they look like now.
+    pub(crate) fn of(card: &Path, code: &Path) -> io::Result<Self> {
+        Ok(Self { card: stamp(card)?, code: stamp(code)? })
+    }
+
+    /// When the youngest file was changed, in nanoseconds since 1970.
+    pub(crate) fn newest(&self) -> i128 {
+        self.card.iter().chain(&self.code).map(|stamp| stamp.newest).max().unwrap_or_default()
+    }
 }
 
 /// A file of a function's code.
@@ -38,16 +57,12 @@ pub(crate) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// The stamp of a metadata file and a code folder, either of which may be missing.
-pub(crate) fn stamp(card: &Path, code: &Path) -> io::Result<Stamp> {
+/// The stamp of a file or a folder; `None` if there is none.
+pub(crate) fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
+    let Some(found) = metadata(path)? else { return Ok(None) };
     let mut walk = Walk { hasher: DefaultHasher::new(), newest: 0, left: ArchiveLimits::default().entries };
-    for path in [card, code] {
-        match metadata(path)? {
-            Some(found) => walk.add(path, &found)?,
-            None => 0u8.hash(&mut walk.hasher),
-        }
-    }
-    Ok(Stamp { digest: walk.hasher.finish(), newest: walk.newest })
+    walk.add(path, &found)?;
+    Ok(Some(Stamp { digest: walk.hasher.finish(), newest: walk.newest }))
 }
 
 struct Walk {
@@ -192,18 +207,18 @@ mod tests {
     fn a_stamp_changes_with_every_file() {
         let folder = tempfile::tempdir().unwrap();
         let (card, code) = (folder.path().join("a.json"), folder.path().join("a"));
-        let mut stamps = vec![stamp(&card, &code).unwrap()];
+        let mut stamps = vec![Stamps::of(&card, &code).unwrap()];
         fs::write(&card, "{}").unwrap();
-        stamps.push(stamp(&card, &code).unwrap());
+        stamps.push(Stamps::of(&card, &code).unwrap());
         fs::create_dir_all(code.join("x")).unwrap();
-        stamps.push(stamp(&card, &code).unwrap());
+        stamps.push(Stamps::of(&card, &code).unwrap());
         fs::write(code.join("x/y"), "1").unwrap();
-        stamps.push(stamp(&card, &code).unwrap());
+        stamps.push(Stamps::of(&card, &code).unwrap());
         fs::write(code.join("x/y"), "12").unwrap();
-        stamps.push(stamp(&card, &code).unwrap());
-        for (at, stamp) in stamps.iter().enumerate() {
-            assert!(!stamps[..at].contains(stamp), "{at}");
+        stamps.push(Stamps::of(&card, &code).unwrap());
+        for (at, of) in stamps.iter().enumerate() {
+            assert!(!stamps[..at].contains(of), "{at}");
         }
-        assert_eq!(stamp(&card, &code).unwrap(), stamps[4]);
+        assert_eq!(Stamps::of(&card, &code).unwrap(), stamps[4]);
     }
 }

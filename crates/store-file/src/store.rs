@@ -8,12 +8,16 @@
 //!
 //! So whatever a crash cuts off, the next start finds under `pending` which functions' files may not be what the other
 //! store says, and writes them anew: there the store wins. Everywhere else a difference is somebody's edit, and the edit wins.
+//!
+//! Files are written over only if they look as they did when they were last written here or noticed by a look: what
+//! somebody has saved since is newer than the change, stays, and is an edit for the next look.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use impuls_artifacts::{ArtifactError, ArtifactStore};
 use impuls_domain::{Function, FunctionId, Revision};
 use impuls_store::{FunctionKey, FunctionPage, FunctionSnapshot, FunctionStore, ListedFunctions, StoreError};
@@ -21,7 +25,8 @@ use tokio::sync::Mutex;
 
 use crate::error::FileError;
 use crate::look::Settled;
-use crate::tree::{Tree, stem_of};
+use crate::scan::Stamps;
+use crate::tree::{Over, Shown, Tree, stem_of};
 
 /// Functions that are read at once.
 const PAGE: u32 = 200;
@@ -45,10 +50,37 @@ pub(crate) struct Shared {
 pub(crate) struct Turn {
     /// The functions by the names of their files; `None` until the other store was read.
     pub(crate) functions: Option<HashMap<String, FunctionId>>,
-    /// What was looked at, as it was then.
+    /// What is known of files, by their names.
     pub(crate) settled: HashMap<String, Settled>,
-    /// Whose files could not be written: their ids, and what their files are called.
-    pub(crate) behind: Vec<(FunctionId, String)>,
+    /// Whose files could not be written.
+    pub(crate) behind: Vec<Task>,
+    /// Metadata files that stayed although they would have been written anew, because somebody had changed them: what they
+    /// showed before that. It tells what was changed in them from what was deployed meanwhile.
+    pub(crate) shown: HashMap<String, FunctionSnapshot>,
+}
+
+/// A function whose files are to become what the other store says.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) id: FunctionId,
+    /// What its files are called; empty if nobody knows.
+    pub(crate) stem: String,
+    /// Whether no edit survives.
+    store_wins: bool,
+    /// What the files show until then.
+    shown: Option<Box<FunctionSnapshot>>,
+}
+
+impl Task {
+    /// Edits that nobody knows of stay.
+    pub(crate) const fn careful(id: FunctionId, stem: String) -> Self {
+        Self { id, stem, store_wins: false, shown: None }
+    }
+
+    /// The store wins.
+    const fn forceful(id: FunctionId, stem: String) -> Self {
+        Self { id, stem, store_wins: true, shown: None }
+    }
 }
 
 impl std::fmt::Debug for FileStore {
@@ -85,7 +117,10 @@ impl FileStore {
     pub async fn write_all(&self) -> Result<(), FileError> {
         let mut turn = self.0.turn.lock().await;
         self.0.read(&mut turn).await?;
-        self.0.write_all(&mut turn).await
+        for task in turn.tasks() {
+            self.0.write(&mut turn, &task).await?;
+        }
+        Ok(())
     }
 
     /// Makes a change of one function with the tree following. Runs to its end even if nobody waits for it any more.
@@ -99,12 +134,15 @@ impl FileStore {
             let mut turn = shared.turn.lock().await;
             shared.read(&mut turn).await.map_err(|error| error.during("reading the functions"))?;
             let before = turn.name_of(id);
-            let (tree, noted) = (shared.tree.clone(), before.clone().unwrap_or(stem));
-            blocking(move || tree.begin(id, &noted))
-                .await
-                .map_err(|error| error.during("noting a change"))?;
+            // What cannot be read shows nothing, and can be deleted all the same.
+            let shown = shared.other.find_function(&FunctionKey::Id(id)).await.ok().flatten().map(Box::new);
+            let noted = before.clone().unwrap_or(stem);
+            shared.begin(id, noted).await.map_err(|error| error.during("noting a change"))?;
             let changed = change.await;
-            shared.follow(&mut turn, id, before).await;
+            let task = Task { shown, ..Task::careful(id, before.unwrap_or_default()) };
+            if shared.write(&mut turn, &task).await.is_err() {
+                turn.is_behind(task);
+            }
             changed
         });
         match done.await {
@@ -115,9 +153,53 @@ impl FileStore {
 }
 
 impl Turn {
+    fn stems(&self) -> Vec<String> {
+        self.functions.iter().flatten().map(|(stem, _)| stem.clone()).collect()
+    }
+
     fn name_of(&self, id: FunctionId) -> Option<String> {
         let functions = self.functions.iter().flatten();
         functions.filter(|(_, other)| **other == id).map(|(stem, _)| stem.clone()).next()
+    }
+
+    /// Every function, to be written anew.
+    fn tasks(&self) -> Vec<Task> {
+        self.functions.iter().flatten().map(|(stem, id)| Task::forceful(*id, stem.clone())).collect()
+    }
+
+    /// Notes whose files could not be written; what was noted first knows what the files still show.
+    pub(crate) fn is_behind(&mut self, task: Task) {
+        if self.behind.iter().all(|other| other.id != task.id) {
+            self.behind.push(task);
+        }
+    }
+
+    /// What a function's files looked like when they were last noticed or written; nobody loses anything if those are
+    /// written over.
+    pub(crate) fn known(&self, stem: &str) -> Stamps {
+        match self.settled.get(stem) {
+            Some(Settled::Seen(stamps) | Settled::Known(stamps)) => *stamps,
+            Some(Settled::Missing | Settled::Lost) | None => Stamps::default(),
+        }
+    }
+
+    fn note(&mut self, stem: &str, now: &Shown, task: &Task) {
+        if !matches!(self.settled.get(stem), Some(Settled::Seen(seen)) if *seen == now.stamps) {
+            self.settled.insert(stem.to_owned(), Settled::Known(now.stamps));
+        }
+        if !now.card_stayed {
+            self.shown.remove(stem);
+        } else if let Some(shown) = &task.shown {
+            self.shown.entry(stem.to_owned()).or_insert_with(|| (**shown).clone());
+        }
+    }
+
+    fn forget(&mut self, stem: &str, id: FunctionId) {
+        self.settled.remove(stem);
+        self.shown.remove(stem);
+        if let Some(functions) = self.functions.as_mut().filter(|all| all.get(stem) == Some(&id)) {
+            functions.remove(stem);
+        }
     }
 }
 
@@ -127,79 +209,116 @@ impl Shared {
         if turn.functions.is_some() {
             return Ok(());
         }
+        let mut read = Turn { functions: Some(self.list().await?), ..Turn::default() };
+        let tree = self.tree.clone();
+        let pending = blocking(move || tree.pending()).await?;
+        read.behind = pending.into_iter().map(|(id, stem)| Task::forceful(id, stem)).collect();
+        let is_stale = self.tree.is_stale();
+        if is_stale {
+            for task in read.tasks() {
+                if self.write(&mut read, &task).await.is_err() {
+                    // What is not stale any more must not be forgotten by a crash either.
+                    self.begin(task.id, task.stem.clone()).await?;
+                    read.is_behind(task);
+                }
+            }
+        }
+        // Whatever was edited until now is older than every change from now on.
+        for (stem, stamps) in self.stamps(read.stems()).await? {
+            if stamps.card.is_some() {
+                read.settled.entry(stem).or_insert(Settled::Known(stamps));
+            }
+        }
+        if is_stale {
+            self.tree.no_longer_stale()?;
+        }
+        // Only now: what fails until here is done again.
+        *turn = read;
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<HashMap<String, FunctionId>, FileError> {
         let mut functions = HashMap::new();
         let mut before = None;
         loop {
             let page = self.other.list_functions(FunctionPage { before, limit: PAGE }).await?.all()?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else { return Ok(functions) };
             before = Some(last.function.id);
             functions.extend(page.iter().map(|one| (stem_of(&one.function), one.function.id)));
         }
-        turn.functions = Some(functions);
+    }
+
+    /// What files look like that are called so, those apart that cannot be read in this moment.
+    pub(crate) async fn stamps(&self, stems: Vec<String>) -> Result<Vec<(String, Stamps)>, FileError> {
         let tree = self.tree.clone();
-        turn.behind = blocking(move || tree.pending()).await?;
-        if self.tree.is_stale() {
-            self.write_all(turn).await?;
-            self.tree.no_longer_stale()?;
-        }
-        Ok(())
+        let stamped = |tree: &Tree, stem: String| {
+            let stamps = Stamps::of(&tree.card(&stem), &tree.code(&stem)).ok()?;
+            Some((stem, stamps))
+        };
+        blocking(move || Ok(stems.into_iter().filter_map(|stem| stamped(&tree, stem)).collect())).await
     }
 
-    async fn write_all(&self, turn: &mut Turn) -> Result<(), FileError> {
-        let all: Vec<_> = turn.functions.iter().flatten().map(|(stem, id)| (*id, stem.clone())).collect();
-        for (id, stem) in all {
-            self.write(turn, id, Some(stem)).await?;
-        }
-        Ok(())
+    async fn begin(&self, id: FunctionId, stem: String) -> Result<(), FileError> {
+        let tree = self.tree.clone();
+        blocking(move || tree.begin(id, &stem)).await
     }
 
-    /// Has the tree follow a change, now or when somebody looks.
-    async fn follow(&self, turn: &mut Turn, id: FunctionId, before: Option<String>) {
-        if self.write(turn, id, before.clone()).await.is_err() {
-            turn.behind.push((id, before.unwrap_or_default()));
-        }
-    }
-
-    /// Writes what the other store says of a function, whose files were called `before`.
-    pub(crate) async fn write(
-        &self,
-        turn: &mut Turn,
-        id: FunctionId,
-        before: Option<String>,
-    ) -> Result<(), FileError> {
-        let snapshot = self.other.find_function(&FunctionKey::Id(id)).await?;
+    /// Makes a function's files what the other store says, or nothing if it has no such function.
+    pub(crate) async fn write(&self, turn: &mut Turn, task: &Task) -> Result<(), FileError> {
+        let snapshot = self.other.find_function(&FunctionKey::Id(task.id)).await?;
         let stem = snapshot.as_ref().map(|snapshot| stem_of(&snapshot.function));
-        if let Some(gone) = before.filter(|before| !before.is_empty() && stem.as_ref() != Some(before)) {
+        if !task.stem.is_empty() && stem.as_ref() != Some(&task.stem) {
             // Another function may have the name by now.
-            if turn.functions.iter().flatten().all(|(other, of)| *other != gone || *of == id) {
-                let (tree, gone) = (self.tree.clone(), gone.clone());
+            if turn.functions.iter().flatten().all(|(other, of)| *other != task.stem || *of == task.id) {
+                let (tree, gone) = (self.tree.clone(), task.stem.clone());
                 blocking(move || tree.remove(&gone)).await?;
             }
-            turn.settled.remove(&gone);
-            if let Some(functions) = turn.functions.as_mut().filter(|all| all.get(&gone) == Some(&id)) {
-                functions.remove(&gone);
-            }
+            turn.forget(&task.stem, task.id);
         }
         if let (Some(snapshot), Some(stem)) = (snapshot, stem) {
-            let code = self.code(&snapshot).await?;
-            let (tree, name) = (self.tree.clone(), stem.clone());
-            if let Some(code) = code {
-                blocking(move || tree.show(&name, &snapshot, &code)).await?;
-                let known = turn.settled.entry(stem.clone()).or_insert(Settled::Written);
-                if !matches!(known, Settled::Seen(_)) {
-                    *known = Settled::Written;
-                }
+            if let Some(code) = self.code(&snapshot).await? {
+                let shown = self.show(turn, task, &stem, (snapshot, code)).await?;
+                turn.note(&stem, &shown, task);
             }
             if let Some(functions) = &mut turn.functions {
-                functions.insert(stem, id);
+                functions.insert(stem, task.id);
             }
         }
-        let tree = self.tree.clone();
+        let (tree, id) = (self.tree.clone(), task.id);
         blocking(move || tree.end(id)).await
     }
 
+    async fn show(
+        &self,
+        turn: &Turn,
+        task: &Task,
+        stem: &str,
+        (snapshot, code): (FunctionSnapshot, Bytes),
+    ) -> Result<Shown, FileError> {
+        let known = turn.known(stem);
+        let show = |over: Over<Stamps>| {
+            let (tree, name, snapshot, code) =
+                (self.tree.clone(), stem.to_owned(), snapshot.clone(), code.clone());
+            blocking(move || tree.show(&name, &snapshot, &code, over))
+        };
+        if task.store_wins {
+            return show(Over::Anything).await;
+        }
+        let now = show(Over::Known(known)).await?;
+        let Some(before) = task.shown.clone().filter(|_| now.card_stayed || now.code_stayed) else {
+            return Ok(now);
+        };
+        // Files that were touched and still show what was stored before are nobody's edit: as one they would undo this change.
+        let Some(old) = self.code(&before).await? else { return Ok(now) };
+        let (tree, name) = (self.tree.clone(), stem.to_owned());
+        let unchanged = blocking(move || tree.unchanged(&name, &before, &old)).await?;
+        let known =
+            Stamps { card: unchanged.card.or(now.stamps.card), code: unchanged.code.or(now.stamps.code) };
+        show(Over::Known(known)).await
+    }
+
     /// The code of a function's newest revision; `None` where it is lost, which is no fault of the tree's.
-    pub(crate) async fn code(&self, snapshot: &FunctionSnapshot) -> Result<Option<bytes::Bytes>, FileError> {
+    pub(crate) async fn code(&self, snapshot: &FunctionSnapshot) -> Result<Option<Bytes>, FileError> {
         match self.artifacts.get(&snapshot.latest.artifact).await {
             Ok(code) => Ok(Some(code)),
             Err(ArtifactError::NotFound(_) | ArtifactError::Damaged(_)) => Ok(None),

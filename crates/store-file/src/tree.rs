@@ -10,10 +10,11 @@ use impuls_artifacts::{ArchiveLimits, ArtifactError, extract_zip, read_zip, zip_
 use impuls_domain::{CodeLayout, Function, FunctionId, Revision};
 use impuls_store::FunctionSnapshot;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use tempfile::TempDir;
 
 use crate::card;
 use crate::error::FileError;
-use crate::scan::{Source, files, metadata, read_file};
+use crate::scan::{Source, Stamp, Stamps, files, metadata, read_file, stamp};
 
 const CARDS: &str = "metadata";
 const CODE: &str = "code";
@@ -30,6 +31,58 @@ const MARK: char = '~';
 const PLAIN_NAME: usize = 200;
 /// The last digits of an id that are part of a file's name: the first ones are the time.
 const ID_DIGITS: usize = 8;
+
+/// What may be written over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Over<T> {
+    /// Whatever is there.
+    Anything,
+    /// What looks like this; anything else is somebody's, and stays.
+    Known(T),
+}
+
+impl Over<Stamps> {
+    const fn card(self) -> Over<Option<Stamp>> {
+        match self {
+            Self::Anything => Over::Anything,
+            Self::Known(stamps) => Over::Known(stamps.card),
+        }
+    }
+
+    const fn code(self) -> Over<Option<Stamp>> {
+        match self {
+            Self::Anything => Over::Anything,
+            Self::Known(stamps) => Over::Known(stamps.code),
+        }
+    }
+}
+
+impl Over<Option<Stamp>> {
+    /// Whether what is in this place now may go. Nobody loses anything where nothing is.
+    fn allows(self, path: &Path) -> Result<bool, FileError> {
+        let Self::Known(known) = self else { return Ok(true) };
+        let present = stamped(path)?;
+        Ok(present.is_none() || present == known)
+    }
+
+    const fn known(self) -> Option<Stamp> {
+        match self {
+            Self::Anything => None,
+            Self::Known(stamp) => stamp,
+        }
+    }
+}
+
+/// What was made of a function's files.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// What the files look like that show the store; of those that are somebody's and stayed, what was known before.
+    pub(crate) stamps: Stamps,
+    /// Whether the metadata file stayed.
+    pub(crate) card_stayed: bool,
+    /// Whether the code stayed.
+    pub(crate) code_stayed: bool,
+}
 
 /// The tree in its folder.
 #[derive(Debug)]
@@ -130,18 +183,66 @@ impl Tree {
         Ok(found)
     }
 
-    /// Writes a function's files where they differ from what they must be.
-    pub(crate) fn show(&self, stem: &str, snapshot: &FunctionSnapshot, code: &[u8]) -> Result<(), FileError> {
-        let folder = self.code(stem);
-        let present = files(&folder).ok().flatten();
-        if !present.is_some_and(|files| is_same_code(&snapshot.latest.layout, code, &files)) {
-            self.write_code(&folder, &snapshot.latest, code)?;
-        }
-        let text = source_text(&snapshot.latest.layout, code);
-        self.write_card(&self.card(stem), card::render(snapshot, text)?.as_bytes())
+    /// Writes a function's files where they differ from what they must be and may be written over.
+    pub(crate) fn show(
+        &self,
+        stem: &str,
+        snapshot: &FunctionSnapshot,
+        code: &[u8],
+        over: Over<Stamps>,
+    ) -> Result<Shown, FileError> {
+        let code_stamp = self.show_code(&self.code(stem), &snapshot.latest, code, over.code())?;
+        let text = card::render(snapshot, source_text(&snapshot.latest.layout, code))?;
+        let card = self.show_card(&self.card(stem), text.as_bytes(), over.card())?;
+        let stamps = Stamps {
+            card: card.or_else(|| over.card().known()),
+            code: code_stamp.or_else(|| over.code().known()),
+        };
+        Ok(Shown { stamps, card_stayed: card.is_none(), code_stayed: code_stamp.is_none() })
     }
 
-    fn write_code(&self, folder: &Path, revision: &Revision, code: &[u8]) -> Result<(), FileError> {
+    /// What the files look like that are exactly what this function is shown as, whoever has touched them.
+    pub(crate) fn unchanged(
+        &self,
+        stem: &str,
+        snapshot: &FunctionSnapshot,
+        code: &[u8],
+    ) -> Result<Stamps, FileError> {
+        let (card, folder) = (self.card(stem), self.code(stem));
+        let stamps = Stamps { card: stamped(&card)?, code: stamped(&folder)? };
+        let layout = &snapshot.latest.layout;
+        let text = card::render(snapshot, source_text(layout, code))?;
+        let is_code = files(&folder).ok().flatten().is_some_and(|files| is_same_code(layout, code, &files));
+        Ok(Stamps {
+            card: stamps.card.filter(|_| has_text(&card, text.as_bytes())),
+            code: stamps.code.filter(|_| is_code),
+        })
+    }
+
+    /// What the folder looks like that has this code; `None` if what is there is somebody's.
+    fn show_code(
+        &self,
+        folder: &Path,
+        revision: &Revision,
+        code: &[u8],
+        over: Over<Option<Stamp>>,
+    ) -> Result<Option<Stamp>, FileError> {
+        // Taken before the files are read: whoever writes to them meanwhile changes it.
+        let before = stamped(folder)?;
+        let present = files(folder).ok().flatten();
+        if present.is_some_and(|files| is_same_code(&revision.layout, code, &files)) {
+            return Ok(before);
+        }
+        let made = self.make_code(revision, code)?;
+        if !over.allows(folder)? {
+            return Ok(None);
+        }
+        put_in_place(made.path(), folder).map_err(FileError::io(folder))?;
+        sync(&self.root.join(CODE))?;
+        stamped(folder)
+    }
+
+    fn make_code(&self, revision: &Revision, code: &[u8]) -> Result<TempDir, FileError> {
         let scratch = self.root.join(SCRATCH);
         let made = tempfile::tempdir_in(&scratch).map_err(FileError::io(&scratch))?;
         match revision.layout {
@@ -155,25 +256,34 @@ impl Tree {
             }
         }
         make_private(made.path()).map_err(FileError::io(made.path()))?;
-        put_in_place(made.path(), folder).map_err(FileError::io(folder))?;
-        sync(&self.root.join(CODE))
+        Ok(made)
     }
 
-    fn write_card(&self, path: &Path, text: &[u8]) -> Result<(), FileError> {
-        if metadata(path).is_ok_and(|found| found.is_some_and(|found| found.len() == text.len() as u64))
-            && read_file(path, text.len() as u64).is_ok_and(|present| present == text)
-        {
-            return Ok(());
+    /// What the metadata file looks like that has this text; `None` if what is there is somebody's.
+    fn show_card(
+        &self,
+        path: &Path,
+        text: &[u8],
+        over: Over<Option<Stamp>>,
+    ) -> Result<Option<Stamp>, FileError> {
+        let before = stamped(path)?;
+        if has_text(path, text) {
+            return Ok(before);
         }
         let folder = self.cards();
         let written =
             tempfile::Builder::new().prefix(".tmp-").tempfile_in(&folder).and_then(|mut scratch| {
                 scratch.write_all(text)?;
                 scratch.as_file().sync_all()?;
-                Ok(scratch.persist(path)?)
+                Ok(scratch)
             });
-        written.map_err(FileError::io(path))?;
-        sync(&folder)
+        let written = written.map_err(FileError::io(path))?;
+        if !over.allows(path)? {
+            return Ok(None);
+        }
+        written.persist(path).map_err(|error| FileError::io(path)(error.error))?;
+        sync(&folder)?;
+        stamped(path)
     }
 
     /// Removes a function's files.
@@ -259,6 +369,15 @@ pub(crate) fn is_same_code(layout: &CodeLayout, code: &[u8], files: &[Source]) -
 
 fn is_same_file(file: &Source, content: &[u8]) -> bool {
     file.size == content.len() as u64 && read_file(&file.path, file.size).is_ok_and(|bytes| bytes == content)
+}
+
+fn has_text(path: &Path, text: &[u8]) -> bool {
+    metadata(path).is_ok_and(|found| found.is_some_and(|found| found.len() == text.len() as u64))
+        && read_file(path, text.len() as u64).is_ok_and(|present| present == text)
+}
+
+fn stamped(path: &Path) -> Result<Option<Stamp>, FileError> {
+    stamp(path).map_err(FileError::io(path))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use impuls_domain::FunctionId;
+use impuls_store::StoreError;
 use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use uuid::Uuid;
 
+use crate::error::PostgresError;
+
 /// Where functions' changes are told; the message is the function's id.
 const CHANNEL: &str = "impuls_functions";
-/// The advisory lock that every server of a database shares.
+/// The advisory lock that every server of a database shares, and that whoever wants the database for itself holds alone.
 pub(crate) const USED: i64 = 0x0069_6d70_756c_7301;
 /// How long nothing is heard before somebody looks whether the connection still lives.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -34,32 +37,51 @@ pub struct Changes {
     listener: Option<PgListener>,
     /// Whether it could not listen the last time.
     is_deaf: bool,
+    /// Whether nothing was told yet since it listens.
+    is_new: bool,
 }
 
 impl Changes {
     pub(crate) const fn new(options: PgConnectOptions) -> Self {
-        Self { options, listener: None, is_deaf: false }
+        Self { options, listener: None, is_deaf: false, is_new: false }
+    }
+
+    /// Begins to listen, and with that says to others that the database is used, as long as this lives and is connected.
+    /// [`PostgresError::Taken`] if somebody has it for themselves.
+    pub async fn begin(&mut self) -> Result<(), StoreError> {
+        let listener = listen(&self.options).await;
+        self.listener = Some(listener.map_err(|error| error.during("saying that the database is used"))?);
+        self.is_new = true;
+        Ok(())
     }
 
     /// Waits for the next change. The first is [`Change::Anything`], as is every first one after the connection was lost:
     /// who reads everything then has missed nothing. While the database is away, it waits. May be dropped half-way; then
     /// nothing is lost that a later [`Change::Anything`] does not make good.
     pub async fn next(&mut self) -> Change {
+        let mut taken = false;
         loop {
             let Some(listener) = &mut self.listener else {
                 match listen(&self.options).await {
                     Ok(listener) => {
                         self.heard();
                         self.listener = Some(listener);
-                        return Change::Anything;
+                        self.is_new = true;
+                        taken = false;
                     }
                     Err(error) => {
+                        if matches!(error, PostgresError::Taken) && !std::mem::replace(&mut taken, true) {
+                            tracing::error!("while this server could not reach it: {error}");
+                        }
                         self.heard_nothing(&error);
                         tokio::time::sleep(PAUSE).await;
-                        continue;
                     }
                 }
+                continue;
             };
+            if std::mem::take(&mut self.is_new) {
+                return Change::Anything;
+            }
             match tokio::time::timeout(SILENCE, listener.try_recv()).await {
                 Ok(Ok(Some(told))) => {
                     let id = told.payload().parse::<Uuid>().map(FunctionId::from_uuid);
@@ -79,7 +101,7 @@ impl Changes {
         }
     }
 
-    fn heard_nothing(&mut self, error: &sqlx::Error) {
+    fn heard_nothing(&mut self, error: &PostgresError) {
         let error = error as &dyn std::error::Error;
         if std::mem::replace(&mut self.is_deaf, true) {
             tracing::debug!(error, "still cannot listen for changes");
@@ -89,7 +111,7 @@ impl Changes {
     }
 }
 
-async fn listen(options: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
+async fn listen(options: &PgConnectOptions) -> Result<PgListener, PostgresError> {
     // A pool for each: the last listener's connection, if its other end has vanished, is held by its pool until TCP gives it up.
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE).idle_timeout(None);
     let pool = pool.max_lifetime(None).connect_lazy_with(options.clone());
@@ -99,10 +121,10 @@ async fn listen(options: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
         // As long as this connection lives, whoever wants the database for itself sees that it is used.
-        sqlx::query("SELECT pg_try_advisory_lock_shared($1)").bind(USED).execute(&mut listener).await?;
-        Ok(listener)
+        let used = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock_shared($1)").bind(USED);
+        if used.fetch_one(&mut listener).await? { Ok(listener) } else { Err(PostgresError::Taken) }
     });
-    listening.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    listening.await.unwrap_or(Err(sqlx::Error::PoolTimedOut.into()))
 }
 
 /// A machine that has vanished says nothing, and neither does its connection.

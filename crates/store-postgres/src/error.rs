@@ -88,6 +88,11 @@ pub enum PostgresError {
     /// The tables could not be brought up to date.
     #[error("the database cannot be migrated")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// Somebody has the database for themselves.
+    #[error(
+        "`impuls migrate` or `impuls restore` has the database for itself; wait until that has ended, then start again"
+    )]
+    Taken,
     /// A request failed in PostgreSQL or on the way to it.
     #[error("PostgreSQL failed")]
     Query(#[source] Arc<sqlx::Error>),

@@ -42,8 +42,6 @@ const HEARTBEATS: u32 = 2;
 const IDLE: Duration = Duration::from_secs(300);
 /// How long any connection is kept, so that a server that was moved is found again.
 const LIFETIME: Duration = Duration::from_secs(1_800);
-/// How long after its last use a connection is taken to be alive without being asked.
-const FRESH: Duration = Duration::from_millis(100);
 /// How long an unused connection may take to say that it is alive.
 const ALIVE: Duration = Duration::from_secs(1);
 /// How long one may take that was used: it may have to undo a transaction, or to end a query that nobody waits for any more.
@@ -132,9 +130,7 @@ fn pool(size: u32, timeout: Duration) -> PgPoolOptions {
         .after_connect(|connection, _| Box::pin(prepare(connection, STATEMENT_TIMEOUT)))
         // Instead of the pool's own question, which waits for ever.
         .test_before_acquire(false)
-        .before_acquire(|connection, about| {
-            Box::pin(async move { Ok(about.idle_for < FRESH || answers(connection, ALIVE).await?) })
-        })
+        .before_acquire(|connection, _| Box::pin(answers(connection, ALIVE)))
         .after_release(|connection, _| Box::pin(answers(connection, IN_ORDER)))
 }
 

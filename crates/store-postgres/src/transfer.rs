@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use impuls_store::rows::{damaged, instant_of, micros};
 use impuls_store::transfer::{PAGE_BYTES, Statements};
-use impuls_store::{Cell, Column, Filling, Kind, Row, Snapshot, StoreError, Table, Transfer};
+use impuls_store::{Cell, Column, Filling, Hold, Kind, Row, Snapshot, StoreError, Table, Transfer};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Postgres, Row as _};
@@ -19,16 +19,28 @@ use crate::transaction::{Change, Refusal, alone, bounded, transact};
 
 const STATEMENTS: Statements = Statements { prefix: "impuls_", mark: '$', collation: " COLLATE \"C\"" };
 const READING: &str = "reading everything";
+const FILLING: &str = "SELECT source, started_at, ended_at FROM impuls_filling";
 /// How long one page may take, and how long may pass between two.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Rows that are asked for at once: each may be large.
 const AT_ONCE: u32 = 16;
+
+/// How often a database is asked for that somebody else has for themselves, and what is waited in between.
+const TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_millis(100);
+/// The most parameters of a statement.
+const PARAMETERS: usize = 65_535;
 
 /// A transaction that sees one state, on a connection of its own.
 struct State(PgConnection);
 
 #[async_trait]
 impl Snapshot for State {
+    async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError> {
+        let found = sqlx::query_as(FILLING).fetch_optional(&mut self.0).await;
+        found.map_err(query_failed(READING))?.map(filling).transpose()
+    }
+
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(STATEMENTS.count(table)));
         let count = query.fetch_one(&mut self.0).await.map_err(query_failed(READING))?;
@@ -60,6 +72,12 @@ impl Snapshot for State {
         rows.truncate(limit as usize);
         Ok(rows)
     }
+}
+
+fn filling((source, started_at, ended_at): (String, i64, Option<i64>)) -> Result<Filling, StoreError> {
+    let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
+    let (source, started_at) = (restored(&source), instant_of(started_at, "started_at")?);
+    Ok(Filling { source, started_at, ended_at })
 }
 
 fn read(table: Table, row: &PgRow) -> Result<Row, StoreError> {
@@ -99,18 +117,34 @@ fn bind<'q>(
     })
 }
 
-struct Put(Table, Vec<Row>);
+struct Put(Filling, Table, Vec<Row>);
 
 #[async_trait]
 impl Change for Put {
     type Made = ();
 
     async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
-        let Self(table, rows) = self;
-        for row in rows {
-            let mut query = sqlx::query(AssertSqlSafe(STATEMENTS.put(*table)));
-            for (column, cell) in table.columns().iter().zip(&row.0) {
-                query = bind(query, column, cell)?;
+        let Self(filling, table, rows) = self;
+        // Until this commit nobody says that something else fills the database, or that this has ended.
+        let statement = "SELECT started_at FROM impuls_filling WHERE source = $1 AND started_at = $2 \
+                         AND ended_at IS NULL FOR SHARE";
+        let own = sqlx::query_scalar::<_, i64>(statement)
+            .bind(keep(&filling.source).into_owned())
+            .bind(micros(filling.started_at))
+            .fetch_optional(&mut *connection)
+            .await?;
+        if own.is_none() {
+            return Err(StoreError::Conflict.into());
+        }
+        let columns = table.columns();
+        // One answer for a whole page: a database may be far away.
+        for rows in rows.chunks((PARAMETERS / columns.len()).max(1)) {
+            // Pages differ in how many rows they have, so nobody needs the statement again.
+            let mut query = sqlx::query(AssertSqlSafe(STATEMENTS.put(*table, rows.len()))).persistent(false);
+            for row in rows {
+                for (column, cell) in columns.iter().zip(&row.0) {
+                    query = bind(query, column, cell)?;
+                }
             }
             query.execute(&mut *connection).await?;
         }
@@ -125,16 +159,24 @@ impl Change for PutFilling {
     type Made = ();
 
     async fn make(&self, connection: &mut PgConnection) -> Result<(), Refusal> {
-        let statement = "INSERT INTO impuls_filling (only_row, source, started_at, ended_at) VALUES (1, $1, $2, $3) \
-             ON CONFLICT (only_row) DO UPDATE SET source = excluded.source, started_at = excluded.started_at, \
-             ended_at = excluded.ended_at";
-        sqlx::query(statement)
+        let statement = match self.0.ended_at {
+            None => {
+                "INSERT INTO impuls_filling (only_row, source, started_at, ended_at) VALUES (1, $1, $2, $3) \
+                 ON CONFLICT (only_row) DO UPDATE SET source = excluded.source, \
+                 started_at = excluded.started_at, ended_at = excluded.ended_at"
+            }
+            Some(_) => {
+                "UPDATE impuls_filling SET ended_at = $3 WHERE source = $1 AND started_at = $2 \
+                 AND (ended_at IS NULL OR ended_at = $3)"
+            }
+        };
+        let made = sqlx::query(statement)
             .bind(keep(&self.0.source).into_owned())
             .bind(micros(self.0.started_at))
             .bind(self.0.ended_at.map(micros))
             .execute(connection)
             .await?;
-        Ok(())
+        if made.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict.into()) }
     }
 }
 
@@ -153,28 +195,44 @@ impl Transfer for PostgresStore {
         Ok(Box::new(State(connection)))
     }
 
-    async fn put_rows(&self, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn put_rows(&self, filling: &Filling, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
         if rows.iter().any(|row| row.0.len() != table.columns().len()) {
             return Err(damaged(table.name(), "a row has not the columns of its table"));
         }
-        transact(self.pool(), "putting rows", &Put(table, rows)).await
+        transact(self.pool(), "putting rows", &Put(filling.clone(), table, rows)).await
     }
 
     async fn find_filling(&self) -> Result<Option<Filling>, StoreError> {
-        let query = sqlx::query_as("SELECT source, started_at, ended_at FROM impuls_filling");
-        let found: Option<(String, i64, Option<i64>)> =
-            bounded("looking what fills the database", query.fetch_optional(self.pool())).await?;
-        let Some((source, started_at, ended_at)) = found else { return Ok(None) };
-        let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
-        let source = restored(&source);
-        Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
+        let query = sqlx::query_as(FILLING).fetch_optional(self.pool());
+        bounded("looking what fills the database", query).await?.map(filling).transpose()
     }
 
     async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError> {
         alone(self.pool(), "noting what fills the database", &PutFilling(filling.clone())).await
     }
 
-    async fn count_other_users(&self) -> Result<u64, StoreError> {
+    async fn hold(&self) -> Result<Hold, StoreError> {
+        let failed = query_failed("taking the database for oneself");
+        let mut connection = self.pool().connect_options().connect().await.map_err(&failed)?;
+        for _ in 0..TRIES {
+            let query = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)").bind(USED);
+            if query.fetch_one(&mut connection).await.map_err(&failed)? {
+                // It is the connection that holds the lock.
+                return Ok(Hold::Held(Box::new(connection)));
+            }
+            let servers = self.count_servers().await?;
+            if servers > 0 {
+                return Ok(Hold::Servers(servers));
+            }
+            // The database may not have noticed yet that whoever had it was killed.
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Hold::Taken)
+    }
+}
+
+impl PostgresStore {
+    async fn count_servers(&self) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted \
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \

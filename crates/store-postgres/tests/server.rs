@@ -9,8 +9,9 @@ use impuls_domain::{
 };
 use impuls_store::conformance::fixture;
 use impuls_store::{
-    AsyncInvocationStore as _, Claim, ClockStore as _, DeliveryStore as _, FunctionKey, FunctionStore as _,
-    InvocationPage, InvocationStore as _, Pruning, StoreError, Table, VersionStore as _,
+    AsyncInvocationStore as _, Cell, Claim, ClockStore as _, DeliveryStore as _, Filling, FunctionKey,
+    FunctionStore as _, Hold, InvocationPage, InvocationStore as _, Pruning, Row, StoreError, Table,
+    Transfer as _, VersionStore as _,
 };
 use impuls_store_postgres::{Config, PostgresError, PostgresStore, schema_sql};
 use impuls_testkit::{Postgres, PostgresOptions};
@@ -378,4 +379,57 @@ async fn every_column_of_every_table_is_transferred() {
     };
     let known: BTreeSet<String> = Table::ALL.into_iter().flat_map(of).collect();
     assert_eq!(there, known.iter().map(String::as_str).collect());
+}
+
+fn filling() -> Filling {
+    Filling { source: "elsewhere".to_owned(), started_at: fixture::at(1), ended_at: None }
+}
+
+/// A database may be far away, so what counts is how often it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn many_rows_are_put_by_few_statements() {
+    let server = server();
+    let database = server.database();
+    let store = open(&server, &database).await;
+    server.sql(
+        &database,
+        "CREATE TABLE statements (at TIMESTAMPTZ); \
+         CREATE FUNCTION note() RETURNS TRIGGER LANGUAGE plpgsql AS \
+             'BEGIN INSERT INTO statements VALUES (now()); RETURN NULL; END'; \
+         CREATE TRIGGER note AFTER INSERT ON impuls_builds FOR EACH STATEMENT EXECUTE FUNCTION note()",
+    );
+    store.put_filling(&filling()).await.unwrap();
+    // Three parameters each, of which a statement has at most 65,535.
+    let build = |n: u32| {
+        let key: Vec<u8> = n.to_be_bytes().repeat(8);
+        Row(vec![Cell::Bytes(key.clone()), Cell::Bytes(key), Cell::Integer(i64::from(n))])
+    };
+    let rows: Vec<Row> = (0..22_000).map(build).collect();
+    store.put_rows(&filling(), Table::Builds, rows).await.unwrap();
+    let mut state = store.snapshot().await.unwrap();
+    assert_eq!(state.count_rows(Table::Builds).await.unwrap(), 22_000);
+    assert_eq!(server.sql(&database, "SELECT count(*) FROM statements"), "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgres"]
+async fn a_database_is_somebodys_alone_or_the_servers() {
+    let server = server();
+    let database = server.database();
+    let (store, other) = (open(&server, &database).await, open(&server, &database).await);
+    let Hold::Held(hold) = store.hold().await.unwrap() else { panic!("nobody uses it") };
+    let refused = other.changes().begin().await.unwrap_err();
+    assert!(matches!(reason(&refused), PostgresError::Taken), "{refused:?}");
+    let taken = other.hold().await.unwrap();
+    assert!(matches!(taken, Hold::Taken), "{taken:?}");
+    drop(hold);
+    // The database may notice a moment later, which whoever wants to hold it waits for.
+    assert!(matches!(other.hold().await.unwrap(), Hold::Held(_)));
+    let mut changes = store.changes();
+    while changes.begin().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let used = other.hold().await.unwrap();
+    assert!(matches!(used, Hold::Servers(1)), "{used:?}");
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use async_trait::async_trait;
 use impuls_store::rows::{damaged, instant_of, micros};
 use impuls_store::transfer::{PAGE_BYTES, Statements};
-use impuls_store::{Cell, Filling, Kind, Row, Snapshot, StoreError, Table, Transfer};
+use impuls_store::{Cell, Filling, Hold, Kind, Row, Snapshot, StoreError, Table, Transfer};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, SqliteExecutor};
 
 use crate::error::query_failed;
 use crate::schema;
@@ -36,6 +36,10 @@ struct State(SqliteConnection);
 
 #[async_trait]
 impl Snapshot for State {
+    async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError> {
+        find_filling(&mut self.0).await
+    }
+
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError> {
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(STATEMENTS.count(table)));
         let count = query.fetch_one(&mut self.0).await.map_err(query_failed(READING))?;
@@ -100,27 +104,51 @@ pub(crate) async fn put(
     rows: &[Row],
 ) -> Result<(), sqlx::Error> {
     for row in rows {
-        let statement = AssertSqlSafe(STATEMENTS.put(table));
+        let statement = AssertSqlSafe(STATEMENTS.put(table, 1));
         let query = row.0.iter().fold(sqlx::query(statement), bind);
         query.execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-/// Says what fills the database.
+async fn find_filling(reader: impl SqliteExecutor<'_>) -> Result<Option<Filling>, StoreError> {
+    let query = sqlx::query_as("SELECT source, started_at, ended_at FROM filling");
+    let found = query.fetch_optional(reader).await;
+    let found: Option<(String, i64, Option<i64>)> =
+        found.map_err(query_failed("looking what fills the database"))?;
+    let Some((source, started_at, ended_at)) = found else { return Ok(None) };
+    let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
+    Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
+}
+
+/// Whether this is what fills the database.
+pub(crate) async fn is_filled_by(
+    connection: &mut SqliteConnection,
+    filling: &Filling,
+) -> Result<bool, sqlx::Error> {
+    let statement = "SELECT count(*) FROM filling WHERE source = ? AND started_at = ? AND ended_at IS NULL";
+    let query =
+        sqlx::query_scalar::<_, i64>(statement).bind(&filling.source).bind(micros(filling.started_at));
+    Ok(query.fetch_one(connection).await? == 1)
+}
+
+/// Says what fills the database; false if that has an end and is not what was said last.
 pub(crate) async fn put_filling(
     connection: &mut SqliteConnection,
     filling: &Filling,
-) -> Result<(), sqlx::Error> {
-    let statement =
-        "INSERT OR REPLACE INTO filling (only_row, source, started_at, ended_at) VALUES (1, ?, ?, ?)";
-    sqlx::query(statement)
-        .bind(&filling.source)
-        .bind(micros(filling.started_at))
-        .bind(filling.ended_at.map(micros))
-        .execute(connection)
-        .await
-        .map(drop)
+) -> Result<bool, sqlx::Error> {
+    let statement = match filling.ended_at {
+        None => {
+            "INSERT OR REPLACE INTO filling (only_row, source, started_at, ended_at) VALUES (1, ?1, ?2, ?3)"
+        }
+        Some(_) => {
+            "UPDATE filling SET ended_at = ?3 WHERE source = ?1 AND started_at = ?2 \
+             AND (ended_at IS NULL OR ended_at = ?3)"
+        }
+    };
+    let query = sqlx::query(statement).bind(&filling.source).bind(micros(filling.started_at));
+    let made = query.bind(filling.ended_at.map(micros)).execute(connection).await?;
+    Ok(made.rows_affected() == 1)
 }
 
 #[async_trait]
@@ -129,22 +157,16 @@ impl Transfer for SqliteStore {
         Self::snapshot_of(self.path()).await
     }
 
-    async fn put_rows(&self, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn put_rows(&self, filling: &Filling, table: Table, rows: Vec<Row>) -> Result<(), StoreError> {
         if rows.iter().any(|row| row.0.len() != table.columns().len()) {
             return Err(damaged(table.name(), "a row has not the columns of its table"));
         }
-        self.writer().run(Work::Put(table, rows), "putting rows").await.map(drop)
+        let work = Work::Put(Box::new(filling.clone()), table, rows);
+        self.writer().run(work, "putting rows").await.map(drop)
     }
 
     async fn find_filling(&self) -> Result<Option<Filling>, StoreError> {
-        let query = sqlx::query_as("SELECT source, started_at, ended_at FROM filling");
-        let found: Option<(String, i64, Option<i64>)> = query
-            .fetch_optional(self.readers())
-            .await
-            .map_err(query_failed("looking what fills the database"))?;
-        let Some((source, started_at, ended_at)) = found else { return Ok(None) };
-        let ended_at = ended_at.map(|at| instant_of(at, "ended_at")).transpose()?;
-        Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
+        find_filling(self.readers()).await
     }
 
     async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError> {
@@ -152,17 +174,36 @@ impl Transfer for SqliteStore {
         self.writer().run(work, "noting what fills the database").await.map(drop)
     }
 
-    async fn count_other_users(&self) -> Result<u64, StoreError> {
-        Ok(0)
+    /// Whoever has locked the data folder has the file.
+    async fn hold(&self) -> Result<Hold, StoreError> {
+        Ok(Hold::Held(Box::new(())))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
 
     /// Columns that mean something in this store alone.
     const OWN: [(&str, &str); 1] = [("async_invocations", "claim")];
+
+    #[tokio::test]
+    async fn whoever_reads_beside_a_server_waits_for_nobody_who_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("impuls.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let started_at = OffsetDateTime::UNIX_EPOCH;
+        let filling = Filling { source: "elsewhere".to_owned(), started_at, ended_at: None };
+        store.put_filling(&filling).await.unwrap();
+        let mut writing = schema::open_writer(&path).await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut writing).await.unwrap();
+        let mut state = SqliteStore::snapshot_of(&path).await.unwrap();
+        assert_eq!(state.find_filling().await.unwrap(), Some(filling));
+        drop(state);
+        sqlx::query("COMMIT").execute(&mut writing).await.unwrap();
+    }
 
     #[tokio::test]
     async fn every_column_of_every_table_is_transferred() {

@@ -50,8 +50,8 @@ pub(crate) enum Work {
     Schedule(Box<ScheduleWork>),
     /// Key, archive, and when it was made.
     PutBuild([u8; 32], [u8; 32], i64),
-    /// Whole rows from another store.
-    Put(Table, Vec<Row>),
+    /// Whole rows from another store, as part of what fills this one.
+    Put(Box<Filling>, Table, Vec<Row>),
     /// What those rows come from.
     PutFilling(Box<Filling>),
 }

@@ -12,9 +12,9 @@ pub trait ClockStore: Send + Sync + 'static {
     /// right; a store that one server has for itself has that server's.
     async fn now(&self) -> Result<OffsetDateTime, StoreError>;
 
-    /// Says that the clock was set: forward by so much, or back if that is negative. A store that one server has for itself moves
-    /// along when everything that waits was accepted and may be claimed, and when leases end; to be called when nobody else gives it instants of
-    /// the clock as it was. Where several servers share the store nothing happens: none of them may speak for the others. Not
-    /// repeatable.
+    /// Says that the clock was set: forward by so much, or back if that is negative. A store that one server has for itself
+    /// moves along when everything that waits was accepted and may be claimed, and when leases end; to be called when
+    /// nobody else gives it instants of the clock as it was. Where several servers share the store nothing happens: none of
+    /// them may speak for the others. Not repeatable.
     async fn clock_was_set(&self, by: Duration) -> Result<(), StoreError>;
 }

@@ -31,4 +31,4 @@ pub use invocation::{InvocationPage, InvocationStore};
 pub use node::{NodeRecord, NodeStore};
 pub use retention::{NotedBuild, RetentionStore};
 pub use schedule::{ScheduleStore, Tick};
-pub use transfer::{Cell, Column, Filling, Kind, Row, Snapshot, Table, Transfer};
+pub use transfer::{Cell, Column, Filling, Hold, Kind, Row, Snapshot, Table, Transfer};

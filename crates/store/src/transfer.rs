@@ -212,30 +212,55 @@ pub struct Filling {
     pub ended_at: Option<OffsetDateTime>,
 }
 
+/// What came of wanting a store for oneself.
+pub enum Hold {
+    /// Nobody else uses it as long as this lives.
+    Held(Box<dyn Send>),
+    /// So many servers use it.
+    Servers(u64),
+    /// Somebody else has it for themselves.
+    Taken,
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Held(_) => f.write_str("Held"),
+            Self::Servers(count) => f.debug_tuple("Servers").field(count).finish(),
+            Self::Taken => f.write_str("Taken"),
+        }
+    }
+}
+
 /// A store that everything can be taken from and put into. What returned `Ok` is durable.
 #[async_trait]
 pub trait Transfer: Send + Sync + 'static {
     /// Everything as it is in one moment, whatever is changed from then on. The store goes on working meanwhile.
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
 
-    /// Puts rows in one commit; those whose keys exist are replaced. What rows refer to must be there. Repeatable.
-    /// [`StoreError::Damaged`] if a row has not the columns of its table.
-    async fn put_rows(&self, table: Table, rows: Vec<Row>) -> Result<(), StoreError>;
+    /// Puts rows in one commit, as part of this filling; those whose keys exist are replaced. What rows refer to must be
+    /// there. Repeatable. [`StoreError::Damaged`] if a row has not the columns of its table, [`StoreError::Conflict`] if
+    /// this filling was not said last, or has ended.
+    async fn put_rows(&self, filling: &Filling, table: Table, rows: Vec<Row>) -> Result<(), StoreError>;
 
     /// What fills this store, or filled it last.
     async fn find_filling(&self) -> Result<Option<Filling>, StoreError>;
 
-    /// Says what fills this store; replaces what was said before. Repeatable.
+    /// Says what fills this store; replaces what was said before. Repeatable. That a filling has ended can only be said of
+    /// the one that was said last: [`StoreError::Conflict`] otherwise.
     async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError>;
 
-    /// How many other programs use the store in this moment, as far as it can tell; where one program at a time is
-    /// kept by other means, none.
-    async fn count_other_users(&self) -> Result<u64, StoreError>;
+    /// Takes the store for oneself, if nobody uses it. Where one program at a time is kept by other means, it is held
+    /// already.
+    async fn hold(&self) -> Result<Hold, StoreError>;
 }
 
 /// One state of a store, held as long as this lives.
 #[async_trait]
 pub trait Snapshot: Send {
+    /// What filled the store then, or had filled it last.
+    async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError>;
+
     /// How many rows there are.
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError>;
 
@@ -292,19 +317,24 @@ impl Statements {
         }
     }
 
-    /// Puts one row; the parameters are its columns.
+    /// Puts so many rows; the parameters are their columns, row after row.
     #[must_use]
-    pub fn put(&self, table: Table) -> String {
+    pub fn put(&self, table: Table, rows: usize) -> String {
         let names: Vec<&str> = table.columns().iter().map(|column| column.name).collect();
-        let marks: Vec<String> = (1..=names.len()).map(|n| format!("{}{n}", self.mark)).collect();
+        let row = |row: usize| {
+            let first = row * names.len() + 1;
+            let marks = (first..first + names.len()).map(|n| format!("{}{n}", self.mark));
+            format!("({})", marks.collect::<Vec<_>>().join(", "))
+        };
+        let values: Vec<String> = (0..rows).map(row).collect();
         let (keys, others) = names.split_at_checked(table.key_columns()).unwrap_or((&names, &[]));
         let set: Vec<String> = others.iter().map(|name| format!("{name} = excluded.{name}")).collect();
         format!(
-            "INSERT INTO {}{} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
+            "INSERT INTO {}{} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
             self.prefix,
             table.name(),
             names.join(", "),
-            marks.join(", "),
+            values.join(", "),
             keys.join(", "),
             set.join(", ")
         )

@@ -27,6 +27,14 @@ pub enum TransferError {
         /// How many.
         count: u64,
     },
+    /// There are functions as files in the target.
+    #[error(
+        "there are functions as files in {path}, which would be written over, or would win over what comes; move that folder away or give an empty one"
+    )]
+    Files {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Somebody else is filling the target.
     #[error(
         "the target is being filled from {source_name} and not from here; finish that with the command that began it, or take another target"
@@ -41,6 +49,11 @@ pub enum TransferError {
     /// Servers use the target.
     #[error("{0} servers use the target; stop them first")]
     InUse(u64),
+    /// Another transfer has the target, or had it in between.
+    #[error(
+        "another `impuls migrate` or `impuls restore` fills the target, or has filled it meanwhile; wait until it has ended, and run this again if something is missing then"
+    )]
+    Overtaken,
     /// Code that a function needs is not there.
     #[error(
         "the code of a function is lost at the source (artifact {0}); deploy it again or delete it, or say --allow-missing-code"

@@ -1,12 +1,13 @@
 //! Filling a store.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use impuls_artifacts::{ArtifactStore, digest_of};
 use impuls_domain::ArtifactDigest;
-use impuls_store::{Filling, FunctionPage, FunctionStore, Row, Table, Transfer};
-use time::OffsetDateTime;
+use impuls_store::{Filling, FunctionPage, FunctionStore, Hold, Row, StoreError, Table, Transfer};
+use time::{Duration, OffsetDateTime};
 
 use crate::error::TransferError;
 use crate::source::{PAGE, Piece, Progress, Source};
@@ -21,6 +22,8 @@ pub struct Target {
     pub functions: Arc<dyn FunctionStore>,
     /// The artifacts.
     pub artifacts: Arc<dyn ArtifactStore>,
+    /// Functions as files that are there already, and belong to whoever has put them there.
+    pub files: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Target {
@@ -30,19 +33,30 @@ impl std::fmt::Debug for Target {
 }
 
 /// A store that has everything, and does not say so yet. Dropped, it is as half-filled.
-#[derive(Debug)]
 pub struct Fill {
+    begun: Begun,
     target: Target,
-    filling: Filling,
     /// Functions, all rows and artifacts that are there.
     pub counts: [u64; 3],
+}
+
+impl std::fmt::Debug for Fill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fill").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+/// A store that is being filled, by nobody else.
+struct Begun {
+    filling: Filling,
+    _hold: Box<dyn Send>,
 }
 
 impl Fill {
     /// Says that everything is there; from now on the store may be used.
     pub async fn finish(self, now: OffsetDateTime) -> Result<(), TransferError> {
-        let filling = Filling { ended_at: Some(now), ..self.filling };
-        Ok(self.target.rows.put_filling(&filling).await?)
+        let filling = Filling { ended_at: Some(now), ..self.begun.filling.clone() };
+        self.target.rows.put_filling(&filling).await.map_err(failed)
     }
 }
 
@@ -54,7 +68,7 @@ pub async fn fill(
     now: OffsetDateTime,
     progress: &mut dyn Progress,
 ) -> Result<Fill, TransferError> {
-    let filling = begin(source.name(), target, now).await?;
+    let begun = begin(source.name(), target, now).await?;
     progress.total(source.steps().await?);
     let mut copied = Copied::default();
     while let Some(piece) = source.next().await? {
@@ -62,7 +76,7 @@ pub async fn fill(
             Piece::Rows(table, rows) => {
                 progress.doing(table.name());
                 progress.done(rows.len() as u64);
-                copied.rows(target, table, rows).await?;
+                copied.rows((target, &begun.filling), table, rows).await?;
             }
             Piece::Artifact(bytes) => {
                 progress.doing("artifacts");
@@ -77,26 +91,44 @@ pub async fn fill(
     }
     progress.doing("comparing");
     let counts = copied.compare(target).await?;
-    Ok(Fill { target: target.clone(), filling, counts })
+    Ok(Fill { begun, target: target.clone(), counts })
 }
 
-/// Sees that the target may be filled, and says that it is being filled.
-async fn begin(source: &str, target: &Target, now: OffsetDateTime) -> Result<Filling, TransferError> {
-    let users = target.rows.count_other_users().await?;
-    if users > 0 {
-        return Err(TransferError::InUse(users));
+/// Another filling is the one thing that a store can be in conflict with.
+fn failed(error: StoreError) -> TransferError {
+    match error {
+        StoreError::Conflict => TransferError::Overtaken,
+        other => other.into(),
     }
-    let known = target.rows.find_filling().await?;
-    match known {
+}
+
+/// Takes the target, sees that it may be filled, and says that it is being filled.
+async fn begin(source: &str, target: &Target, now: OffsetDateTime) -> Result<Begun, TransferError> {
+    let hold = match target.rows.hold().await? {
+        Hold::Held(hold) => hold,
+        Hold::Servers(count) => return Err(TransferError::InUse(count)),
+        Hold::Taken => return Err(TransferError::Overtaken),
+    };
+    let mut started_at = now;
+    match target.rows.find_filling().await? {
         Some(Filling { source: known, ended_at: None, .. }) if known != source => {
             return Err(TransferError::OtherSource { source_name: known });
         }
-        Some(filling @ Filling { ended_at: None, .. }) => return Ok(filling),
+        // Whoever had begun that, and may not have ended, is told apart by when this begins.
+        Some(Filling { started_at: before, ended_at: None, .. }) => {
+            started_at = now.max(before + Duration::MILLISECOND);
+        }
         Some(Filling { source: known, ended_at: Some(ended_at), .. }) if known == source => {
             return Err(TransferError::Done(ended_at));
         }
-        Some(_) | None => {}
+        Some(_) | None => refuse_contents(target).await?,
     }
+    let filling = Filling { source: source.to_owned(), started_at, ended_at: None };
+    target.rows.put_filling(&filling).await?;
+    Ok(Begun { filling, _hold: hold })
+}
+
+async fn refuse_contents(target: &Target) -> Result<(), TransferError> {
     let mut state = target.rows.snapshot().await?;
     for table in Table::ALL {
         let count = state.count_rows(table).await?;
@@ -104,9 +136,10 @@ async fn begin(source: &str, target: &Target, now: OffsetDateTime) -> Result<Fil
             return Err(TransferError::NotEmpty { table: table.name(), count });
         }
     }
-    let filling = Filling { source: source.to_owned(), started_at: now, ended_at: None };
-    target.rows.put_filling(&filling).await?;
-    Ok(filling)
+    match &target.files {
+        Some(path) => Err(TransferError::Files { path: path.clone() }),
+        None => Ok(()),
+    }
 }
 
 #[derive(Default)]
@@ -116,10 +149,15 @@ struct Copied {
 }
 
 impl Copied {
-    async fn rows(&mut self, target: &Target, table: Table, rows: Vec<Row>) -> Result<(), TransferError> {
+    async fn rows(
+        &mut self,
+        (target, filling): (&Target, &Filling),
+        table: Table,
+        rows: Vec<Row>,
+    ) -> Result<(), TransferError> {
         let tally = self.tallies.entry(table).or_default();
         rows.iter().for_each(|row| tally.add(row));
-        Ok(target.rows.put_rows(table, rows).await?)
+        target.rows.put_rows(filling, table, rows).await.map_err(failed)
     }
 
     /// Reads everything back.

@@ -43,6 +43,13 @@ pub fn apart(launch: Launch, difference: &str) -> Launch {
     faked(launch).variable("FAKETIME", difference)
 }
 
+/// Removes what the library has left of a process that has ended: it refuses to work in another that gets its number.
+pub(crate) fn forget(process: u32) {
+    for what in ["faketime_shm", "sem.faketime_sem"] {
+        let _there_was_none = std::fs::remove_file(format!("/dev/shm/{what}_{process}"));
+    }
+}
+
 fn faked(launch: Launch) -> Launch {
     let folders = std::fs::read_dir(LIBRARIES).into_iter().flatten().flatten();
     let library = folders.map(|folder| folder.path().join(LIBRARY)).find(|library| library.exists());

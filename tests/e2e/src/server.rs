@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use crate::clock;
 use crate::data::Data;
 use crate::host::Process;
 use crate::launch::{Launch, log_file};
@@ -19,6 +20,8 @@ use crate::wait::{eventually, within};
 const START_TIME: Duration = Duration::from_secs(30);
 /// How long a server may take to end when nothing runs in it.
 const STOP_TIME: Duration = Duration::from_secs(20);
+/// How many warnings and errors of a server a test that fails shows.
+const COMPLAINTS: usize = 20;
 
 /// A running server. Dropped, it is told to stop and must do so without having logged an unexpected error.
 pub struct Server {
@@ -166,6 +169,14 @@ impl Server {
         self.ended(STOP_TIME).await;
     }
 
+    /// The last warnings and errors of its log, with the lines of a panic.
+    fn complaints(&self) -> Vec<String> {
+        let log = self.log();
+        let bad = |line: &&str| [" WARN ", " ERROR ", "panicked at"].iter().any(|mark| line.contains(mark));
+        let mut last: Vec<String> = log.lines().filter(bad).map(str::to_owned).collect();
+        last.split_off(last.len().saturating_sub(COMPLAINTS))
+    }
+
     fn unexpected_errors(&self) -> Vec<String> {
         let expected = self.expected_errors.lock().expect("nobody panics while holding it");
         let log = self.log();
@@ -175,6 +186,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "a test that fails says so there")]
     fn drop(&mut self) {
         let in_time = matches!(self.child.try_wait(), Ok(Some(_))) || {
             let _ended_meanwhile = kill_process(pid(&self.child), Signal::TERM);
@@ -182,7 +194,10 @@ impl Drop for Server {
         };
         let _killed = self.child.kill();
         let _ended = self.child.wait();
+        clock::forget(self.child.id());
         if std::thread::panicking() {
+            // What the test itself saw is often only that something failed.
+            eprintln!("the server's log has warnings and errors:\n{}", self.complaints().join("\n"));
             return;
         }
         assert!(in_time, "the server did not stop within {STOP_TIME:?}; its log:\n{}", self.log());

@@ -114,6 +114,29 @@ async fn an_edit_is_deployed_within_seconds_and_a_bad_one_is_refused() {
     called(&server, &name, &json!("well")).await;
 }
 
+/// Whoever saves again before the first edit is built loses nothing.
+#[tokio::test]
+async fn what_is_saved_while_an_edit_is_deployed_is_deployed_as_well() {
+    let data = Data::new();
+    let server = launch(&data).start().await;
+    let name = server.node(ECHO).await;
+    let source = file(&data, &format!("code/{name}/function.js"));
+    let artifacts = || {
+        let shards = fs::read_dir(data.folder().join("artifacts/sha256")).into_iter().flatten().flatten();
+        shards.filter_map(|shard| fs::read_dir(shard.path()).ok()).map(Iterator::count).sum::<usize>()
+    };
+    let before = artifacts();
+    // Loading it takes long enough for somebody to go on.
+    let slow =
+        "const end = Date.now() + 3000; while (Date.now() < end); exports.handler = async () => 'first';";
+    fs::write(&source, slow).expect("written");
+    eventually("the edit is being deployed", DEPLOYED, async || (artifacts() > before).then_some(())).await;
+    let second = "exports.handler = async () => 'second';";
+    fs::write(&source, second).expect("written");
+    called(&server, &name, &json!("second")).await;
+    assert_eq!(fs::read_to_string(&source).unwrap_or_default(), second);
+}
+
 #[tokio::test]
 async fn files_that_come_are_functions_and_files_that_go_are_none() {
     let data = Data::new();

@@ -183,17 +183,18 @@ async fn a_migration_that_is_killed_goes_on_and_nobody_uses_half_of_it() {
     assert!(Arc::into_inner(server).expect("nobody else").stop().await.success());
     let (from, code) = (place("sqlite", &first), artifacts(&second));
     let migrate = ["migrate", "--from", &from, "--to", &url, "--to-artifacts", &code];
+    let mut apply = command(&["store", "apply"]);
+    apply.env("IMPULS_DB_CONN", &url);
+    assert!(output(apply).await.0);
+    hold_up(&tables);
     let mut child = command(&migrate).spawn().expect("the program starts");
     eventually("there are rows", MOVED, async || {
-        let exists = tables.sql("SELECT to_regclass('impuls_functions') IS NOT NULL");
-        if !exists.contains('t') {
-            return None;
-        }
         (tables.sql("SELECT count(*) FROM impuls_functions") != "0").then_some(())
     })
     .await;
     child.kill().expect("it runs");
     assert!(!child.wait().expect("it ends").success());
+    go_on(&tables);
     let refused =
         Launch::on(&second).argument("--storage=postgres").variable("IMPULS_DB_CONN", &url).refused().await;
     assert!(refused.message.contains("is being filled from sqlite:"), "{}", refused.message);
@@ -269,4 +270,115 @@ async fn what_is_no_whole_backup_is_refused_before_anything_is_touched() {
     fails(&["migrate", "--from", &nowhere, "--to", &place("sqlite", &target)], "is no").await;
     let restored = succeeds(&["restore", &file.display().to_string(), "--data-dir", &empty]).await;
     assert!(restored.contains("the same as at the source"), "{restored}");
+}
+
+#[tokio::test]
+async fn files_of_functions_in_a_target_are_somebodys_and_stay() {
+    let (data, target) = (Data::new(), Data::new());
+    let (backup, other) = (backup_of(&data).await, target.folder().display().to_string());
+    let card = target.folder().join("functions/metadata/hello.json");
+    fs::create_dir_all(card.parent().expect("a folder")).expect("made");
+    fs::write(&card, "{\"runtime\": \"nodejs\"}").expect("written");
+    let from = place("sqlite", &data);
+    for kind in ["sqlite", "file"] {
+        let said = "there are functions as files in";
+        fails(&["restore", &backup, "--data-dir", &other, "--storage", kind], said).await;
+        fails(&["migrate", "--from", &from, "--to", &place(kind, &target)], said).await;
+        assert_eq!(fs::read_to_string(&card).expect("the file"), "{\"runtime\": \"nodejs\"}");
+    }
+    fs::remove_dir_all(target.folder().join("functions")).expect("removed");
+    succeeds(&["restore", &backup, "--data-dir", &other, "--storage", "file"]).await;
+}
+
+/// A backup of a server in this folder with one function.
+async fn backup_of(data: &Data) -> String {
+    let server = Launch::on(data).start().await;
+    server.node(ECHO).await;
+    let file = data.scratch().join("backup").display().to_string();
+    succeeds(&["backup", &file, "--data-dir", &data.folder().display().to_string()]).await;
+    assert!(server.stop().await.success());
+    file
+}
+
+/// Restores it into a database, with the code in this data folder.
+fn restore(file: &str, code: &Data, url: &str) -> Command {
+    let code = code.folder().display().to_string();
+    let mut restore = command(&["restore", file, "--data-dir", &code, "--storage", "postgres"]);
+    restore.env("IMPULS_DB_CONN", url);
+    restore
+}
+
+/// Has whoever fills this database wait in the middle, for half a minute or until it is told to go on.
+fn hold_up(tables: &SomeDatabase) {
+    let wait = "CREATE TABLE go (now BOOLEAN); \
+                CREATE FUNCTION wait() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN \
+                    WHILE NOT EXISTS (SELECT FROM go) LOOP PERFORM pg_sleep(0.05); END LOOP; RETURN NULL; \
+                END $$; \
+                CREATE TRIGGER wait BEFORE INSERT ON impuls_versions FOR EACH STATEMENT EXECUTE FUNCTION wait()";
+    tables.sql(wait);
+}
+
+fn go_on(tables: &SomeDatabase) {
+    tables.sql("INSERT INTO go VALUES (true)");
+}
+
+async fn output(mut command: Command) -> (bool, String) {
+    let done = tokio::task::spawn_blocking(move || command.output().expect("the program starts"));
+    let output = within("the command ends", MOVED, done).await.expect("it is waited for");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn one_at_a_time_fills_a_database_and_no_server_uses_it_meanwhile() {
+    let tables = database().await;
+    let url = tables.url().to_owned();
+    let (first, second) = (Data::new(), Data::new());
+    let file = backup_of(&first).await;
+    let restore = || restore(&file, &second, &url);
+    let launch = || Launch::on(&second).argument("--storage=postgres").variable("IMPULS_DB_CONN", &url);
+    let server = launch().start().await;
+    let (done, said) = output(restore()).await;
+    assert!(!done && said.contains("servers use the target"), "{said}");
+    assert!(server.stop().await.success());
+    hold_up(&tables);
+    let mut child = restore().spawn().expect("the program starts");
+    eventually("it is being filled", MOVED, async || {
+        (tables.sql("SELECT count(*) FROM impuls_functions") == "1").then_some(())
+    })
+    .await;
+    let (done, said) = output(restore()).await;
+    assert!(!done && said.contains("another `impuls migrate` or `impuls restore` fills"), "{said}");
+    let refused = launch().refused().await;
+    assert!(refused.message.contains("is being filled from"), "{}", refused.message);
+    go_on(&tables);
+    assert!(child.wait().expect("it ends").success());
+    launch().start().await;
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn whoever_reads_a_database_or_was_told_not_to_makes_no_tables() {
+    let tables = database().await;
+    let url = tables.url().to_owned();
+    let (first, second) = (Data::new(), Data::new());
+    let file = backup_of(&first).await;
+    let restore = || restore(&file, &second, &url);
+    let launch = Launch::on(&second).argument("--storage=postgres").variable("IMPULS_DB_CONN", &url);
+    assert!(launch.start().await.stop().await.success());
+    let older = "DROP TABLE impuls_filling; DELETE FROM impuls_migrations WHERE description = 'filling'";
+    tables.sql(older);
+    let (again, code) = (first.scratch().join("again"), second.folder().display().to_string());
+    let mut backup = command(&["backup", &again.display().to_string(), "--data-dir", &code]);
+    backup.args(["--storage", "postgres"]).env("IMPULS_DB_CONN", &url);
+    let mut forbidden = restore();
+    forbidden.arg("--no-auto-migrate");
+    let (to, from_code) = (place("sqlite", &Data::new()), artifacts(&second));
+    let migrate = command(&["migrate", "--from", &url, "--from-artifacts", &from_code, "--to", &to]);
+    for refused in [backup, forbidden, migrate] {
+        let (done, said) = output(refused).await;
+        assert!(!done && said.contains("is needed"), "{said}");
+        assert_eq!(tables.sql("SELECT to_regclass('impuls_filling') IS NULL"), "t");
+    }
+    assert!(output(restore()).await.0, "whoever fills may make them");
 }

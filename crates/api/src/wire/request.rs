@@ -139,8 +139,7 @@ impl FunctionRequest {
         let handler: Option<Handler> = optional("handler", self.handler.as_deref())?;
         let settings = self.settings();
         let code = code(self.code, self.zip, archive)?;
-        let (rename, build_log) = (None, BuildLog::nobody());
-        Ok(FunctionChange { name, rename, runtime, handler, code, settings: settings?, build_log })
+        Ok(FunctionChange { name, runtime, handler, code, settings: settings?, ..FunctionChange::default() })
     }
 
     fn settings(&self) -> Result<Settings, Problem> {

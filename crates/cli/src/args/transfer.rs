@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::node::{NodeArgs, PlaceArgs};
-use super::parsers::path;
+use super::parsers::{path, switch};
 use super::{ArtifactsArgs, ServeArgs};
 use crate::config::{ArtifactsConfig, ConfigError, Variables};
 
@@ -21,6 +21,10 @@ pub struct StoreArgs {
     /// The server's database, for storage postgres.
     #[arg(long, value_name = "STRING", env = "IMPULS_DB_CONN", hide_env_values = true)]
     pub db_conn: Option<String>,
+    /// Refuse a database whose tables are missing or old, rather than to make them where it is filled.
+    #[arg(long, value_name = "BOOL", env = "IMPULS_NO_AUTO_MIGRATE", value_parser = switch)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_auto_migrate: Option<bool>,
     /// Where the server keeps code.
     #[command(flatten)]
     pub artifacts: ArtifactsArgs,
@@ -28,8 +32,8 @@ pub struct StoreArgs {
 
 impl From<StoreArgs> for ServeArgs {
     fn from(args: StoreArgs) -> Self {
-        let StoreArgs { place, storage, db_conn, artifacts } = args;
-        NodeArgs { place, storage, db_conn, artifacts, ..NodeArgs::default() }.into()
+        let StoreArgs { place, storage, db_conn, no_auto_migrate, artifacts } = args;
+        NodeArgs { place, storage, db_conn, no_auto_migrate, artifacts, ..NodeArgs::default() }.into()
     }
 }
 

@@ -131,9 +131,11 @@ pub fn resolve_worker(
 
 fn trust(args: ClusterArgs, file: &mut FileConfig) -> Result<ClusterTrust, ConfigError> {
     let token = ClusterSecret(text([args.cluster_token, file.cluster_token.take()]));
-    let authority = args.cluster_ca.or_else(|| file.cluster_ca.take());
-    let certificate = args.cluster_cert.or_else(|| file.cluster_cert.take());
-    let key = args.cluster_key.or_else(|| file.cluster_key.take());
+    // An empty path is as good as none.
+    let given = |path: &PathBuf| !path.as_os_str().is_empty();
+    let authority = args.cluster_ca.filter(given).or(file.cluster_ca.take().filter(given));
+    let certificate = args.cluster_cert.filter(given).or(file.cluster_cert.take().filter(given));
+    let key = args.cluster_key.filter(given).or(file.cluster_key.take().filter(given));
     let tls = match (authority, certificate, key) {
         (None, None, None) => None,
         (Some(authority), Some(certificate), Some(key)) => Some(ClusterTls { authority, certificate, key }),
@@ -256,7 +258,14 @@ mod tests {
         let told = worker(&[], args.clone()).unwrap().trust.tls.unwrap();
         assert_eq!([told.authority, told.certificate, told.key], ["ca", "cert", "key"].map(PathBuf::from));
         args.cluster.cluster_key = None;
-        assert!(matches!(worker(&[], args), Err(ConfigError::PartialTls)));
+        assert!(matches!(worker(&[], args.clone()), Err(ConfigError::PartialTls)));
+        args.cluster = ClusterArgs {
+            cluster_ca: Some(PathBuf::new()),
+            cluster_cert: Some(PathBuf::new()),
+            cluster_key: Some(PathBuf::new()),
+            cluster_token: Some("a secret".to_owned()),
+        };
+        assert_eq!(worker(&[], args).unwrap().trust.tls, None);
     }
 
     #[test]

@@ -111,8 +111,18 @@ async fn a_deploy_that_waited_for_long_puts_its_code_again() {
         let kept = artifacts.list(None, 10).await.unwrap();
         kept.into_iter().find(|kept| kept.digest == digest).unwrap().at
     };
-    let (bench, deployed) =
-        deploy_late(async |artifacts, digest| put_at = Some(at(artifacts, digest).await)).await;
+    let (bench, deployed) = deploy_late(async |artifacts, digest| {
+        let first = at(artifacts, digest).await;
+        // Until the file system's clock has moved on: it ticks every few milliseconds.
+        loop {
+            let other = artifacts.put(bytes::Bytes::from_static(b"other")).await.unwrap();
+            if at(artifacts, other).await > first {
+                break;
+            }
+        }
+        put_at = Some(first);
+    })
+    .await;
     let artifacts = LocalArtifacts::open(&bench._folder.path().join("artifacts")).unwrap();
     let digest = deployed.unwrap().latest.artifact;
     assert!(at(&artifacts, digest).await > put_at.unwrap());
@@ -133,4 +143,16 @@ async fn a_deploy_gives_up_after_a_bounded_number_of_attempts() {
     let (deployed, activated) = deploy_against(usize::MAX).await;
     assert!(matches!(deployed, Err(ControlError::Contended(_))));
     assert_eq!(activated, 1);
+}
+
+#[tokio::test]
+async fn a_change_of_what_is_not_the_newest_any_more_is_refused() {
+    let bench = bench().await;
+    let first = bench.control.create_function(CALLER, new("f", "1")).await.unwrap();
+    let second = bench.update(code("2")).await.unwrap();
+    let late = FunctionChange { expected: Some(first.latest.id), ..code("3") };
+    let refused = bench.update(late.clone()).await.unwrap_err();
+    assert!(matches!(refused, ControlError::Contended(_)) && refused.is_retryable(), "{refused:?}");
+    let known = FunctionChange { expected: Some(second.latest.id), ..late };
+    assert_eq!(bench.update(known).await.unwrap().function.latest_version, version(3));
 }

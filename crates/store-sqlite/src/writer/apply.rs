@@ -21,14 +21,17 @@ pub(super) async fn apply(connection: &mut SqliteConnection, work: &Work) -> Res
         Work::Async(work) => return async_invocations::apply(connection, work).await,
         Work::Retention(work) => return retention::apply(connection, work).await,
         Work::Schedule(work) => schedules::apply(connection, work).await,
-        Work::Put(table, rows) => {
+        Work::Put(filling, table, rows) => {
+            if !transfer::is_filled_by(connection, filling).await? {
+                return Err(Refusal::Store(StoreError::Conflict));
+            }
             transfer::put(connection, *table, rows).await?;
             Ok(true)
         }
-        Work::PutFilling(filling) => {
-            transfer::put_filling(connection, filling).await?;
-            Ok(true)
-        }
+        Work::PutFilling(filling) => match transfer::put_filling(connection, filling).await? {
+            true => Ok(true),
+            false => Err(Refusal::Store(StoreError::Conflict)),
+        },
         Work::Append(rows, keep) => append::append(connection, rows, *keep).await.map(|()| true),
     };
     done.map(u64::from)

@@ -6,9 +6,16 @@ use super::async_invocation::queued;
 use super::fixture::{alias, at, create, deploy, invocation, snapshot};
 use super::schedule::schedule;
 use crate::{
-    AsyncInvocationStore, BuildStore, Cell, Filling, FunctionStore, InvocationStore, Row, ScheduleStore,
-    Table, Transfer, VersionStore,
+    AsyncInvocationStore, BuildStore, Cell, Filling, FunctionStore, Hold, InvocationStore, Row,
+    ScheduleStore, StoreError, Table, Transfer, VersionStore,
 };
+
+/// Says that the store is being filled.
+async fn begin(store: &impl Transfer, started_at: i64) -> Filling {
+    let filling = Filling { source: "elsewhere".to_owned(), started_at: at(started_at), ended_at: None };
+    store.put_filling(&filling).await.expect("said");
+    filling
+}
 
 /// Every row, table by table.
 pub async fn all_rows(store: &impl Transfer) -> Vec<(Table, Vec<Row>)> {
@@ -42,10 +49,11 @@ where
     store.put_build(&key, &key, at(1)).await.expect("a build");
     let (before, was) = (all_rows(store).await, snapshot(store, function.id).await);
     assert!(before.iter().all(|(_, rows)| !rows.is_empty()), "{before:?}");
+    let filling = begin(store, 1).await;
     // Once over what is there, once where it was.
     for _ in 0..2 {
         for (table, rows) in &before {
-            store.put_rows(*table, rows.clone()).await.expect("put");
+            store.put_rows(&filling, *table, rows.clone()).await.expect("put");
         }
         assert_eq!(all_rows(store).await, before);
         assert_eq!(snapshot(store, function.id).await, was);
@@ -94,10 +102,11 @@ pub async fn a_snapshot_does_not_see_later_changes<S: Transfer + FunctionStore>(
 
 /// A row that is no row of its table changes nothing.
 pub async fn rows_of_another_shape_are_refused<S: Transfer + FunctionStore>(store: &S) {
-    let refused = store.put_rows(Table::Builds, vec![Row(vec![Cell::Null])]).await;
+    let filling = begin(store, 1).await;
+    let refused = store.put_rows(&filling, Table::Builds, vec![Row(vec![Cell::Null])]).await;
     assert!(refused.is_err());
     let cells = [Cell::Text("a".to_owned()), Cell::Integer(1), Cell::Null];
-    assert!(store.put_rows(Table::Builds, vec![Row(cells.to_vec())]).await.is_err());
+    assert!(store.put_rows(&filling, Table::Builds, vec![Row(cells.to_vec())]).await.is_err());
     assert_eq!(
         store.snapshot().await.expect("a snapshot").count_rows(Table::Builds).await.expect("a count"),
         0
@@ -107,11 +116,27 @@ pub async fn rows_of_another_shape_are_refused<S: Transfer + FunctionStore>(stor
 /// What was said last holds.
 pub async fn what_fills_a_store_is_kept(store: &impl Transfer) {
     assert_eq!(store.find_filling().await.expect("an answer"), None);
-    let mut filling = Filling { source: "elsewhere".to_owned(), started_at: at(1), ended_at: None };
-    for ended_at in [None, Some(at(2))] {
+    let mut filling = begin(store, 1).await;
+    for ended_at in [None, Some(at(2)), Some(at(2))] {
         filling.ended_at = ended_at;
         store.put_filling(&filling).await.expect("said");
         assert_eq!(store.find_filling().await.expect("an answer").as_ref(), Some(&filling));
+        let mut state = store.snapshot().await.expect("a snapshot");
+        assert_eq!(state.find_filling().await.expect("an answer").as_ref(), Some(&filling));
     }
-    assert_eq!(store.count_other_users().await.expect("an answer"), 0);
+    assert!(matches!(store.hold().await, Ok(Hold::Held(_))));
+}
+
+/// Whoever was overtaken by another filling, or by its end, puts nothing any more.
+pub async fn a_filling_that_is_over_puts_nothing(store: &impl Transfer) {
+    let row = || Row(vec![Cell::Bytes(vec![7; 32]), Cell::Bytes(vec![8; 32]), Cell::Integer(1)]);
+    let (first, second) = (begin(store, 1).await, begin(store, 2).await);
+    let late = store.put_rows(&first, Table::Builds, vec![row()]).await;
+    assert!(matches!(late, Err(StoreError::Conflict)), "{late:?}");
+    let late = store.put_filling(&Filling { ended_at: Some(at(3)), ..first }).await;
+    assert!(matches!(late, Err(StoreError::Conflict)), "{late:?}");
+    store.put_rows(&second, Table::Builds, vec![row()]).await.expect("put");
+    store.put_filling(&Filling { ended_at: Some(at(3)), ..second.clone() }).await.expect("said");
+    let late = store.put_rows(&second, Table::Builds, vec![row()]).await;
+    assert!(matches!(late, Err(StoreError::Conflict)), "{late:?}");
 }

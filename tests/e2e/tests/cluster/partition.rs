@@ -125,10 +125,12 @@ async fn a_worker_that_a_controller_cannot_reach_is_left_out_until_it_can() {
 #[ignore = "needs root, ip, postgres"]
 async fn a_worker_that_cannot_reach_the_database_overwrites_nothing_newer() {
     let site = Site::new();
-    let first = site.worker(0).await;
+    let (first, second) = (site.worker(0).await, site.worker(1).await);
     let controller = site.controller().await;
     first.expect_error("invocation records are lost");
+    // At home in the first where both are, which has all to itself until the jobs run.
     let name = function_at(&controller, &first).await;
+    assert!(second.stop().await.success());
     let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_millis();
     // First attempts end before anybody has taken over, and after.
     let mut jobs = Vec::new();
