@@ -33,7 +33,8 @@ use super::rules::{self, Names, OPENED_LIMIT};
 
 /// The longest question, in bytes.
 const QUESTION_LIMIT: usize = 1_232;
-/// Questions in flight, of one sandbox, of all sandboxes of one function and of all.
+/// Questions in flight, of one sandbox, of all sandboxes of one function and of all. A function may have more than its
+/// share while more than half of all is free: a hundred sandboxes that start at once ask at once.
 const IN_FLIGHT: usize = 32;
 const SHARE_IN_FLIGHT: usize = ALL_IN_FLIGHT / 8;
 const ALL_IN_FLIGHT: usize = 512;
@@ -316,8 +317,11 @@ impl Resolver {
     /// The answer to one message, of at most `limit` bytes or as many as the message says that its sender takes.
     /// None to what is no message, and where too much is in flight.
     async fn answer(&self, client: &Client, bytes: &[u8], limit: Option<u16>) -> Option<Vec<u8>> {
-        let places = (client.in_flight.try_acquire(), client.share.in_flight.try_acquire());
-        let (Ok(_own), Ok(_shared), Ok(_all)) = (places.0, places.1, self.in_flight.try_acquire()) else {
+        let shared = client.share.in_flight.try_acquire().ok();
+        let is_free = shared.is_some() || self.in_flight.available_permits() > ALL_IN_FLIGHT / 2;
+        let (true, Ok(_own), Ok(_all)) =
+            (is_free, client.in_flight.try_acquire(), self.in_flight.try_acquire())
+        else {
             client.count(1);
             return None;
         };

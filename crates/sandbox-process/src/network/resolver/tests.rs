@@ -44,8 +44,8 @@ async fn the_sandboxes_of_one_function_leave_the_resolver_to_others() {
             asking.spawn(async move { resolver.answer(&client, &question("never.example."), None).await });
         }
     }
-    // Those beyond the function's share are turned away at once; the others wait for an answer that does not come.
-    for _ in 0..16 * IN_FLIGHT - SHARE_IN_FLIGHT {
+    // Those beyond half of all are turned away at once; the others wait for an answer that does not come.
+    for _ in 0..16 * IN_FLIGHT - ALL_IN_FLIGHT / 2 {
         assert!(asking.join_next().await.unwrap().unwrap().is_none());
     }
     let other = client(&resolver, 99, "modest");
