@@ -150,16 +150,16 @@ impl Linker {
     /// namespaces stay hold up the line once. It starts again when the kernel has just removed one that was waited for.
     pub(super) fn await_end(&mut self, name: &str, waited: Duration) -> io::Result<()> {
         let begun = Instant::now();
-        let mut looks = 0_u32;
+        let mut was_there = false;
         while self.host.index(name).is_ok() {
             let moved = self.last_end.map_or(Duration::MAX, |end| end.elapsed());
             if moved.min(waited + begun.elapsed()) > PATIENCE {
                 return self.unplug(name);
             }
-            looks += 1;
+            was_there = true;
             std::thread::park_timeout(PAUSE);
         }
-        if looks > 0 {
+        if was_there {
             self.last_end = Some(Instant::now());
         }
         Ok(())
