@@ -1,7 +1,8 @@
 //! How many sandboxes this worker has room for.
 //!
-//! Every sandbox that there is, and every one that is being made, has a place: many starts at the same time are together
-//! what each would be alone. Where memory is short, what starts will need is counted against what the kernel says is left.
+//! Every sandbox that there is, and every one that is being made for a call, has a place: many starts at the same time are
+//! together what each would be alone. Where memory is short, what starts will need is counted against what the kernel says is
+//! left. The one sandbox that a pool may be making is no start, and gets its place when it is made.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

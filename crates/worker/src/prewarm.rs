@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::capacity::{Capacity, Claim};
+use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::start::{unassigned, unassigned_limits};
 
@@ -142,7 +142,7 @@ impl Prewarm {
         all
     }
 
-    fn next_to_make(&self) -> Option<(Arc<RuntimeImage>, Claim)> {
+    fn next_to_make(&self) -> Option<Arc<RuntimeImage>> {
         let config = &self.config;
         let mut ready = self.ready.lock();
         let missing = |ready: &mut Ready| {
@@ -154,8 +154,7 @@ impl Prewarm {
             return None;
         }
         // Pools are a luxury: they leave twice the reserve to the sandboxes that calls need.
-        let claim = self.capacity.claim(short.idle_memory_mib, 2)?;
-        Some((short, claim))
+        self.capacity.claim(short.idle_memory_mib, 2).is_some().then_some(short)
     }
 
     /// Takes out what is beyond the present size, and what has ended.
@@ -170,11 +169,15 @@ impl Prewarm {
         all
     }
 
-    async fn make_one(&self, image: Arc<RuntimeImage>, claim: Claim) -> Result<(), SandboxError> {
+    /// Has a place only once it is made, if one is left then: a call that starts meanwhile must not be refused for it.
+    async fn make_one(&self, image: Arc<RuntimeImage>) -> Result<(), SandboxError> {
         let spec = SandboxSpec { prewarm: true, ..unassigned(&image, unassigned_limits()) };
         let by = Deadline::at((Instant::now() + CREATE_TIMEOUT).into_std());
         let sandbox = self.driver.create(spec, by).await?;
-        claim.keep();
+        let Some(place) = self.capacity.claim_place(image.idle_memory_mib) else {
+            return sandbox.destroy().await;
+        };
+        place.keep();
         self.with(&image, |ready| ready.sandboxes.push(sandbox));
         Ok(())
     }
@@ -196,9 +199,9 @@ impl Prewarm {
                     );
                 }
             }
-            while let Some((image, claim)) = self.next_to_make() {
+            while let Some(image) = self.next_to_make() {
                 give_way(&busy).await;
-                match self.make_one(image.clone(), claim).await {
+                match self.make_one(image.clone()).await {
                     Ok(()) => backoff = BACKOFF,
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error, runtime = %image.name, "cannot prewarm");

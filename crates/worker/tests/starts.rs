@@ -206,6 +206,20 @@ async fn prewarmed_sandboxes_count_among_all() {
     running.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_being_filled_keeps_no_place_from_a_call() {
+    let driver = Driver::new(Kind::Unready, Kind::Silent);
+    let Fixture { worker, driver, .. } = &fixture(Config { max_sandboxes: 1, ..Config::default() }, driver);
+    worker.prewarm_commands(1).await;
+    let filling = tokio::spawn(worker.clone().run(Vec::new));
+    while driver.creates.load(Ordering::SeqCst) < 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let executed = worker.execute(command()).await.unwrap();
+    assert!(executed.timed_out, "it has begun, in a sandbox that answers nothing");
+    filling.abort();
+}
+
 /// A worker whose pool has four sandboxes that have all died since.
 async fn with_a_dead_pool(known: bool) -> Fixture {
     let driver = Driver::new(Kind::Dead { known }, Kind::Silent);
