@@ -46,11 +46,18 @@ impl Capacity {
         Some(Claim { capacity: self.clone(), mib, kept: false })
     }
 
-    /// The same if the sandbox, and all that are being made, leave so many times the reserve untouched.
-    pub(crate) fn claim(self: &Arc<Self>, mib: u32, reserves: u64) -> Option<Claim> {
+    /// The same if the sandbox, and all that are being made, leave the reserve of memory untouched.
+    pub(crate) fn claim(self: &Arc<Self>, mib: u32) -> Option<Claim> {
         let claim = self.claim_place(mib)?;
         let starting = self.starting_mib.load(Ordering::Acquire);
-        self.memory.has_room(starting, self.reserved_memory_mib * reserves).then_some(claim)
+        self.memory.has_room(starting, self.reserved_memory_mib).then_some(claim)
+    }
+
+    /// Whether there is a place for a luxury, and twice the reserve of memory is left beside it.
+    pub(crate) fn has_plenty(&self, mib: u32) -> bool {
+        let needed = self.starting_mib.load(Ordering::Acquire) + u64::from(mib);
+        self.taken.load(Ordering::Acquire) < self.places
+            && self.memory.has_room(needed, self.reserved_memory_mib * 2)
     }
 
     /// Gives back the place of a sandbox that is being destroyed.
@@ -104,10 +111,10 @@ mod tests {
         let left = MemoryGauge::default().available_mib().unwrap();
         let half = u32::try_from(left / 2).unwrap();
         let capacity = capacity(9, left / 8);
-        let first = capacity.claim(half, 1);
+        let first = capacity.claim(half);
         assert!(first.is_some());
-        assert!(capacity.claim(half, 1).is_none(), "both at once");
+        assert!(capacity.claim(half).is_none(), "both at once");
         drop(first);
-        assert!(capacity.claim(half, 1).is_some());
+        assert!(capacity.claim(half).is_some());
     }
 }

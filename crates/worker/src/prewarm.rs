@@ -154,7 +154,7 @@ impl Prewarm {
             return None;
         }
         // Pools are a luxury: they leave twice the reserve to the sandboxes that calls need.
-        self.capacity.claim(short.idle_memory_mib, 2).is_some().then_some(short)
+        self.capacity.has_plenty(short.idle_memory_mib).then_some(short)
     }
 
     /// Takes out what is beyond the present size, and what has ended.

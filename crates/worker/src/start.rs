@@ -264,7 +264,7 @@ impl StartContext {
 
     fn make_room(&self, image: &RuntimeImage) -> Result<Claim, SandboxError> {
         let mib = image.idle_memory_mib;
-        if let Some(claim) = self.capacity.claim(mib, 1) {
+        if let Some(claim) = self.capacity.claim(mib) {
             return Ok(claim);
         }
         // The memory of what is evicted will be free in a moment.
@@ -277,7 +277,7 @@ impl StartContext {
             let sandbox = self.counted(sandbox);
             self.destroy(sandbox);
         }
-        self.capacity.claim(mib, 1).ok_or(SandboxError::AtCapacity)
+        self.capacity.claim(mib).ok_or(SandboxError::AtCapacity)
     }
 
     /// Destroys a counted sandbox in the background, whether or not somebody waits for the end; a failure is logged.
