@@ -297,7 +297,7 @@ async fn every_call_that_times_out_waits_for_the_end_of_its_sandbox() {
             max_concurrency: None,
             measure: false,
         };
-        calls.spawn(async move { worker.run(request, None).await });
+        calls.spawn(async move { Worker::run(worker.as_ref(), request, None).await });
     }
     let early = tokio::time::timeout(Duration::from_secs(4), calls.join_next()).await;
     assert!(early.is_err(), "answered before its sandbox was gone: {early:?}");
