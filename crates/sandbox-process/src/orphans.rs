@@ -157,8 +157,8 @@ mod tests {
         fs::write(dead.join("a.sock"), "").unwrap();
         note_groups(&dead, &Cgroups::default()).unwrap();
         private_folder(&run.path().join(instance_name())).unwrap();
-        assert_eq!(reap(run.path(), &Cgroups::default()).unwrap(), 1);
+        assert_eq!(reap(run.path(), &Cgroups::default(), None).unwrap(), 1);
         assert_eq!(fs::read_dir(run.path()).unwrap().count(), 1);
-        assert_eq!(reap(run.path(), &Cgroups::default()).unwrap(), 0);
+        assert_eq!(reap(run.path(), &Cgroups::default(), None).unwrap(), 0);
     }
 }
