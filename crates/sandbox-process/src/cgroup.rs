@@ -7,6 +7,7 @@
 mod discover;
 mod group;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -143,6 +144,13 @@ impl Cgroups {
     /// nothing is.
     pub(crate) fn remove(&self, key: Key) -> io::Result<()> {
         self.folders(key).try_for_each(|(_, folder)| remove_folder(&folder))
+    }
+
+    /// The sandboxes that have a folder anywhere.
+    pub(crate) fn keys(&self) -> BTreeSet<Key> {
+        let entries = |hierarchy: &Hierarchy| fs::read_dir(&hierarchy.base).into_iter().flatten().flatten();
+        let key = |entry: fs::DirEntry| Key::from_str_radix(entry.file_name().to_str()?, 16).ok();
+        self.hierarchies.iter().flat_map(entries).filter_map(key).collect()
     }
 
     /// What a sandbox has used so far.

@@ -343,6 +343,7 @@ async fn a_spawner_that_dies_between_clone_and_word_leaves_nobody_waiting() {
             .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
     };
     eventually(|| (old.iter().filter(of_the_old).count() == 0).then_some(())).await;
+    eventually(|| (groups() == 0 && sockets(&fixture) == 0).then_some(())).await;
     let until = Instant::now() + Duration::from_secs(10);
     while let Err(error) = fixture.try_create(&NODE, LIMITS).await {
         assert!(error.is_retryable() && Instant::now() < until, "{error}");

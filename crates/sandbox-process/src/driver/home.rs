@@ -112,6 +112,10 @@ impl Core {
             self.remove_leftovers(key).await;
             sender.send_if_modified(|state| state.is_none() && state.replace(end).is_none());
         }
+        // Those that were given up meanwhile: nobody awaits their end, and the spawner no longer heard of it.
+        for key in self.cgroups.keys() {
+            self.remove_leftovers(key).await;
+        }
     }
 
     /// Removes the cgroups of a sandbox whose spawner is gone.
