@@ -211,7 +211,8 @@ impl Place {
         if make {
             let parent = folder.parent().unwrap_or(folder);
             fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-            return Ok(Arc::new(LocalArtifacts::open(folder)?));
+            // Servers of other databases may be writing there.
+            return Ok(Arc::new(LocalArtifacts::open_shared(folder)?));
         }
         if !folder.is_dir() {
             bail!("{} is no folder of code", folder.display());
