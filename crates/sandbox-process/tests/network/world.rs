@@ -67,6 +67,7 @@ const INSIDE: &str = "import socket, struct\n\
         return count\n\
     def keep(host, port):\n    \
         kept.append(socket.create_connection((host, port), 3))\n    \
+        while kept[-1].recv(100): pass\n    \
         return len(kept)\n\
     def resolve(name):\n    \
         return socket.gethostbyname_ex(name)[2]\n\
@@ -360,7 +361,7 @@ impl Guest {
         self.tries("flood", json!([host, port, count])).await.as_u64().unwrap()
     }
 
-    /// Makes a connection that stays, and says how many there are.
+    /// Makes a connection that stays, with nothing left to be read, which would end it at once, and says how many there are.
     pub async fn keep(&self, host: &str, port: u16) -> u64 {
         self.tries("keep", json!([host, port])).await.as_u64().unwrap()
     }
