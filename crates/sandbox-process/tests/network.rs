@@ -12,6 +12,8 @@
     reason = "tests"
 )]
 
+#[path = "network/ends.rs"]
+mod ends;
 #[path = "support/fixture.rs"]
 mod fixture;
 #[path = "network/names.rs"]
@@ -20,8 +22,6 @@ mod names;
 mod world;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -48,8 +48,8 @@ const TESTS: [Test; 19] = [
     ("deleted_rules_come_back", flushed),
     ("other_runtimes_have_a_network_too", runtimes),
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
-    ("links_that_stay_hold_up_the_others_once", lingering),
-    ("a_dead_servers_table_goes_wherever_it_ran", reaped),
+    ("links_that_stay_hold_up_the_others_once", ends::lingering),
+    ("a_dead_servers_table_goes_wherever_it_ran", ends::reaped),
     ("servers_do_not_disturb_each_other", neighbours),
     ("a_network_costs_milliseconds", cost),
     ("an_ordinary_user_has_the_same_network", ordinary),
@@ -265,30 +265,6 @@ fn renumbering() {
     });
 }
 
-/// Connections whose end nobody acknowledges keep the kernel from removing their sandboxes' networks.
-fn lingering() {
-    block_on(async {
-        let machine = Machine::new(&[]).await;
-        let mut guests = Vec::new();
-        for _ in 0..20 {
-            let guest = machine.guest("egress").await;
-            assert_eq!(guest.keep("203.0.113.2", 8080).await, 1);
-            guests.push(guest);
-        }
-        world::output("ip", &["link", "set", "wan0", "down"]);
-        let mut ending = tokio::task::JoinSet::new();
-        for guest in guests {
-            ending.spawn(async move { guest.sandbox.destroy().await.unwrap() });
-        }
-        // Some tenths of a second for all of them, where it was as much for each.
-        let ended = tokio::time::timeout(Duration::from_secs(4), ending.join_all()).await;
-        world::output("ip", &["link", "set", "wan0", "up"]);
-        world::output("ip", &["route", "add", "default", "via", "203.0.113.2"]);
-        assert!(ended.is_ok(), "they wait for one another");
-        machine.end().await;
-    });
-}
-
 /// With a sandbox goes its way out; a way out that ends is made again; with the spawner goes the yard.
 fn yard_ends() {
     block_on(async {
@@ -493,29 +469,6 @@ fn leftovers() {
     killed();
     assert_eq!(tables_and_links(), Vec::<String>::new());
     assert_eq!(world::forwarding("wan0"), "0");
-}
-
-/// Tables of servers in containers that share the machine's network: the process ids mean nothing here.
-fn reaped() {
-    block_on(async {
-        let machine = Machine::new(&[]).await;
-        let guest = machine.guest("egress").await;
-        let own = tables_and_links();
-        let (dead, living) = ("impuls_1-5-0_0a4d0001", "impuls_1-5-0_0a4d0101");
-        let name = SocketAddr::from_abstract_name("impuls-network-10.77.1.1").unwrap();
-        let claim = UnixDatagram::bind_addr(&name).unwrap();
-        for table in [dead, living] {
-            world::output("nft", &["add", "table", "inet", table]);
-        }
-        machine.driver.reap_orphans().await.unwrap();
-        let left = tables_and_links();
-        assert!(left.contains(&living.to_owned()) && !left.contains(&dead.to_owned()), "{left:?}");
-        drop(claim);
-        machine.driver.reap_orphans().await.unwrap();
-        assert_eq!(tables_and_links(), own);
-        assert_eq!(guest.tcp("203.0.113.2", 8080).await, "hello 203.0.113.1");
-        machine.end().await;
-    });
 }
 
 /// A server in a process of its own, and what it said.
