@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use impuls_artifacts::{ArtifactError, ArtifactStore, Kept, digest_of};
+use impuls_artifacts::{ArtifactError, ArtifactStore, Kept, OWNER_BYTES, digest_of};
 use impuls_domain::ArtifactDigest;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
@@ -13,7 +13,7 @@ use object_store::multipart::{MultipartStore as _, PartId};
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, Error, GetOptions, GetRange, MultipartId, ObjectStore as _,
-    ObjectStoreExt as _, PutPayload, RetryConfig,
+    ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig,
 };
 use tokio::task::JoinSet;
 
@@ -43,6 +43,8 @@ pub struct S3Artifacts(Arc<Bucket>);
 struct Bucket {
     s3: AmazonS3,
     folder: Path,
+    /// The object with the name of whoever these are.
+    owner: Path,
     place: String,
     timeout: Duration,
 }
@@ -79,8 +81,9 @@ impl S3Artifacts {
             .with_http_connector(Transport(location.timeout))
             .build()
             .map_err(settings)?;
-        let folder = Path::parse(&location.prefix).map_err(|error| settings(error.into()))?.join("sha256");
-        let bucket = Bucket { s3, folder, place: location.to_string(), timeout: location.timeout };
+        let prefix = Path::parse(&location.prefix).map_err(|error| settings(error.into()))?;
+        let (folder, owner) = (prefix.clone().join("sha256"), prefix.join("owner"));
+        let bucket = Bucket { s3, folder, owner, place: location.to_string(), timeout: location.timeout };
         let opened = Self(Arc::new(bucket));
         let probed = opened.page(None, 1).await;
         probed.map_err(|source| S3Error::Refused { place: location.to_string(), source })?;
@@ -105,6 +108,34 @@ impl S3Artifacts {
             Some(Kept { digest, bytes: object.size, at: object.last_modified.into() })
         });
         Ok(kept.collect())
+    }
+
+    /// Whose the artifacts are, if somebody has said so.
+    async fn owner(&self) -> Result<Option<String>, Error> {
+        let range = GetRange::Bounded(0..OWNER_BYTES as u64);
+        let options = GetOptions { range: Some(range), ..GetOptions::default() };
+        match self.0.s3.get_opts(&self.0.owner, options).await {
+            Ok(found) => Ok(Some(String::from_utf8_lossy(&found.bytes().await?).trim().to_owned())),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_owner(&self, owner: &str) -> Result<String, Error> {
+        if let Some(found) = self.owner().await? {
+            return Ok(found);
+        }
+        let put = |mode| {
+            let payload = PutPayload::from(owner.to_owned());
+            self.0.s3.put_opts(&self.0.owner, payload, PutOptions { mode, ..PutOptions::default() })
+        };
+        match put(PutMode::Create).await {
+            Ok(_) | Err(Error::AlreadyExists { .. }) => {}
+            // Servers that know no conditions: of two that begin in the same moment both hear of the later.
+            Err(Error::NotImplemented { .. }) => drop(put(PutMode::Overwrite).await?),
+            Err(error) => return Err(error),
+        }
+        Ok(self.owner().await?.unwrap_or_else(|| owner.to_owned()))
     }
 
     fn unavailable(&self, action: &'static str, source: Error) -> ArtifactError {
@@ -256,6 +287,10 @@ impl ArtifactStore for S3Artifacts {
 
     async fn list(&self, after: Option<ArtifactDigest>, limit: usize) -> Result<Vec<Kept>, ArtifactError> {
         self.bounded("listing", 0, self.page(after, limit)).await
+    }
+
+    async fn claim(&self, owner: &str) -> Result<String, ArtifactError> {
+        self.bounded("looking whose they are", 0, self.put_owner(owner)).await
     }
 
     async fn discard(&self, digest: &ArtifactDigest, since: SystemTime) -> Result<bool, ArtifactError> {

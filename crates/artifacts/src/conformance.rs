@@ -48,6 +48,7 @@ macro_rules! artifact_store_conformance {
             a_list_has_every_artifact_in_order,
             what_was_put_since_is_not_discarded,
             putting_again_counts_as_putting,
+            artifacts_belong_to_who_says_so_first,
         );
     };
 }
@@ -175,4 +176,14 @@ pub async fn putting_again_counts_as_putting(store: &impl ArtifactStore) {
     }
     assert!(again > first);
     assert!(!store.discard(&digest, first).await.expect("the store answers"));
+}
+
+/// Whoever comes later is told whose they are, and the owner is no artifact.
+pub async fn artifacts_belong_to_who_says_so_first(store: &impl ArtifactStore) {
+    for claimed in ["first", "second", "first"] {
+        assert_eq!(store.claim(claimed).await.expect("the store answers"), "first");
+    }
+    assert_eq!(store.list(None, 10).await.expect("a list"), []);
+    let digest = put(store, b"owned").await;
+    assert_eq!(get(store, &digest).await, b"owned".as_slice());
 }

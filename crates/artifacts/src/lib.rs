@@ -19,4 +19,4 @@ pub use extract::{ArchiveError, ArchiveLimits, extract_zip, read_zip, validate_z
 pub use folders::{CodeFolder, CodeFolders, FolderLayout, Trimmed};
 pub use local::{LocalArtifacts, digest_of};
 pub use path::{PathError, check_relative_path};
-pub use store::{ArtifactStore, Kept};
+pub use store::{ArtifactStore, Kept, OWNER_BYTES};

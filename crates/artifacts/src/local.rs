@@ -1,7 +1,7 @@
 //! Artifacts in a folder of this machine: `sha256/<first 2 digits>/<other 62 digits>`.
 
 use std::fs::{self, DirBuilder, File, FileTimes};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,10 @@ use impuls_domain::ArtifactDigest;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ArtifactError;
-use crate::store::{ArtifactStore, Kept};
+use crate::store::{ArtifactStore, Kept, OWNER_BYTES};
 
+/// The file with the name of whoever these are.
+const OWNER: &str = "owner";
 const SCRATCH_PREFIX: &str = ".tmp-";
 /// What is half-written for so long is nobody's any more, however slow the disk is.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
@@ -114,6 +116,11 @@ impl ArtifactStore for LocalArtifacts {
         blocking("listing artifacts", move || list(&objects, after, limit)).await
     }
 
+    async fn claim(&self, owner: &str) -> Result<String, ArtifactError> {
+        let (path, owner) = (self.objects.with_file_name(OWNER), owner.to_owned());
+        blocking("reading whose artifacts these are", move || claim(&path, &owner)).await
+    }
+
     async fn discard(&self, digest: &ArtifactDigest, since: SystemTime) -> Result<bool, ArtifactError> {
         let path = self.path(digest);
         blocking("discarding an artifact", move || discard(&path, since)).await
@@ -144,6 +151,36 @@ fn write_object(path: &Path, bytes: &[u8]) -> io::Result<()> {
         scratch.persist(path)?;
     }
     sync_parent(path)
+}
+
+/// Makes the file with this owner's name, or returns whose name is in it.
+fn claim(path: &Path, owner: &str) -> io::Result<String> {
+    let root = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    if let Some(found) = read_owner(path)? {
+        return Ok(found);
+    }
+    let mut scratch = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempfile_in(root)?;
+    scratch.write_all(owner.as_bytes())?;
+    scratch.as_file().sync_all()?;
+    match scratch.persist_noclobber(path) {
+        Ok(_) => sync_parent(path).map(|()| owner.to_owned()),
+        // Another was faster.
+        Err(lost) if lost.error.kind() == ErrorKind::AlreadyExists => {
+            read_owner(path)?.ok_or_else(|| ErrorKind::NotFound.into())
+        }
+        Err(lost) => Err(lost.error),
+    }
+}
+
+fn read_owner(path: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(OWNER_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 /// Makes a folder for us alone, unless it is there already.

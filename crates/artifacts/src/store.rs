@@ -19,6 +19,9 @@ pub struct Kept {
     pub at: SystemTime,
 }
 
+/// The most bytes of an owner's name.
+pub const OWNER_BYTES: usize = 64;
+
 /// Where artifacts are kept, by the SHA-256 of their bytes. What returned `Ok` is durable; every call is atomic,
 /// repeatable and may be dropped half-way.
 #[async_trait]
@@ -40,4 +43,8 @@ pub trait ArtifactStore: Send + Sync + 'static {
     /// Removes the bytes unless they were put after `since`, also by another server a moment ago; false if they are
     /// still there or were not.
     async fn discard(&self, digest: &ArtifactDigest, since: SystemTime) -> Result<bool, ArtifactError>;
+
+    /// Writes down whose artifacts these are, unless somebody has; returns what is written, at most [`OWNER_BYTES`] of
+    /// it. Nobody else may collect what is not needed.
+    async fn claim(&self, owner: &str) -> Result<String, ArtifactError>;
 }

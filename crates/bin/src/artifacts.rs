@@ -1,9 +1,9 @@
 //! Where code is kept, as the settings choose. Everybody else knows the seam alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use impuls_artifacts::{ArtifactStore, LocalArtifacts};
 use impuls_artifacts_s3::{Location, S3Artifacts};
 use impuls_cli::{ArtifactsConfig, BucketConfig, ServeConfig};
@@ -12,6 +12,40 @@ use crate::storage;
 
 /// The folder in the data folder.
 pub(crate) const FOLDER: &str = "artifacts";
+
+/// Where the code of a store is.
+pub(crate) enum Code {
+    Folder(PathBuf),
+    Bucket(BucketConfig),
+}
+
+impl Code {
+    /// As a server takes it; `data` is its data folder.
+    pub(crate) fn of(config: ArtifactsConfig, data: &Path) -> Self {
+        match config {
+            ArtifactsConfig::InDataDir => Self::Folder(data.join(FOLDER)),
+            ArtifactsConfig::Folder(folder) => Self::Folder(folder),
+            ArtifactsConfig::Bucket(bucket) => Self::Bucket(bucket),
+        }
+    }
+
+    /// Refuses code of another store than this one: each collects what only the other needs.
+    pub(crate) async fn belong_to(&self, store: &str, artifacts: &dyn ArtifactStore) -> anyhow::Result<()> {
+        let owner = artifacts.claim(store).await?;
+        if owner == store {
+            return Ok(());
+        }
+        let (place, what) = match self {
+            Self::Folder(folder) => (folder.display().to_string(), "file"),
+            Self::Bucket(bucket) => (bucket.location.clone(), "object"),
+        };
+        bail!(
+            "the code in {place} belongs to another store ({owner}, and this one is {store}), which would remove what it does not \
+             need itself; give this one a place of its own with --artifacts, or, if nobody uses the other any more, remove \
+             the {what} `owner` there"
+        );
+    }
+}
 
 /// Refuses a bucket that cannot be reached with what was said; before anything is started.
 pub(crate) fn check(config: &ArtifactsConfig) -> anyhow::Result<()> {

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use impuls_artifacts::{ArtifactStore, LocalArtifacts};
-use impuls_cli::{ArtifactsConfig, BucketConfig, ServeArgs, ServeConfig, StoreArgs};
+use impuls_cli::{ArtifactsConfig, ServeArgs, ServeConfig, StoreArgs};
 use impuls_store::{Filling, FunctionStore, Hold, Snapshot, Transfer as _};
 use impuls_store_file::FileStore;
 use impuls_store_postgres::{Config as PostgresConfig, Connection, PostgresStore};
 use impuls_store_sqlite::SqliteStore;
 use impuls_transfer::Target;
 
-use crate::artifacts;
+use crate::artifacts::{self, Code};
 use crate::serve::lock;
 use crate::storage::{self, SQLITE_FILE, TREE};
 
@@ -23,23 +23,6 @@ use crate::storage::{self, SQLITE_FILE, TREE};
 pub(crate) struct Place {
     kind: Kind,
     code: Code,
-}
-
-/// Where its code is.
-enum Code {
-    Folder(PathBuf),
-    Bucket(BucketConfig),
-}
-
-impl Code {
-    /// As a server would take it; `data` is its data folder.
-    fn of(config: ArtifactsConfig, data: &Path) -> Self {
-        match config {
-            ArtifactsConfig::InDataDir => Self::Folder(data.join(artifacts::FOLDER)),
-            ArtifactsConfig::Folder(folder) => Self::Folder(folder),
-            ArtifactsConfig::Bucket(bucket) => Self::Bucket(bucket),
-        }
-    }
 }
 
 enum Kind {
@@ -161,7 +144,9 @@ impl Place {
             }
         };
         refuse_half(state.find_filling().await?)?;
-        Ok(Reading { state, artifacts, _lock: lock, _hold: hold })
+        // Two machines have stores at the same place.
+        let name = format!("{self} (store {})", state.identity().await?);
+        Ok(Reading { name, state, artifacts, _lock: lock, _hold: hold })
     }
 
     /// Keeps servers, and others like this, away from a database.
@@ -186,6 +171,7 @@ impl Place {
                 let lock = lock(folder)?;
                 let artifacts = self.open_artifacts(true).await?;
                 let store = SqliteStore::open(&folder.join(SQLITE_FILE)).await?;
+                self.code.belong_to(&store.identity().await?.to_string(), &*artifacts).await?;
                 let functions: Arc<dyn FunctionStore> = Arc::new(store.clone());
                 let tree = folder.join(TREE);
                 // The next server would take them for edits, whatever kind of store it is told to have.
@@ -197,6 +183,7 @@ impl Place {
             Kind::Postgres(database) => {
                 let artifacts = self.open_artifacts(true).await?;
                 let store = Arc::new(database.open(database.may_migrate).await?);
+                self.code.belong_to(&store.identity().await?.to_string(), &*artifacts).await?;
                 let target = Target { rows: store.clone(), functions: store, artifacts, files: None };
                 Ok(Writing { target, tree: None, sqlite: None, _lock: None })
             }
@@ -234,6 +221,8 @@ pub(crate) fn refuse_half(filling: Option<Filling>) -> anyhow::Result<()> {
 
 /// A store that is read.
 pub(crate) struct Reading {
+    /// What no other store is called.
+    pub(crate) name: String,
     pub(crate) state: Box<dyn Snapshot>,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     _lock: Option<File>,

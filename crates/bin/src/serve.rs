@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::artifacts;
+use crate::artifacts::{self, Code};
 use crate::authenticate::LocalUsers;
 use crate::builds::Builds;
 use crate::collection;
@@ -111,9 +111,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     listeners.extend(fronts::bind_free(&config.listen_if_free).await);
     let toolchains = config.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
-    let (store, artifacts) =
-        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
-    let kept = Kept { store, artifacts };
+    let kept = Kept::open(&config, &data).await?;
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&config, &data).await?;
     let collector = collection::collector(&config.retention, &kept.store, kept.artifacts.clone());
@@ -289,6 +287,17 @@ pub(crate) fn announce(addresses: &[SocketAddr], data: &Path) -> anyhow::Result<
 pub(crate) struct Kept {
     pub(crate) store: Storage,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
+}
+
+impl Kept {
+    /// Opens what the settings choose; what it cannot be opened for says what to do.
+    pub(crate) async fn open(config: &ServeConfig, data: &Path) -> anyhow::Result<Self> {
+        let (store, artifacts) =
+            tokio::try_join!(Storage::open(config, data), artifacts::open(config, data))?;
+        let code = Code::of(config.artifacts.clone(), data);
+        code.belong_to(&store.identity().await?, &*artifacts).await?;
+        Ok(Self { store, artifacts })
+    }
 }
 
 /// The assembled server.

@@ -105,6 +105,15 @@ impl Storage {
         }
     }
 
+    /// Which store it is: a number that no other has.
+    pub(crate) async fn identity(&self) -> anyhow::Result<String> {
+        let id = match &self.back_end {
+            BackEnd::Sqlite(store) => store.identity().await?,
+            BackEnd::Postgres(store, _) => store.identity().await?,
+        };
+        Ok(id.to_string())
+    }
+
     /// Whether other servers may use the store at the same time, so that what runs may be theirs.
     pub(crate) const fn is_shared(&self) -> bool {
         match self.back_end {

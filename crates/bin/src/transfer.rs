@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 use impuls_cli::{BackupArgs, MigrateArgs, RestoreArgs};
-use impuls_transfer::{Backup, Progress, Source, StoreSource, TransferError, fill, write_backup};
+use impuls_transfer::{Backup, Filled, Progress, Source, StoreSource, fill, write_backup};
 use indicatif::{ProgressBar, ProgressStyle};
 use time::OffsetDateTime;
 
@@ -77,7 +77,7 @@ pub(crate) fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     wait_for(async {
         let reading = from.read(true).await.context("cannot read the source")?;
         let mut source =
-            StoreSource::new(from.to_string(), reading.state, reading.artifacts, args.allow_missing_code);
+            StoreSource::new(reading.name, reading.state, reading.artifacts, args.allow_missing_code);
         let writing = to.write().await.context("cannot open the target")?;
         let told = take(&mut source, writing, &to).await?;
         Ok(told + &and_missing(source.missing()))
@@ -90,7 +90,7 @@ pub(crate) fn backup(args: BackupArgs) -> anyhow::Result<()> {
     wait_for(async {
         let reading = from.read(false).await.context("cannot read the store")?;
         let mut source =
-            StoreSource::new(from.to_string(), reading.state, reading.artifacts, args.allow_missing_code);
+            StoreSource::new(reading.name, reading.state, reading.artifacts, args.allow_missing_code);
         let now = OffsetDateTime::now_utc();
         let counts = write_backup(&mut source, &args.file, now, &mut Bar::new()).await?;
         let file = args.file.display();
@@ -111,17 +111,17 @@ pub(crate) fn restore(args: RestoreArgs) -> anyhow::Result<()> {
 /// Fills a store and has it say so.
 async fn take(source: &mut impl Source, writing: Writing, to: &Place) -> anyhow::Result<String> {
     let now = OffsetDateTime::now_utc();
-    let told = match fill(source, &writing.target, now, &mut Bar::new()).await {
-        Ok(filled) => {
+    let told = match fill(source, &writing.target, now, &mut Bar::new()).await? {
+        Filled::Now(filled) => {
             writing.write_files().await.context("cannot write the files of functions")?;
             let counts = counted(filled.counts);
             filled.finish(OffsetDateTime::now_utc()).await?;
             format!("{to} has {counts}, which are the same as at the source")
         }
-        Err(TransferError::Done(at)) => {
-            format!("{to} was filled from here before, at {at}; nothing was done")
+        Filled::Before { at, counts } => {
+            let counts = counted(counts);
+            format!("{to} was filled from here before, at {at}, and has the same: {counts}; nothing was done")
         }
-        Err(error) => return Err(error.into()),
     };
     writing.close().await?;
     Ok(told)

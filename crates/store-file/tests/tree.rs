@@ -56,6 +56,10 @@ impl ArtifactStore for Failing {
     async fn discard(&self, digest: &ArtifactDigest, since: SystemTime) -> Result<bool, ArtifactError> {
         self.artifacts.discard(digest, since).await
     }
+
+    async fn claim(&self, owner: &str) -> Result<String, ArtifactError> {
+        self.artifacts.claim(owner).await
+    }
 }
 
 impl World {

@@ -29,6 +29,7 @@ fn migrations() -> Migrator {
         simple(3, "nodes", include_str!("../migrations/0003_nodes.sql")),
         simple(4, "due by function", include_str!("../migrations/0004_due_by_function.sql")),
         simple(6, "filling", include_str!("../migrations/0006_filling.sql")),
+        simple(7, "identity", include_str!("../migrations/0007_identity.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator

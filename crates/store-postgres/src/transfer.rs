@@ -19,6 +19,7 @@ use crate::transaction::{Change, Refusal, alone, bounded, transact};
 
 const STATEMENTS: Statements = Statements { prefix: "impuls_", mark: '$', collation: " COLLATE \"C\"" };
 const READING: &str = "reading everything";
+const IDENTITY: &str = "SELECT id FROM impuls_identity";
 const FILLING: &str = "SELECT source, started_at, ended_at FROM impuls_filling";
 /// How long one page may take, and how long may pass between two.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -39,6 +40,10 @@ impl Snapshot for State {
     async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError> {
         let found = sqlx::query_as(FILLING).fetch_optional(&mut self.0).await;
         found.map_err(query_failed(READING))?.map(filling).transpose()
+    }
+
+    async fn identity(&mut self) -> Result<Uuid, StoreError> {
+        sqlx::query_scalar(IDENTITY).fetch_one(&mut self.0).await.map_err(query_failed(READING))
     }
 
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError> {
@@ -209,6 +214,11 @@ impl Transfer for PostgresStore {
 
     async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError> {
         alone(self.pool(), "noting what fills the database", &PutFilling(filling.clone())).await
+    }
+
+    async fn identity(&self) -> Result<Uuid, StoreError> {
+        let query = sqlx::query_scalar(IDENTITY).fetch_one(self.pool());
+        bounded("looking which store it is", query).await
     }
 
     async fn hold(&self) -> Result<Hold, StoreError> {

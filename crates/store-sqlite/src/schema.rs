@@ -50,6 +50,7 @@ fn migrations() -> Migrator {
         simple(7, "measured", include_str!("../migrations/0007_measured.sql")),
         simple(8, "due by function", include_str!("../migrations/0008_due_by_function.sql")),
         simple(10, "filling", include_str!("../migrations/0010_filling.sql")),
+        simple(11, "identity", include_str!("../migrations/0011_identity.sql")),
     ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator

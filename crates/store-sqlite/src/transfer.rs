@@ -9,6 +9,7 @@ use impuls_store::{Cell, Filling, Hold, Kind, Row, Snapshot, StoreError, Table, 
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqliteConnection, SqliteExecutor};
+use uuid::Uuid;
 
 use crate::error::query_failed;
 use crate::schema;
@@ -38,6 +39,10 @@ struct State(SqliteConnection);
 impl Snapshot for State {
     async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError> {
         find_filling(&mut self.0).await
+    }
+
+    async fn identity(&mut self) -> Result<Uuid, StoreError> {
+        identity(&mut self.0).await
     }
 
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError> {
@@ -121,6 +126,12 @@ async fn find_filling(reader: impl SqliteExecutor<'_>) -> Result<Option<Filling>
     Ok(Some(Filling { source, started_at: instant_of(started_at, "started_at")?, ended_at }))
 }
 
+async fn identity(reader: impl SqliteExecutor<'_>) -> Result<Uuid, StoreError> {
+    let found = sqlx::query_scalar::<_, Vec<u8>>("SELECT id FROM identity").fetch_one(reader).await;
+    let id = found.map_err(query_failed("looking which store it is"))?;
+    Uuid::from_slice(&id).map_err(|error| damaged("id", error))
+}
+
 /// Whether this is what fills the database.
 pub(crate) async fn is_filled_by(
     connection: &mut SqliteConnection,
@@ -174,6 +185,10 @@ impl Transfer for SqliteStore {
         self.writer().run(work, "noting what fills the database").await.map(drop)
     }
 
+    async fn identity(&self) -> Result<Uuid, StoreError> {
+        identity(self.readers()).await
+    }
+
     /// Whoever has locked the data folder has the file.
     async fn hold(&self) -> Result<Hold, StoreError> {
         Ok(Hold::Held(Box::new(())))
@@ -211,7 +226,7 @@ mod tests {
         let path = folder.path().join("impuls.db");
         let store = SqliteStore::open(&path).await.unwrap();
         let query = "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' \
-             AND m.name NOT LIKE 'sqlite_%' AND m.name NOT IN ('impuls_migrations', 'filling')";
+             AND m.name NOT LIKE 'sqlite_%' AND m.name NOT IN ('impuls_migrations', 'filling', 'identity')";
         let there: Vec<(String, String)> = sqlx::query_as(query).fetch_all(store.readers()).await.unwrap();
         let mut there: Vec<_> =
             there.iter().map(|(table, column)| (table.as_str(), column.as_str())).collect();

@@ -183,6 +183,7 @@ macro_rules! transfer_conformance {
             a_snapshot_does_not_see_later_changes,
             rows_of_another_shape_are_refused,
             what_fills_a_store_is_kept,
+            a_store_stays_the_one_it_is,
             a_filling_that_is_over_puts_nothing,
         );
     };

@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::error::StoreError;
 
@@ -250,6 +251,10 @@ pub trait Transfer: Send + Sync + 'static {
     /// the one that was said last: [`StoreError::Conflict`] otherwise.
     async fn put_filling(&self, filling: &Filling) -> Result<(), StoreError>;
 
+    /// Which store this is: a number that no other has, and that is no part of what is transferred. A copy of its files or
+    /// of its database is the same store.
+    async fn identity(&self) -> Result<Uuid, StoreError>;
+
     /// Takes the store for oneself, if nobody uses it. Where one program at a time is kept by other means, it is held
     /// already.
     async fn hold(&self) -> Result<Hold, StoreError>;
@@ -260,6 +265,9 @@ pub trait Transfer: Send + Sync + 'static {
 pub trait Snapshot: Send {
     /// What filled the store then, or had filled it last.
     async fn find_filling(&mut self) -> Result<Option<Filling>, StoreError>;
+
+    /// Which store it is of.
+    async fn identity(&mut self) -> Result<Uuid, StoreError>;
 
     /// How many rows there are.
     async fn count_rows(&mut self, table: Table) -> Result<u64, StoreError>;

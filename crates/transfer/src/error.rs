@@ -43,9 +43,21 @@ pub enum TransferError {
         /// What fills it.
         source_name: String,
     },
-    /// This was done already.
-    #[error("the target was filled from here and complete at {0}; there is nothing left to do")]
-    Done(OffsetDateTime),
+    /// This was done already, and something was changed since: here, or there.
+    #[error(
+        "the target was filled from here before, and complete at {at}, but now {table} are not the same: {found} there, \
+         {expected} at the source; to move them again empty the target first"
+    )]
+    ChangedSince {
+        /// When it was complete.
+        at: OffsetDateTime,
+        /// What.
+        table: &'static str,
+        /// How many there are, with their digest.
+        found: String,
+        /// How many there should be.
+        expected: String,
+    },
     /// Servers use the target.
     #[error("{0} servers use the target; stop them first")]
     InUse(u64),

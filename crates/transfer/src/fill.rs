@@ -46,10 +46,31 @@ impl std::fmt::Debug for Fill {
     }
 }
 
+/// What has come of filling a store.
+#[derive(Debug)]
+pub enum Filled {
+    /// Everything is there now.
+    Now(Fill),
+    /// Everything has been there since then, and is the same.
+    Before {
+        /// When it was complete.
+        at: OffsetDateTime,
+        /// Functions, all rows and artifacts that are there.
+        counts: [u64; 3],
+    },
+}
+
 /// A store that is being filled, by nobody else.
 struct Begun {
     filling: Filling,
     _hold: Box<dyn Send>,
+}
+
+/// What there is to do.
+enum Begin {
+    Filling(Begun),
+    /// Nothing, since then.
+    Done(OffsetDateTime),
 }
 
 impl Fill {
@@ -61,37 +82,54 @@ impl Fill {
 }
 
 /// Puts everything into an empty store, or the rest into one that was being filled from the same source, and compares
-/// at the end. Repeatable until [`Fill::finish`]; from then on it is [`TransferError::Done`].
+/// at the end. Repeatable; after [`Fill::finish`] it only compares, and is [`TransferError::ChangedSince`] if anything is
+/// different.
 pub async fn fill(
     source: &mut impl Source,
     target: &Target,
     now: OffsetDateTime,
     progress: &mut dyn Progress,
-) -> Result<Fill, TransferError> {
+) -> Result<Filled, TransferError> {
     let begun = begin(source.name(), target, now).await?;
     progress.total(source.steps().await?);
-    let mut copied = Copied::default();
+    let mut seen = Seen::default();
     while let Some(piece) = source.next().await? {
         match piece {
             Piece::Rows(table, rows) => {
                 progress.doing(table.name());
                 progress.done(rows.len() as u64);
-                copied.rows((target, &begun.filling), table, rows).await?;
+                seen.rows(table, &rows);
+                if let Begin::Filling(begun) = &begun {
+                    target.rows.put_rows(&begun.filling, table, rows).await.map_err(failed)?;
+                }
             }
             Piece::Artifact(bytes) => {
                 progress.doing("artifacts");
                 let digest = digest_of(&bytes);
                 // Whatever is there and whole is not written again.
-                if target.artifacts.get(&digest).await.is_err() {
+                if matches!(begun, Begin::Filling(_)) && target.artifacts.get(&digest).await.is_err() {
                     target.artifacts.put(bytes).await?;
                 }
-                copied.artifacts.push(digest);
+                seen.artifacts.push(digest);
             }
         }
     }
     progress.doing("comparing");
-    let counts = copied.compare(target).await?;
-    Ok(Fill { begun, target: target.clone(), counts })
+    let counts = seen.compare(target).await;
+    match begun {
+        Begin::Filling(begun) => Ok(Filled::Now(Fill { begun, target: target.clone(), counts: counts? })),
+        Begin::Done(at) => Ok(Filled::Before { at, counts: counts.map_err(|error| since(at, error))? }),
+    }
+}
+
+/// What is different in a store that was filled before was changed since.
+fn since(at: OffsetDateTime, error: TransferError) -> TransferError {
+    match error {
+        TransferError::Different { table, found, expected } => {
+            TransferError::ChangedSince { at, table, found, expected }
+        }
+        other => other,
+    }
 }
 
 /// Another filling is the one thing that a store can be in conflict with.
@@ -103,7 +141,7 @@ fn failed(error: StoreError) -> TransferError {
 }
 
 /// Takes the target, sees that it may be filled, and says that it is being filled.
-async fn begin(source: &str, target: &Target, now: OffsetDateTime) -> Result<Begun, TransferError> {
+async fn begin(source: &str, target: &Target, now: OffsetDateTime) -> Result<Begin, TransferError> {
     let hold = match target.rows.hold().await? {
         Hold::Held(hold) => hold,
         Hold::Servers(count) => return Err(TransferError::InUse(count)),
@@ -119,13 +157,13 @@ async fn begin(source: &str, target: &Target, now: OffsetDateTime) -> Result<Beg
             started_at = now.max(before + Duration::MILLISECOND);
         }
         Some(Filling { source: known, ended_at: Some(ended_at), .. }) if known == source => {
-            return Err(TransferError::Done(ended_at));
+            return Ok(Begin::Done(ended_at));
         }
         Some(_) | None => refuse_contents(target).await?,
     }
     let filling = Filling { source: source.to_owned(), started_at, ended_at: None };
     target.rows.put_filling(&filling).await?;
-    Ok(Begun { filling, _hold: hold })
+    Ok(Begin::Filling(Begun { filling, _hold: hold }))
 }
 
 async fn refuse_contents(target: &Target) -> Result<(), TransferError> {
@@ -142,25 +180,20 @@ async fn refuse_contents(target: &Target) -> Result<(), TransferError> {
     }
 }
 
+/// What the source has.
 #[derive(Default)]
-struct Copied {
+struct Seen {
     tallies: BTreeMap<Table, Tally>,
     artifacts: Vec<ArtifactDigest>,
 }
 
-impl Copied {
-    async fn rows(
-        &mut self,
-        (target, filling): (&Target, &Filling),
-        table: Table,
-        rows: Vec<Row>,
-    ) -> Result<(), TransferError> {
+impl Seen {
+    fn rows(&mut self, table: Table, rows: &[Row]) {
         let tally = self.tallies.entry(table).or_default();
         rows.iter().for_each(|row| tally.add(row));
-        target.rows.put_rows(filling, table, rows).await.map_err(failed)
     }
 
-    /// Reads everything back.
+    /// Reads everything in the target.
     async fn compare(self, target: &Target) -> Result<[u64; 3], TransferError> {
         let mut state = target.rows.snapshot().await?;
         let (mut functions, mut rows) = (0, 0);

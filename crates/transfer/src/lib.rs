@@ -19,5 +19,5 @@ mod tally;
 
 pub use archive::{Backup, write_backup};
 pub use error::TransferError;
-pub use fill::{Fill, Target, fill};
+pub use fill::{Fill, Filled, Target, fill};
 pub use source::{Progress, Source, StoreSource};

@@ -290,6 +290,53 @@ async fn files_of_functions_in_a_target_are_somebodys_and_stay() {
     succeeds(&["restore", &backup, "--data-dir", &other, "--storage", "file"]).await;
 }
 
+#[tokio::test]
+async fn what_was_moved_before_is_compared_and_known_by_more_than_its_place() {
+    let (data, target) = (Data::new(), Data::new());
+    let (from, to) = (place("sqlite", &data), place("sqlite", &target));
+    let migrate = ["migrate", "--from", &from, "--to", &to];
+    backup_of(&data).await;
+    succeeds(&migrate).await;
+    assert!(succeeds(&migrate).await.contains("and has the same: 1 functions"));
+    let server = Launch::on(&data).start().await;
+    server.node(ECHO).await;
+    assert!(server.stop().await.success());
+    fails(&migrate, "but now functions are not the same").await;
+    fs::rename(data.folder(), data.scratch().join("away")).expect("moved");
+    let server = Launch::on(&data).start().await;
+    server.node(ECHO).await;
+    assert!(server.stop().await.success());
+    fails(&migrate, "the target is not empty").await;
+}
+
+#[tokio::test]
+async fn code_of_another_store_is_refused_until_somebody_says_that_it_is_gone() {
+    let (first, second, shared) = (Data::new(), Data::new(), Data::new());
+    let code = shared.folder().display().to_string();
+    let file = {
+        let server = Launch::on(&first).arguments(["--artifacts", &code]).start().await;
+        server.node(ECHO).await;
+        let file = first.scratch().join("backup").display().to_string();
+        let folder = first.folder().display().to_string();
+        succeeds(&["backup", &file, "--data-dir", &folder, "--artifacts", &code]).await;
+        assert!(server.stop().await.success());
+        file
+    };
+    let refused = Launch::on(&second).arguments(["--artifacts", &code]).refused().await;
+    assert!(refused.message.contains("belongs to another store"), "{}", refused.message);
+    let folder = second.folder().display().to_string();
+    let restore = ["restore", &file, "--data-dir", &folder, "--artifacts", &code];
+    fails(&restore, "remove the file `owner` there").await;
+    // Whoever it belongs to goes on.
+    assert!(Launch::on(&first).arguments(["--artifacts", &code]).start().await.stop().await.success());
+    fs::remove_file(shared.folder().join("owner")).expect("removed");
+    succeeds(&restore).await;
+    let server = Launch::on(&second).arguments(["--artifacts", &code]).start().await;
+    assert_eq!(server.get(FUNCTIONS).await.json()["count"], 1);
+    let refused = Launch::on(&first).arguments(["--artifacts", &code]).refused().await;
+    assert!(refused.message.contains("belongs to another store"), "{}", refused.message);
+}
+
 /// A backup of a server in this folder with one function.
 async fn backup_of(data: &Data) -> String {
     let server = Launch::on(data).start().await;

@@ -32,6 +32,10 @@ impl ArtifactStore for Counting {
     async fn discard(&self, digest: &ArtifactDigest, since: SystemTime) -> Result<bool, ArtifactError> {
         self.inner.discard(digest, since).await
     }
+
+    async fn claim(&self, owner: &str) -> Result<String, ArtifactError> {
+        self.inner.claim(owner).await
+    }
 }
 
 struct Scratch {

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::rollout::{RemoteRollout, default_network, runtime_infos};
 use super::{load_functions, nodes, trust};
+use crate::collection;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
 use crate::readiness::ServerReadiness;
@@ -21,7 +22,6 @@ use crate::serve::{
     CONNECTION_SHUTDOWN, Kept, Stop, announce, data_dir, dispatch, drain, front, stores, wait_for_balancers,
 };
 use crate::storage::Storage;
-use crate::{artifacts, collection};
 
 pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let stop = Stop::install()?;
@@ -29,10 +29,9 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let config = config.serve;
     let data = data_dir(&config)?;
     let listeners = fronts::bind(&config.listen).await?;
-    let (store, artifacts) =
-        tokio::try_join!(Storage::open(&config, &data), artifacts::open(&config, &data))?;
-    let collector = collection::collector(&config.retention, &store, artifacts.clone());
-    let controller = Controller::assemble(&config, Kept { store, artifacts }, trust.clone())?;
+    let kept = Kept::open(&config, &data).await?;
+    let collector = collection::collector(&config.retention, &kept.store, kept.artifacts.clone());
+    let controller = Controller::assemble(&config, kept, trust.clone())?;
     let members = controller.remote.members();
     members.look().await.context("cannot read which workers there are")?;
     if members.peers().is_empty() {

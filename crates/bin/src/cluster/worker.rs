@@ -22,6 +22,7 @@ use super::{load_functions, nodes, trust};
 use crate::builds::Builds;
 use crate::feed::{Feed, Heard};
 use crate::fronts::{self, Fronts};
+use crate::repair;
 use crate::rollout::{Keeps, LocalRollout};
 use crate::serve::{
     CONNECTION_SHUTDOWN, DELIVERY_SHUTDOWN, Kept, SANDBOX_SHUTDOWN, Stop, announce, data_dir, dispatch,
@@ -29,7 +30,6 @@ use crate::serve::{
 };
 use crate::settings;
 use crate::storage::Storage;
-use crate::{artifacts, repair};
 
 /// How long saying a last word to the store may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -51,8 +51,7 @@ pub(super) async fn run(config: WorkerConfig) -> anyhow::Result<()> {
     let serve = config.serve;
     let toolchains = serve.toolchains.clone().unwrap_or_else(|| data.join("toolchains"));
     let catalogue = tokio::task::spawn_blocking(|| Catalogue::detect(&search_path(Some(toolchains))));
-    let (store, artifacts) = tokio::try_join!(Storage::open(&serve, &data), artifacts::open(&serve, &data))?;
-    let kept = Kept { store, artifacts };
+    let kept = Kept::open(&serve, &data).await?;
     let catalogue = Arc::new(catalogue.await?);
     let driver = start_driver(&serve, &data).await?;
     let mut tasks = JoinSet::new();

@@ -140,3 +140,13 @@ pub async fn a_filling_that_is_over_puts_nothing(store: &impl Transfer) {
     let late = store.put_rows(&second, Table::Builds, vec![row()]).await;
     assert!(matches!(late, Err(StoreError::Conflict)), "{late:?}");
 }
+
+/// Whatever is asked, and whatever is put into it.
+pub async fn a_store_stays_the_one_it_is(store: &impl Transfer) {
+    let id = store.identity().await.expect("an identity");
+    assert!(!id.is_nil());
+    let filling = begin(store, 1).await;
+    store.put_filling(&Filling { ended_at: Some(at(2)), ..filling }).await.expect("said");
+    assert_eq!(store.identity().await.expect("an identity"), id);
+    assert_eq!(store.snapshot().await.expect("a snapshot").identity().await.expect("an identity"), id);
+}
