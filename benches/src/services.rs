@@ -63,10 +63,7 @@ impl Inserts {
         if !made.status.success() {
             bail!("cannot make a table: {}", String::from_utf8_lossy(&made.stderr));
         }
-        std::fs::write(
-            bench.scratch("insert.sql"),
-            format!("INSERT INTO bare (event) VALUES ('{EVENT}');\n"),
-        )?;
+        std::fs::write(bench.scratch("insert.sql"), "INSERT INTO bare (event) VALUES (:event);\n")?;
         Ok(Self { database, programs })
     }
 
@@ -74,6 +71,7 @@ impl Inserts {
     pub(crate) fn run(&self, bench: &Bench, rows: u32) -> anyhow::Result<f64> {
         let mut command = Command::new(self.programs.join("pgbench"));
         command.args(["--no-vacuum", "--protocol=prepared", "--jobs=1"]);
+        command.arg(format!("--define=event={EVENT}"));
         command.arg(format!("--client={CONNECTIONS}")).arg(format!("--transactions={}", rows / CONNECTIONS));
         command.arg("--file").arg(bench.scratch("insert.sql")).arg(self.database.url());
         let running = bench.processes.start(&mut command, &bench.scratch("pgbench.log"))?;

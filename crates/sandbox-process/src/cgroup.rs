@@ -231,5 +231,9 @@ fn set_cpu(version: u8, folder: &Path, milli_vcpu: u64) -> Result<(), Failure> {
         return write(folder, "cpu.max", format!("{quota} {CPU_PERIOD_US}"));
     }
     write(folder, "cpu.cfs_period_us", CPU_PERIOD_US)?;
-    write(folder, "cpu.cfs_quota_us", quota)
+    match write(folder, "cpu.cfs_quota_us", quota) {
+        // More than a group around the server has: the kernel then wants none, and that group's holds.
+        Err(refused) if refused.errno() == libc::EINVAL => write(folder, "cpu.cfs_quota_us", -1),
+        done => done,
+    }
 }

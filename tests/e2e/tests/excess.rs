@@ -1,5 +1,6 @@
 //! Functions and callers that take as much as they can: everything has a bound, and neighbours do not notice.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use impuls_e2e::functions::{marked, path};
 use impuls_e2e::host::processes_with;
-use impuls_e2e::{Raw, Reply, Server, Value, eventually, json, unique, within};
+use impuls_e2e::launch::program;
+use impuls_e2e::{Data, Launch, Raw, Reply, Server, Value, eventually, json, unique, within};
 use tokio::task::JoinHandle;
 
 /// The largest event, in bytes.
@@ -349,15 +351,61 @@ async fn a_caller_that_hangs_up_frees_its_permit_at_once() {
     }
 }
 
+/// Needs the processor for a second, and says what part of one it had.
+const SPINNER: &str = "exports.handler = () => {
+    const begun = process.hrtime.bigint(), used = process.cpuUsage();
+    while (process.hrtime.bigint() - begun < 1000000000n);
+    const { user, system } = process.cpuUsage(used); return (user + system) / 1e6; };";
+
+/// A control group with three tenths of a processor, in whichever version this machine has for that.
+struct ThreeTenths(PathBuf);
+
+impl ThreeTenths {
+    fn make() -> Self {
+        let first = Path::new("/sys/fs/cgroup/cpu");
+        let is_first = first.join("cgroup.procs").exists();
+        let root = if is_first { first } else { Path::new("/sys/fs/cgroup") };
+        let made = Self(root.join(unique("impuls-e2e")));
+        std::fs::create_dir(&made.0).expect("a control group");
+        let put = |file, value| std::fs::write(made.0.join(file), value).expect("a limit");
+        if is_first {
+            put("cpu.cfs_period_us", "100000");
+            put("cpu.cfs_quota_us", "30000");
+        } else {
+            put("cpu.max", "30000 100000");
+        }
+        made
+    }
+}
+
+impl Drop for ThreeTenths {
+    fn drop(&mut self) {
+        let _left_behind_empty = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root"]
+async fn a_server_with_less_of_a_processor_than_a_function_asks_for_runs_it() {
+    let (data, group) = (Data::new(), ThreeTenths::make());
+    let within = "echo $$ >\"$0/cgroup.procs\" && exec \"$@\"";
+    let launch = Launch::bare(&data, "sh".into()).arguments(["-c", within]).argument(&group.0);
+    let launch = launch.argument(program()).arguments(["serve", "--listen", "127.0.0.1:0", "--data-dir"]);
+    let server = launch.argument(data.folder()).start().await;
+    for vcpu in [1., 0.1, 1.] {
+        let name = server.node_with(SPINNER, &json!({"vcpu": vcpu})).await;
+        let share = server.call(&name, &Value::Null).await.as_f64().expect("a number");
+        assert!(share <= 0.3_f64.min(vcpu) + 0.12, "{vcpu}: {share}");
+    }
+    assert!(server.stop().await.success());
+}
+
 #[tokio::test]
 #[ignore = "needs root"]
 async fn a_spinner_with_half_a_core_uses_half_a_core() {
     let server = Server::shared().await;
-    let code = "exports.handler = () => { const begun = process.hrtime.bigint(), used = process.cpuUsage();
-        while (process.hrtime.bigint() - begun < 1000000000n);
-        const { user, system } = process.cpuUsage(used); return (user + system) / 1e6; };";
     for vcpu in [0.5, 0.1] {
-        let name = server.node_with(code, &json!({"vcpu": vcpu})).await;
+        let name = server.node_with(SPINNER, &json!({"vcpu": vcpu})).await;
         // On a busy machine it may get less than its share for a while, but never more.
         let near = async || {
             let share = server.call(&name, &Value::Null).await.as_f64()?;
