@@ -214,8 +214,9 @@ impl ContainerSandbox {
             SandboxError::Network("containers have none here; set the function's network to off".to_owned())
         })?;
         let namespace = show::network(self.process.clone()).await?;
-        let (policy, function) = (&assignment.network, assignment.init.function_name.as_str());
-        self.wire.plug(network.attach(policy, function, namespace).await?);
+        let init = &assignment.init;
+        let function = (init.function_name.as_str(), init.function_id.as_str());
+        self.wire.plug(network.attach(&assignment.network, function, namespace).await?);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 mod discover;
 mod group;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,11 @@ pub(crate) use group::Group;
 
 /// The prefix of our folders.
 pub(crate) const PREFIX: &str = "impuls-";
+/// Version 1 counts the buffers of sockets apart from all other memory, and without a limit not at all.
+const SOCKETS: &str = "memory.kmem.tcp.limit_in_bytes";
+/// What they may be: a part of the memory limit, and no more than this.
+const SOCKETS_PART: u64 = 4;
+const SOCKETS_MAX: u64 = 64 << 20;
 /// Period of the processor quota, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
 
@@ -40,6 +46,13 @@ pub(crate) struct Hierarchy {
     /// The server's folder.
     pub(crate) base: PathBuf,
     pub(crate) controllers: Vec<Controller>,
+}
+
+impl Hierarchy {
+    /// Whether the buffers of sockets are within some limit, where this is the hierarchy of memory.
+    pub(crate) fn counts_sockets(&self) -> bool {
+        self.version == 2 || self.base.join(SOCKETS).exists()
+    }
 }
 
 /// All of them, and why what is missing is missing.
@@ -133,6 +146,13 @@ impl Cgroups {
         self.folders(key).try_for_each(|(_, folder)| remove_folder(&folder))
     }
 
+    /// The sandboxes that have a folder anywhere.
+    pub(crate) fn keys(&self) -> BTreeSet<Key> {
+        let entries = |hierarchy: &Hierarchy| fs::read_dir(&hierarchy.base).into_iter().flatten().flatten();
+        let key = |entry: fs::DirEntry| Key::from_str_radix(entry.file_name().to_str()?, 16).ok();
+        self.hierarchies.iter().flat_map(entries).filter_map(key).collect()
+    }
+
     /// What a sandbox has used so far.
     pub(crate) fn usage(&self, key: Key) -> Option<Usage> {
         let (version, memory) = self.folder(Controller::Memory, key)?;
@@ -191,6 +211,9 @@ fn set_memory(version: u8, folder: &Path, bytes: u64, first: bool) -> Result<(),
             write(folder, "memory.oom.group", 1)?;
         }
         return write(folder, "memory.max", bytes);
+    }
+    if folder.join(SOCKETS).exists() {
+        write(folder, SOCKETS, (bytes / SOCKETS_PART).min(SOCKETS_MAX))?;
     }
     // Memory with swap must never be below memory alone: the order depends on the direction. The same bound on
     // both means no swap; the second file is absent where the machine has no swap accounting.

@@ -172,8 +172,8 @@ impl SandboxDriver for ProcessDriver {
     }
 
     async fn reap_orphans(&self) -> Result<usize, SandboxError> {
-        let (run_dir, core) = (self.run_dir.clone(), self.core.clone());
-        let reap = move || orphans::reap(&run_dir, &core.cgroups, core.instance());
+        let (run_dir, core, network) = (self.run_dir.clone(), self.core.clone(), self.network.clone());
+        let reap = move || orphans::reap(&run_dir, &core.cgroups, (core.instance(), network.table()));
         let reaped = tokio::task::spawn_blocking(reap).await;
         let failed =
             |source| SandboxError::Setup { step: "remove what dead servers left".to_owned(), source };

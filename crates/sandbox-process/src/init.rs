@@ -86,6 +86,12 @@ fn report(channel: BorrowedFd<'_>, failure: &Failure) {
 
 fn build(plan: &Plan<'_>) -> Result<Option<Pid>, Failure> {
     let channel = plan.channel.as_fd();
+    // While the spawner's end of the channel and its socket to the server are open here as well, neither this process nor
+    // the server hears of the spawner's death.
+    let mut needed = vec![channel];
+    needed.extend(plan.group.tasks());
+    needed.extend(plan.process.iter().flat_map(|process| &process.stdio).map(AsFd::as_fd));
+    sys::close_all_but(&needed).step("close the spawner's descriptors")?;
     let (go, _) = transport::receive_bytes(channel, &mut [0]).step("await id map")?;
     if go == 0 {
         return Err(Failure::new("await id map", io::Error::from_raw_os_error(libc::EPIPE)));

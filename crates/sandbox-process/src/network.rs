@@ -73,11 +73,12 @@ impl Network {
         self.ready.as_ref().ok().map(|ready| ready.resolver())
     }
 
-    /// Gives a sandbox of a function the network that a policy names, through its network namespace, which the
-    /// spawner of this link has made. On `Err` nothing is left behind.
+    /// Gives a sandbox of a function, by name and id, the network that a policy names, through its network namespace,
+    /// which the spawner of this link has made. On `Err` nothing is left behind.
     pub(crate) async fn attach(
         &self,
-        (policy, function): (&NetworkPolicy, &str),
+        policy: &NetworkPolicy,
+        function: (&str, &str),
         namespace: OwnedFd,
         spawner: &Link,
     ) -> Result<Attachment, SandboxError> {
@@ -100,6 +101,11 @@ impl Network {
         let table = live.names.table.clone();
         let ask = move |ground: &mut Ground| nft::counters(&table, |question| ground.ask(question));
         live.filter.ask(ask).await?
+    }
+
+    /// What this server's table is or will be called, if there can be one.
+    pub(crate) fn table(&self) -> Option<&str> {
+        self.ready.as_ref().ok().map(Ready::table)
     }
 
     fn opened(&self) -> Option<Arc<Live>> {

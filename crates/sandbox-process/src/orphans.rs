@@ -32,15 +32,18 @@ pub(crate) fn note_groups(folder: &Path, cgroups: &Cgroups) -> io::Result<()> {
 }
 
 /// Removes what dead servers left in this run folder, and beside our own cgroups, and returns how many sandboxes
-/// there were. What is called after `own` is left alone whatever is known of processes.
-pub(crate) fn reap(run_dir: &Path, groups: &Cgroups, own: &str) -> io::Result<usize> {
-    let is_dead = |name: &str| name != own && instance::is_dead(name);
+/// there were. What is called after `own`, and its table of the packet filter, are left alone whatever is known of processes.
+pub(crate) fn reap(
+    run_dir: &Path,
+    groups: &Cgroups,
+    (own, own_table): (&str, Option<&str>),
+) -> io::Result<usize> {
     let is_left = |folder: &Path, prefix: &str| {
         let name = folder.file_name().and_then(|name| name.to_str()?.strip_prefix(prefix));
-        name.is_some_and(is_dead)
+        name.is_some_and(|name| name != own && instance::is_dead(name))
     };
     let mut count = 0;
-    traces::reap(is_dead);
+    traces::reap(own_table);
     for entry in fs::read_dir(run_dir)? {
         let folder = entry?.path();
         if is_left(&folder, "") {
@@ -136,9 +139,9 @@ mod tests {
         note_groups(&dead, &Cgroups::default()).unwrap();
         let alive = run.path().join(instance::name().unwrap());
         private_folder(&alive).unwrap();
-        assert_eq!(reap(run.path(), &Cgroups::default(), "").unwrap(), 1);
+        assert_eq!(reap(run.path(), &Cgroups::default(), ("", None)).unwrap(), 1);
         assert!(!dead.exists() && alive.exists());
-        assert_eq!(reap(run.path(), &Cgroups::default(), "").unwrap(), 0);
+        assert_eq!(reap(run.path(), &Cgroups::default(), ("", None)).unwrap(), 0);
         // Another server was faster.
         assert_eq!(reap_one(&dead).unwrap(), 0);
     }
@@ -148,7 +151,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let own = run.path().join(DEAD);
         private_folder(&own).unwrap();
-        assert_eq!(reap(run.path(), &Cgroups::default(), DEAD).unwrap(), 0);
+        assert_eq!(reap(run.path(), &Cgroups::default(), (DEAD, None)).unwrap(), 0);
         assert!(own.exists());
     }
 }

@@ -24,7 +24,9 @@ pub(crate) fn examine(cgroups: &Cgroups, identity: Identity, filters: &Filters) 
     let root = identity == Identity::Root;
     let mut layers = Vec::new();
     for (name, flag) in NAMESPACES {
-        layers.push(layer(name, true, attempt(libc::CLONE_NEWUSER | flag, || Ok(()))));
+        let finding = attempt(libc::CLONE_NEWUSER | flag, || Ok(()));
+        let finding = if flag == 0 { finding.map(|_| inotify()) } else { finding };
+        layers.push(layer(name, true, finding));
     }
     layers.push(layer(LayerName::ProcMask, true, attempt(PROC, mount_proc_in_child)));
     layers.push(layer(LayerName::OwnUid, root, own_uid(root)));
@@ -104,6 +106,23 @@ fn attempt(namespaces: libc::c_int, work: impl FnOnce() -> Result<(), Failure>) 
     }
 }
 
+/// What there is to say of a user namespace that works: whether it bounds what a sandbox takes of inotify.
+fn inotify() -> String {
+    let limit = || {
+        mounts::try_proc()?;
+        mounts::limit_inotify()
+    };
+    let in_child = || {
+        mounts::try_proc()?;
+        let inner = attempt(libc::CLONE_NEWUSER | PROC, limit);
+        inner.map(drop).map_err(|reason| Failure::new(reason, std::io::Error::from_raw_os_error(libc::EPERM)))
+    };
+    match attempt(PROC, in_child) {
+        Ok(_) => String::new(),
+        Err(reason) => format!("one sandbox can use up the inotify instances of all: {reason}"),
+    }
+}
+
 /// As it is done for real: a `/proc` for the template, and in a user namespace below it another.
 fn mount_proc_in_child() -> Result<(), Failure> {
     mounts::try_proc()?;
@@ -132,6 +151,9 @@ fn own_uid(root: bool) -> Finding {
 
 fn controlled(cgroups: &Cgroups, controller: Controller) -> Finding {
     match cgroups.with(controller) {
+        Some(hierarchy) if controller == Controller::Memory && !hierarchy.counts_sockets() => {
+            Ok("cgroup v1, which does not count the buffers of sockets here".to_owned())
+        }
         Some(hierarchy) => Ok(format!("cgroup v{}", hierarchy.version)),
         None if cgroups.problems.is_empty() => Err("this machine has no such cgroup controller".to_owned()),
         None => Err(cgroups.problems.join("; ")),

@@ -172,9 +172,9 @@ impl ProcessSandbox {
         let order = |request| Request::Assign { request, key, code, limits, network };
         match self.station.link.ask(order, &[]).await? {
             Answer::Assigned(namespace) => {
-                let (policy, function) = (&assignment.network, assignment.init.function_name.as_str());
-                let attachment =
-                    self.network.attach((policy, function), namespace, &self.station.link).await?;
+                let (policy, init) = (&assignment.network, &assignment.init);
+                let function = (init.function_name.as_str(), init.function_id.as_str());
+                let attachment = self.network.attach(policy, function, namespace, &self.station.link).await?;
                 *self.attachment.lock() = Some(attachment);
                 Ok(())
             }

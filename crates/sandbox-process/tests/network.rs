@@ -15,6 +15,8 @@
 
 #[path = "network/cost.rs"]
 mod cost;
+#[path = "network/ends.rs"]
+mod ends;
 #[path = "support/fixture.rs"]
 mod fixture;
 #[path = "network/names.rs"]
@@ -36,7 +38,7 @@ use world::{Guest, Machine, tables_and_links};
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 18] = [
+const TESTS: [Test; 20] = [
     ("egress_reaches_what_is_public", reaches),
     ("egress_refuses_what_is_not_public_and_counts_it", refuses),
     ("no_sandbox_speaks_for_another", spoofs),
@@ -50,6 +52,8 @@ const TESTS: [Test; 18] = [
     ("deleted_rules_come_back", flushed),
     ("other_runtimes_have_a_network_too", runtimes),
     ("nothing_is_left_of_sandboxes_and_servers", leftovers),
+    ("links_that_stay_hold_up_the_others_once", ends::lingering),
+    ("a_dead_servers_table_goes_wherever_it_ran", ends::reaped),
     ("servers_do_not_disturb_each_other", neighbours),
     ("a_network_costs_milliseconds", cost::cost),
     ("containers_have_the_same_network", contained),

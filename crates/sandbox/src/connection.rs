@@ -11,6 +11,7 @@
 //! The lock inside is held for a few instructions and only ever contended by a caller on a foreign thread.
 
 mod driver;
+mod queue;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -21,12 +22,17 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use impuls_domain::{Deadline, InvocationId, LogLevel, Logs};
-use impuls_guest_protocol::{CHUNK_WINDOW, CallError, Frame, FrameKind, encode, encode_invoke};
+use impuls_guest_protocol::{CHUNK_WINDOW, CallError, Frame, FrameKind};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::net::UnixStream;
 
 use self::driver::Driver;
+use self::queue::Queue;
+
+/// Output that has been taken is credited once it is so many bytes: a frame for every piece would cost more than a small
+/// piece itself.
+const CREDIT_STEP: usize = CHUNK_WINDOW / 4;
 
 /// The sandbox is gone: its process ended, was killed, or broke the protocol. Calls that were in flight may have
 /// run.
@@ -110,9 +116,14 @@ pub struct Reply {
 struct Pending {
     waker: Option<Waker>,
     logs: Logs,
-    /// Output that has not been taken; at most [`CHUNK_WINDOW`] bytes.
-    chunks: VecDeque<Bytes>,
-    chunk_bytes: usize,
+    /// Output that has not been taken.
+    output: Output,
+    /// Output that has been taken and not been credited. With what has not been taken at most [`CHUNK_WINDOW`] bytes.
+    owed: usize,
+    /// Where in the queue its event ends: a sandbox that answers before has not read it.
+    invoked: u64,
+    /// Where its last credit ends.
+    credited: u64,
     /// Bytes of its body that may still be sent.
     body_window: usize,
     reply: Option<Result<Bytes, CallError>>,
@@ -124,11 +135,41 @@ struct Pending {
     _hold: Hold,
 }
 
+/// Output that has not been taken, in memory of its own: a piece of the connection's read buffer, however small, would
+/// keep all of that. The first chunk may be the head of a response and stays alone; what follows is one text.
+#[derive(Default)]
+struct Output {
+    begun: bool,
+    head: Option<Bytes>,
+    rest: BytesMut,
+}
+
+impl Output {
+    fn len(&self) -> usize {
+        self.head.as_ref().map_or(0, Bytes::len) + self.rest.len()
+    }
+
+    fn add(&mut self, chunk: &[u8]) {
+        if std::mem::replace(&mut self.begun, true) {
+            self.rest.extend_from_slice(chunk);
+        } else {
+            self.head = Some(Bytes::copy_from_slice(chunk));
+        }
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        self.head.take().or_else(|| (!self.rest.is_empty()).then(|| self.rest.split().freeze()))
+    }
+}
+
 #[derive(Default)]
 struct State {
-    out: BytesMut,
+    queue: Queue,
     pending: Slab<Pending>,
+    /// Frames of the sandbox itself: one greeting, and one answer to [`FrameKind::Init`].
     control: VecDeque<Frame>,
+    greeted: bool,
+    loading: bool,
     control_waker: Option<Waker>,
     driver: Option<Waker>,
     /// When the driver's timer is to fire; never later than the earliest deadline of a waiting call.
@@ -195,14 +236,16 @@ impl Connection {
         let id = call_id(key).ok_or(Gone)?;
         let request = call.request.as_uuid();
         if !call.context.is_empty() {
-            encode(&mut state.out, FrameKind::Context, id, &[call.context]).map_err(|_| Gone)?;
+            state.queue.push(FrameKind::Context, id, &[call.context]).map_err(|_| Gone)?;
         }
-        encode_invoke(&mut state.out, id, request, call.deadline_unix_ms, call.event).map_err(|_| Gone)?;
+        let invoked = state.queue.push_invoke(id, request, call.deadline_unix_ms, call.event);
         entry.insert(Pending {
             waker: None,
             logs: Logs::default(),
-            chunks: VecDeque::new(),
-            chunk_bytes: 0,
+            output: Output::default(),
+            owed: 0,
+            invoked: invoked.map_err(|_| Gone)?,
+            credited: 0,
             body_window: CHUNK_WINDOW,
             reply: None,
             deadline: call.deadline.instant(),
@@ -226,7 +269,8 @@ impl Connection {
         if state.gone {
             return Err(Gone);
         }
-        encode(&mut state.out, kind, 0, &[payload]).map_err(|_| Gone)?;
+        state.queue.push(kind, 0, &[payload]).map_err(|_| Gone)?;
+        state.loading |= kind == FrameKind::Init;
         wake(state.driver.take());
         Ok(())
     }
@@ -275,7 +319,8 @@ pub struct Waiting {
 impl Waiting {
     /// Takes the next piece of output, or the log text that has arrived so far, waiting for either; `None` once the call
     /// has its reply or will have none: then await this itself. Log text that is taken here is not part of the reply's.
-    /// Output is sent no faster than it is taken. Safe to drop.
+    /// Output is sent no faster than it is taken; what came in several pieces may be taken as one, but for the first. Safe
+    /// to drop.
     pub async fn next_part(&self) -> Option<Part> {
         std::future::poll_fn(|cx| self.poll_part(cx, true)).await
     }
@@ -300,12 +345,11 @@ impl Waiting {
         if with_logs && !pending.logs.is_empty() {
             return Poll::Ready(Some(Part::Logs(std::mem::take(&mut pending.logs))));
         }
-        if let Some(chunk) = pending.chunks.pop_front() {
-            pending.chunk_bytes -= chunk.len();
+        if let Some(chunk) = pending.output.take() {
+            pending.owed += chunk.len();
             let id = self.key.and_then(call_id).filter(|_| pending.reply.is_none());
-            let credit = u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_le_bytes();
             if let Some(id) = id
-                && encode(&mut state.out, FrameKind::Credit, id, &[&credit]).is_ok()
+                && pending.credit(id, &mut state.queue)
             {
                 wake(state.driver.take());
             }
@@ -333,10 +377,12 @@ impl Waiting {
             let (false, Some(id)) = (pending.has_ended(state.gone), call_id(key)) else {
                 return Poll::Ready(Err(Ended));
             };
-            let now = piece.split_to(pending.body_window.min(piece.len()));
+            // Credits alone bound nothing: a sandbox can send them for what it has not read.
+            let room = if state.queue.has_room() { pending.body_window } else { 0 };
+            let now = piece.split_to(room.min(piece.len()));
             if is_end || !now.is_empty() {
                 pending.body_window -= now.len();
-                encode(&mut state.out, FrameKind::Body, id, &[&now]).map_err(|_| Ended)?;
+                state.queue.push(FrameKind::Body, id, &[&now]).map_err(|_| Ended)?;
                 wake(state.driver.take());
             }
             if piece.is_empty() {
@@ -372,7 +418,7 @@ impl Waiting {
             state.pending.get(*key).is_some_and(|pending| pending.reply.is_none() && !state.gone)
         });
         if let Some(id) = running.and_then(call_id)
-            && encode(&mut state.out, FrameKind::Cancel, id, &[]).is_ok()
+            && state.queue.push(FrameKind::Cancel, id, &[]).is_ok()
         {
             wake(state.driver.take());
         }
@@ -380,6 +426,19 @@ impl Waiting {
 }
 
 impl Pending {
+    /// Queues what is owed, if it is worth a frame; whether there is one. The credit before it must have been written, so
+    /// a sandbox that reads nothing has one that waits, and gets no more.
+    fn credit(&mut self, id: u32, queue: &mut Queue) -> bool {
+        if self.owed < CREDIT_STEP || !queue.has_written(self.credited) {
+            return false;
+        }
+        let credit = u32::try_from(self.owed).unwrap_or(u32::MAX).to_le_bytes();
+        let Ok(end) = queue.push(FrameKind::Credit, id, &[&credit]) else { return false };
+        self.owed = 0;
+        self.credited = end;
+        true
+    }
+
     /// Whether there is a reply or will be none.
     const fn has_ended(&self, gone: bool) -> bool {
         self.reply.is_some() || self.expired || gone
@@ -435,7 +494,7 @@ impl Drop for Waiting {
         pending.abandoned = true;
         pending.waker = None;
         if let Some(id) = call_id(key)
-            && encode(&mut state.out, FrameKind::Cancel, id, &[]).is_ok()
+            && state.queue.push(FrameKind::Cancel, id, &[]).is_ok()
         {
             wake(state.driver.take());
         }

@@ -19,13 +19,13 @@ pub trait SandboxNetwork: Debug + Send + Sync + 'static {
     /// The address that sandboxes ask for names, the same in all of them; `None` where there is no network.
     fn resolver(&self) -> Option<Ipv4Addr>;
 
-    /// Gives a network namespace what a policy other than `off` names, for a function of this name. The namespace has
+    /// Gives a network namespace what a policy other than `off` names, for a function of this name and id. The namespace has
     /// nothing but its loopback, and nothing that runs in it has privileges there. On `Err`, and when dropped half-way,
     /// nothing is left behind.
     async fn attach(
         &self,
         policy: &NetworkPolicy,
-        function: &str,
+        function: (&str, &str),
         namespace: OwnedFd,
     ) -> Result<Box<dyn NetworkLink>, SandboxError>;
 }

@@ -313,9 +313,8 @@ impl StartContext {
         by: Deadline,
     ) -> Result<Room, SandboxError> {
         let image = Arc::new(image);
-        self.make_room(&image)?;
-        let sandbox = self.drivers.builds.create(unassigned(&image, limits(settings)), by).await?;
-        Ok(Room { context: self.clone(), sandbox: self.counted(sandbox), prewarmed: false })
+        let sandbox = self.create(&self.drivers.builds, unassigned(&image, limits(settings)), by).await?;
+        Ok(Room { context: self.clone(), sandbox, prewarmed: false })
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::local::LocalWorker;
 use crate::room::Room;
-use crate::start::{CODE_DIR, Counted, SPAWNER_RESTART, StartContext, TRIES, unassigned};
+use crate::start::{CODE_DIR, Counted, SPAWNER_RESTART, StartContext, TRIES, is_death, unassigned};
 
 /// The runtime whose sandboxes hold the machine's own programs and nothing else.
 const RUNTIME: &str = "command";
@@ -63,10 +63,10 @@ impl LocalWorker {
         let code = context.folders.empty().await.map_err(|error| RunError::Code(error.into()))?;
         let mut tries = TRIES;
         loop {
-            tries -= 1;
             let room = match context.command_sandbox(&image, &request).await {
                 Ok(room) => room,
-                Err(SandboxError::SpawnerGone) if tries > 0 => {
+                Err(SandboxError::SpawnerGone) if tries > 1 => {
+                    tries -= 1;
                     tokio::time::sleep(SPAWNER_RESTART).await;
                     continue;
                 }
@@ -82,8 +82,12 @@ impl LocalWorker {
                 }
                 Err(SandboxError::DeadlineExceeded) => return Ok(late(begun)),
                 // It died while it waited; nothing of the command has begun.
-                Err(error) if tries > 0 && error.is_retryable() => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    tries -= usize::from(!(room.prewarmed && is_death(&error)));
+                    if tries == 0 || !error.is_retryable() {
+                        return Err(error.into());
+                    }
+                }
             }
         }
     }
@@ -126,10 +130,8 @@ impl StartContext {
             return Ok(room(self.counted(sandbox), true));
         }
         self.prewarm.enable(image);
-        self.make_room(image)?;
         let spec = unassigned(image, SandboxLimits::from(&request.limits));
-        let sandbox = self.drivers.standard.create(spec, request.deadline).await?;
-        Ok(room(self.counted(sandbox), false))
+        Ok(room(self.create(&self.drivers.standard, spec, request.deadline).await?, false))
     }
 }
 

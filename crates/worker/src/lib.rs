@@ -5,6 +5,7 @@
 //! call, `relay` what passes through it meanwhile. `refusals` remembers what network policies refused. [`execute`] and [`build`] run one thing in a sandbox of its own.
 
 pub mod build;
+mod capacity;
 pub mod config;
 pub mod drivers;
 pub mod execute;

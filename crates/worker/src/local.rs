@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::build::{BuildSettings, Builder};
+use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::drivers::Drivers;
-use crate::memory::MemoryGauge;
 use crate::pool::Pool;
 use crate::prewarm::Prewarm;
 use crate::start::{StartContext, StartError};
@@ -62,14 +62,15 @@ impl LocalWorker {
             let pools = Arc::downgrade(&pools);
             Box::new(move || evict_longest_idle(&pools))
         };
+        let capacity = Capacity::new(&config);
         let context = StartContext {
-            prewarm: Prewarm::new(config.clone(), parts.drivers.standard.clone()),
+            prewarm: Prewarm::new(config.clone(), parts.drivers.standard.clone(), capacity.clone()),
             config,
             drivers: parts.drivers,
             catalogue: parts.catalogue,
             folders: parts.folders,
             mounted: Arc::default(),
-            memory: MemoryGauge::default(),
+            capacity,
             refusals: Arc::default(),
             background: parts.background,
             tasks: TaskTracker::new(),
@@ -182,7 +183,7 @@ impl LocalWorker {
         let context = self.context.clone();
         let refill = async move {
             let busy = || context.starting.load(Ordering::Relaxed) > 0;
-            context.prewarm.run(&context.memory, busy).await;
+            context.prewarm.run(busy).await;
         };
         let sweep = async {
             loop {
@@ -234,7 +235,7 @@ impl LocalWorker {
             pool.destroy_all();
         }
         for sandbox in self.context.prewarm.take_all() {
-            self.context.live.fetch_add(1, Ordering::Relaxed);
+            let sandbox = self.context.counted(sandbox);
             self.context.destroy(sandbox);
         }
         self.context.tasks.close();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const FRESH: Duration = Duration::from_millis(100);
 
 /// The kernel's own estimate of available memory, or less where a cgroup around the server ends before; read at most ten
-/// times a second.
+/// times a second, and anew after each sandbox that was made.
 #[derive(Default)]
 pub(crate) struct MemoryGauge {
     last: Mutex<Option<(Instant, u64)>>,
@@ -33,9 +33,14 @@ impl MemoryGauge {
         Some(value)
     }
 
-    /// Whether a sandbox that needs about `mib` leaves the reserve untouched.
-    pub(crate) fn has_room(&self, mib: u32, reserved_mib: u64) -> bool {
-        self.available_mib().is_none_or(|available| available >= reserved_mib + u64::from(mib))
+    /// Whether sandboxes that need about `mib` together leave the reserve untouched.
+    pub(crate) fn has_room(&self, mib: u64, reserved_mib: u64) -> bool {
+        self.available_mib().is_none_or(|available| available >= reserved_mib + mib)
+    }
+
+    /// Has the kernel asked again next time.
+    pub(crate) fn forget(&self) {
+        *self.last.lock() = None;
     }
 }
 

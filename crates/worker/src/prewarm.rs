@@ -1,7 +1,9 @@
 //! Sandboxes whose runtime is loaded and whose shim has made a dummy call, waiting for code.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::Future as _;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use impuls_domain::{Deadline, RuntimeName};
@@ -10,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::capacity::Capacity;
 use crate::config::Config;
-use crate::memory::MemoryGauge;
 use crate::start::{unassigned, unassigned_limits};
 
 /// Cold starts are remembered for so long when the size of a pool is decided.
@@ -67,13 +69,23 @@ impl Ready {
 pub(crate) struct Prewarm {
     config: Config,
     driver: Arc<dyn SandboxDriver>,
+    capacity: Arc<Capacity>,
     ready: Mutex<HashMap<RuntimeName, Ready>>,
+    /// Those that ended while they waited, to be destroyed.
+    ended: Mutex<Vec<Arc<dyn Sandbox>>>,
     refill: Notify,
 }
 
 impl Prewarm {
-    pub(crate) fn new(config: Config, driver: Arc<dyn SandboxDriver>) -> Self {
-        Self { config, driver, ready: Mutex::default(), refill: Notify::new() }
+    pub(crate) fn new(config: Config, driver: Arc<dyn SandboxDriver>, capacity: Arc<Capacity>) -> Self {
+        Self {
+            config,
+            driver,
+            capacity,
+            ready: Mutex::default(),
+            ended: Mutex::default(),
+            refill: Notify::new(),
+        }
     }
 
     /// Keeps sandboxes of this runtime ready from now on.
@@ -89,15 +101,22 @@ impl Prewarm {
         act(entry.or_insert_with(new))
     }
 
-    /// A prewarmed sandbox, if there is one.
+    /// A prewarmed sandbox, if there is one that is not known to have ended while it waited.
     pub(crate) fn take(&self, image: &Arc<RuntimeImage>) -> Option<Arc<dyn Sandbox>> {
         if self.config.prewarm == 0 {
             return None;
         }
-        let taken = self.with(image, |ready| {
+        let (taken, ended) = self.with(image, |ready| {
             ready.sizer.note_taken(Instant::now(), self.config.prewarm_max);
-            ready.sandboxes.pop()
+            let mut ended = Vec::new();
+            loop {
+                match ready.sandboxes.pop() {
+                    Some(sandbox) if has_ended(sandbox.as_ref()) => ended.push(sandbox),
+                    other => break (other, ended),
+                }
+            }
         });
+        self.ended.lock().extend(ended);
         self.refill.notify_one();
         taken
     }
@@ -116,17 +135,14 @@ impl Prewarm {
         all.get_mut(&image.name).map_or((0, 0), |ready| (ready.sandboxes.len(), ready.target(&self.config)))
     }
 
-    /// How many are waiting, over all runtimes.
-    pub(crate) fn len(&self) -> usize {
-        self.ready.lock().values().map(|ready| ready.sandboxes.len()).sum()
-    }
-
     /// Takes every waiting sandbox out, for shutdown or when memory is short.
     pub(crate) fn take_all(&self) -> Vec<Arc<dyn Sandbox>> {
-        self.ready.lock().values_mut().flat_map(|ready| std::mem::take(&mut ready.sandboxes)).collect()
+        let mut all = std::mem::take(&mut *self.ended.lock());
+        all.extend(self.ready.lock().values_mut().flat_map(|ready| std::mem::take(&mut ready.sandboxes)));
+        all
     }
 
-    fn next_to_make(&self, memory: &MemoryGauge) -> Option<Arc<RuntimeImage>> {
+    fn next_to_make(&self) -> Option<Arc<RuntimeImage>> {
         let config = &self.config;
         let mut ready = self.ready.lock();
         let missing = |ready: &mut Ready| {
@@ -138,29 +154,36 @@ impl Prewarm {
             return None;
         }
         // Pools are a luxury: they leave twice the reserve to the sandboxes that calls need.
-        memory.has_room(short.idle_memory_mib, config.reserved_memory_mib * 2).then_some(short)
+        self.capacity.has_plenty(short.idle_memory_mib).then_some(short)
     }
 
-    /// Takes out what is beyond the present size.
+    /// Takes out what is beyond the present size, and what has ended.
     fn surplus(&self) -> Vec<Arc<dyn Sandbox>> {
         let config = &self.config;
         let surplus = |ready: &mut Ready| {
             let target = ready.target(config);
             ready.sandboxes.split_off(target.min(ready.sandboxes.len()))
         };
-        self.ready.lock().values_mut().flat_map(surplus).collect()
+        let mut all = std::mem::take(&mut *self.ended.lock());
+        all.extend(self.ready.lock().values_mut().flat_map(surplus));
+        all
     }
 
+    /// Has a place only once it is made, if one is left then: a call that starts meanwhile must not be refused for it.
     async fn make_one(&self, image: Arc<RuntimeImage>) -> Result<(), SandboxError> {
         let spec = SandboxSpec { prewarm: true, ..unassigned(&image, unassigned_limits()) };
         let by = Deadline::at((Instant::now() + CREATE_TIMEOUT).into_std());
         let sandbox = self.driver.create(spec, by).await?;
+        let Some(place) = self.capacity.claim_place(image.idle_memory_mib) else {
+            return sandbox.destroy().await;
+        };
+        place.keep();
         self.with(&image, |ready| ready.sandboxes.push(sandbox));
         Ok(())
     }
 
     /// Keeps the pools filled, one sandbox at a time, giving way while `busy` says that calls wait for a start.
-    pub(crate) async fn run(&self, memory: &MemoryGauge, busy: impl Fn() -> bool) {
+    pub(crate) async fn run(&self, busy: impl Fn() -> bool) {
         let mut backoff = BACKOFF;
         loop {
             tokio::select! {
@@ -168,6 +191,7 @@ impl Prewarm {
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
             for sandbox in self.surplus() {
+                self.capacity.give_back();
                 if let Err(error) = sandbox.destroy().await {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -175,7 +199,7 @@ impl Prewarm {
                     );
                 }
             }
-            while let Some(image) = self.next_to_make(memory) {
+            while let Some(image) = self.next_to_make() {
                 give_way(&busy).await;
                 match self.make_one(image.clone()).await {
                     Ok(()) => backoff = BACKOFF,
@@ -188,6 +212,12 @@ impl Prewarm {
             }
         }
     }
+}
+
+/// Whether a sandbox's end is known already.
+fn has_ended(sandbox: &dyn Sandbox) -> bool {
+    let mut exited = std::pin::pin!(sandbox.exited());
+    exited.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
 /// Waits until cold starts, and the first calls that follow them, are through: a refill costs the machine more than

@@ -218,11 +218,12 @@ impl Running {
         if self.live.pool.lose(self.live.key, self.deadline) {
             // Begun beside this call, so that it is finished even if the caller hangs up now.
             self.live.pool.context.destroy(self.live.sandbox.clone());
-            let killed = tokio::time::timeout(KILL_TIMEOUT, self.live.sandbox.destroy()).await;
-            if !matches!(killed, Ok(Ok(()))) {
-                let sandbox = self.live.sandbox.id();
-                tracing::error!(%sandbox, ?killed, "a timed-out sandbox is not known to be gone");
-            }
+        }
+        // Of several calls that time out together one loses the sandbox, and all wait for its end.
+        let killed = tokio::time::timeout(KILL_TIMEOUT, self.live.sandbox.destroy()).await;
+        if !matches!(killed, Ok(Ok(()))) {
+            let sandbox = self.live.sandbox.id();
+            tracing::error!(%sandbox, ?killed, "a timed-out sandbox is not known to be gone");
         }
         Failure {
             error_type: ErrorType::Timeout,

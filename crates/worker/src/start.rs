@@ -12,18 +12,18 @@ use impuls_domain::{
 };
 use impuls_runtimes::{Catalogue, Launch};
 use impuls_sandbox::{
-    Assignment, Exit, Init, InitError, InitErrorKind, InitFailure, RuntimeImage, Sandbox, SandboxError,
-    SandboxLimits, SandboxSpec,
+    Assignment, Exit, Init, InitError, InitErrorKind, InitFailure, RuntimeImage, Sandbox, SandboxDriver,
+    SandboxError, SandboxLimits, SandboxSpec,
 };
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::capacity::{Capacity, Claim};
 use crate::config::Config;
 use crate::drivers::Drivers;
 use crate::live::{FirstCall, Live};
-use crate::memory::MemoryGauge;
 use crate::mounted::Mounted;
 use crate::pool::{NoSlot, Pool};
 use crate::prewarm::Prewarm;
@@ -35,7 +35,8 @@ pub(crate) const CODE_DIR: &str = "/var/task";
 const FUNCTION_NAME: &str = "IMPULS_FUNCTION_NAME";
 /// How long a start waits for the spawner to be started again.
 pub(crate) const SPAWNER_RESTART: Duration = Duration::from_millis(200);
-/// Tries of a start whose prewarmed sandbox turns out to be dead.
+/// Tries of a start whose new sandbox turns out to be dead. One that was prewarmed and died while it waited is none: after
+/// a spawner's death the whole pool did.
 pub(crate) const TRIES: usize = 3;
 
 /// What starts of all revisions share.
@@ -46,7 +47,7 @@ pub(crate) struct StartContext {
     pub(crate) folders: Arc<CodeFolders>,
     pub(crate) mounted: Arc<Mounted>,
     pub(crate) prewarm: Prewarm,
-    pub(crate) memory: MemoryGauge,
+    pub(crate) capacity: Arc<Capacity>,
     pub(crate) refusals: Arc<RefusalBook>,
     pub(crate) background: Handle,
     pub(crate) tasks: TaskTracker,
@@ -158,10 +159,10 @@ impl StartContext {
         let image = installed.image_for(config.contract);
         let mut tries = TRIES;
         loop {
-            tries -= 1;
             let code_ready = begun.elapsed();
-            let sandbox = match self.sandbox(image, target, steers, by).await {
-                Err(StartError::Sandbox(SandboxError::SpawnerGone)) if tries > 0 => {
+            let (sandbox, prewarmed) = match self.sandbox(image, target, steers, by).await {
+                Err(StartError::Sandbox(SandboxError::SpawnerGone)) if tries > 1 => {
+                    tries -= 1;
                     tokio::time::sleep(SPAWNER_RESTART).await;
                     continue;
                 }
@@ -193,6 +194,7 @@ impl StartContext {
                 }
                 Err(error) => {
                     self.destroy(sandbox);
+                    tries -= usize::from(!(prewarmed && is_death(&error)));
                     if tries == 0 || !error.is_retryable() {
                         return Err(error.into());
                     }
@@ -223,15 +225,15 @@ impl StartContext {
         }
     }
 
-    /// A prewarmed sandbox, or a new one; always a new one if the function's environment `steers` the interpreter or it has a
-    /// driver of its own.
+    /// A prewarmed sandbox, or a new one, and whether it was prewarmed; always a new one if the function's environment
+    /// `steers` the interpreter or it has a driver of its own.
     async fn sandbox(
         &self,
         image: &Arc<RuntimeImage>,
         target: &Target,
         steers: bool,
         by: Deadline,
-    ) -> Result<Arc<dyn Sandbox>, StartError> {
+    ) -> Result<(Arc<dyn Sandbox>, bool), StartError> {
         let choice = target.revision.config.driver;
         let driver = self.drivers.of(choice);
         let driver =
@@ -240,43 +242,57 @@ impl StartContext {
             && self.drivers.is_standard(choice)
             && let Some(sandbox) = self.prewarm.take(image)
         {
-            return Ok(self.counted(sandbox));
+            return Ok((self.counted(sandbox), true));
         }
-        self.make_room(image)?;
         let limits = SandboxLimits::from(&target.revision.config.limits);
         let mut spec = unassigned(image, limits);
         if steers {
             spec.interpreter_environment = target.revision.config.environment.variables().clone();
         }
-        Ok(self.counted(driver.create(spec, by).await?))
+        Ok((self.create(driver, spec, by).await?, false))
     }
 
+    /// A new sandbox, for which there must be room.
+    pub(crate) async fn create(
+        &self,
+        driver: &Arc<dyn SandboxDriver>,
+        spec: SandboxSpec,
+        by: Deadline,
+    ) -> Result<Arc<dyn Sandbox>, SandboxError> {
+        let place = self.make_room(&spec.image)?;
+        let sandbox = driver.create(spec, by).await?;
+        place.keep();
+        Ok(self.counted(sandbox))
+    }
+
+    /// Counts a sandbox that has its place as live, until it is [destroyed](Self::destroy).
     pub(crate) fn counted(&self, sandbox: Arc<dyn Sandbox>) -> Arc<dyn Sandbox> {
         self.live.fetch_add(1, Ordering::Relaxed);
         sandbox
     }
 
-    pub(crate) fn make_room(&self, image: &RuntimeImage) -> Result<(), SandboxError> {
-        let fits = || {
-            self.live.load(Ordering::Relaxed) + self.prewarm.len() < self.config.max_sandboxes
-                && self.memory.has_room(image.idle_memory_mib, self.config.reserved_memory_mib)
-        };
-        if fits() {
-            return Ok(());
+    fn make_room(&self, image: &RuntimeImage) -> Result<Claim, SandboxError> {
+        let mib = image.idle_memory_mib;
+        if let Some(claim) = self.capacity.claim(mib) {
+            return Ok(claim);
         }
-        if (self.evict)() || fits() {
-            return Ok(());
+        // The memory of what is evicted will be free in a moment.
+        if (self.evict)()
+            && let Some(claim) = self.capacity.claim_place(mib)
+        {
+            return Ok(claim);
         }
         for sandbox in self.prewarm.take_all() {
-            self.live.fetch_add(1, Ordering::Relaxed);
+            let sandbox = self.counted(sandbox);
             self.destroy(sandbox);
         }
-        if fits() { Ok(()) } else { Err(SandboxError::AtCapacity) }
+        self.capacity.claim(mib).ok_or(SandboxError::AtCapacity)
     }
 
     /// Destroys a counted sandbox in the background, whether or not somebody waits for the end; a failure is logged.
     pub(crate) fn destroy(&self, sandbox: Arc<dyn Sandbox>) -> JoinHandle<()> {
         self.live.fetch_sub(1, Ordering::Relaxed);
+        self.capacity.give_back();
         let (refusals, mounted) = (self.refusals.clone(), self.mounted.clone());
         let task = async move {
             match sandbox.destroy().await {
@@ -304,6 +320,11 @@ impl StartContext {
         };
         self.background.spawn(task);
     }
+}
+
+/// Whether a sandbox that was to load code turned out to be dead.
+pub(crate) const fn is_death(error: &SandboxError) -> bool {
+    matches!(error, SandboxError::Gone(_) | SandboxError::SpawnerGone)
 }
 
 /// What calls of a revision are told whose build failed.

@@ -1,5 +1,7 @@
 //! Functions and callers that take as much as they can: everything has a bound, and neighbours do not notice.
 
+#![allow(clippy::expect_used, reason = "a test that does not find what it expects panics")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -117,6 +117,10 @@ impl Core {
             self.remove_leftovers(key).await;
             sender.send_if_modified(|state| state.is_none() && state.replace(end).is_none());
         }
+        // Those that were given up meanwhile: nobody awaits their end, and the spawner no longer heard of it.
+        for key in self.cgroups.keys() {
+            self.remove_leftovers(key).await;
+        }
     }
 
     /// Removes the cgroups of a sandbox whose spawner is gone.
@@ -176,6 +180,7 @@ async fn open(keeper: &Keeper, instance: &str) -> Result<Opened, SandboxError> {
     let failed = |source| SandboxError::Setup { step: "start the spawner".to_owned(), source };
     let Started { socket, ended } = keeper.spawn().await.map_err(failed)?;
     let link = Arc::new(Link::new(socket).map_err(failed)?);
+    let ended = closed_at_end(link.clone(), ended);
     // Unbounded, but a sandbox ends once.
     let (sender, news) = mpsc::unbounded_channel();
     tokio::spawn(link.clone().serve(sender));
@@ -187,6 +192,17 @@ async fn open(keeper: &Keeper, instance: &str) -> Result<Opened, SandboxError> {
         }
         Answer::Done | Answer::Assigned(_) | Answer::Failed(_) => Err(SandboxError::SpawnerGone),
     }
+}
+
+/// Closes the link when its spawner has ended, whoever else still has the spawner's end of it; resolves then.
+fn closed_at_end(link: Arc<Link>, ended: oneshot::Receiver<()>) -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        let _ended_or_never_started = ended.await;
+        link.close();
+        let _nobody_waits = tell.send(());
+    });
+    told
 }
 
 /// Passes the spawner's news on; when it is gone, starts another and does the same for that.

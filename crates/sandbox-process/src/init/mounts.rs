@@ -15,6 +15,10 @@ use crate::sys;
 
 /// Files and folders that each MiB of `/tmp` may consist of.
 const INODES_PER_MIB: u32 = 256;
+/// What a sandbox may have of inotify. The kernel counts all of them for the spawner's user too, who has 128 instances on
+/// most machines, so a sandbox needs a bound of its own, far below. A Node thread that watches files has one.
+const INOTIFY: [(&str, &str); 2] =
+    [("/proc/sys/user/max_inotify_instances", "8"), ("/proc/sys/user/max_inotify_watches", "1024")];
 const SHM: &CStr = c"size=64m,nr_inodes=1k,mode=1777";
 /// Files of `/proc` about the machine or with side effects. Most are root's anyway: a second lock.
 const HIDDEN_FILES: [&str; 8] = [
@@ -48,6 +52,8 @@ pub(super) fn mount_all(tmp: &CStr) -> Result<(), Failure> {
     for path in HIDDEN_FOLDERS.into_iter().filter(|path| Path::new(path).exists()) {
         mount_bind("/var/empty", path).step_with(|| format!("mask {path}"))?;
     }
+    // Where it fails, the isolation report says so.
+    let _refused_in_some_containers = limit_inotify();
     let at = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let settings = open_tree(CWD, "/proc/sys", at).step("bind /proc/sys")?;
     sys::set_mount_flags(settings.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
@@ -56,6 +62,11 @@ pub(super) fn mount_all(tmp: &CStr) -> Result<(), Failure> {
         .step("mount /proc/sys")?;
     mount("tmpfs", "/tmp", "tmpfs", flags, tmp).step("mount /tmp")?;
     mount("tmpfs", "/dev/shm", "tmpfs", flags | MountFlags::NOEXEC, SHM).step("mount /dev/shm")
+}
+
+/// Bounds what this process's user namespace may have of inotify; its own `/proc` must be mounted.
+pub(crate) fn limit_inotify() -> Result<(), Failure> {
+    INOTIFY.into_iter().try_for_each(|(path, limit)| std::fs::write(path, limit).step("limit inotify"))
 }
 
 /// Mounts a fresh `/proc` over the old one, in a process that exists to find out whether that works.

@@ -15,18 +15,21 @@ const OPEN_FILES: u64 = 4_096;
 /// Locked memory, in bytes.
 const LOCKED_MEMORY: u64 = 64 * 1024;
 const STACK: u64 = 8 * 1024 * 1024;
+/// Signals that wait to be delivered, and timers, which need one each. The kernel counts them for the spawner's user, too.
+const PENDING_SIGNALS: u64 = 1_024;
 /// The descriptor of the listening socket.
 const LISTENER: i32 = 3;
 /// Descriptors that are still needed are moved to numbers from here on.
 const ABOVE_STDIO: i32 = 16;
 
 /// What every process of a sandbox is limited to, besides cgroups.
-pub(crate) fn resource_limits(pids: u32) -> [(Resource, u64); 8] {
+pub(crate) fn resource_limits(pids: u32) -> [(Resource, u64); 9] {
     [
         (Resource::Nofile, OPEN_FILES),
         (Resource::Core, 0),
         (Resource::Nproc, u64::from(pids)),
         (Resource::Memlock, LOCKED_MEMORY),
+        (Resource::Sigpending, PENDING_SIGNALS),
         (Resource::Stack, STACK),
         (Resource::Msgqueue, 0),
         (Resource::Nice, 0),

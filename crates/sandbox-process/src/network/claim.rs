@@ -28,8 +28,7 @@ pub(super) fn claim(pool: &Cidr) -> Result<(Part, UnixDatagram), String> {
                 format!("no part of the pool {pool} is free: {} is a route of {}", route.to, route.link);
             continue;
         }
-        let name = SocketAddr::from_abstract_name(format!("impuls-network-{}", part.gateway()));
-        match name.and_then(|name| UnixDatagram::bind_addr(&name)) {
+        match bind(part.gateway()) {
             Ok(claim) => return Ok((part, claim)),
             Err(error) => {
                 refusal = format!("no part of the pool {pool} is free: {}: {error}", part.gateway())
@@ -37,6 +36,17 @@ pub(super) fn claim(pool: &Cidr) -> Result<(Part, UnixDatagram), String> {
         }
     }
     Err(refusal)
+}
+
+fn bind(gateway: Ipv4Addr) -> io::Result<UnixDatagram> {
+    let name = SocketAddr::from_abstract_name(format!("impuls-network-{gateway}"))?;
+    UnixDatagram::bind_addr(&name)
+}
+
+/// Whether a server that shares this machine's network lives and has claimed the part with this gateway, in whichever
+/// container it runs.
+pub(super) fn is_claimed(gateway: Ipv4Addr) -> bool {
+    bind(gateway).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// The resolver's sockets, on an address that the machine will have only once a sandbox is linked to it, and on

@@ -6,6 +6,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::claim::sockets;
 use super::link::{self, Linker, Plan};
@@ -64,11 +65,11 @@ impl Local {
         raised.inspect_err(|_| drop(self.linker.unplug(&plan.name)))
     }
 
-    /// Ends a sandbox's way out, and waits until its link is gone.
-    pub(super) fn await_end(&mut self, name: &str) -> io::Result<()> {
+    /// Ends a sandbox's way out, and waits until its link is gone, which has waited in line for this.
+    pub(super) fn await_end(&mut self, name: &str, waited: Duration) -> io::Result<()> {
         let lowered = self.pastas.as_ref().and_then(|pastas| pastas.lower(name));
         // Both take the kernel a while.
-        let ended = self.linker.await_end(name);
+        let ended = self.linker.await_end(name, waited);
         if let Some(lowered) = lowered {
             lowered.wait(&mut self.linker);
         }
@@ -104,10 +105,10 @@ impl Ground {
     }
 
     /// See [`Local::await_end`].
-    pub(super) fn await_end(&mut self, name: &str) -> io::Result<()> {
+    pub(super) fn await_end(&mut self, name: &str, waited: Duration) -> io::Result<()> {
         match self {
-            Self::Here(local) => local.await_end(name),
-            Self::Yard(wire) => wire.await_end(name),
+            Self::Here(local) => local.await_end(name, waited),
+            Self::Yard(wire) => wire.await_end(name, waited),
         }
     }
 

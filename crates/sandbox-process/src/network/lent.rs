@@ -33,12 +33,12 @@ impl SandboxNetwork for Lent {
     async fn attach(
         &self,
         policy: &NetworkPolicy,
-        function: &str,
+        function: (&str, &str),
         namespace: OwnedFd,
     ) -> Result<Box<dyn NetworkLink>, SandboxError> {
         self.network.check()?;
         let station = self.core.station()?;
-        let attachment = self.network.attach((policy, function), namespace, &station.link).await?;
+        let attachment = self.network.attach(policy, function, namespace, &station.link).await?;
         Ok(Box::new(attachment))
     }
 }

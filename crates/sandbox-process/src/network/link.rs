@@ -65,13 +65,15 @@ pub(super) struct Linker {
     host: Netlink,
     /// Set when the way back was not found; nothing may be done then.
     lost: bool,
+    /// When a link that was waited for went.
+    last_end: Option<Instant>,
 }
 
 impl Linker {
     /// At home where the thread is now.
     pub(super) fn new() -> io::Result<Self> {
         let home = fs::File::open("/proc/thread-self/ns/net")?.into();
-        Ok(Self { home, host: Netlink::open()?, lost: false })
+        Ok(Self { home, host: Netlink::open()?, lost: false, last_end: None })
     }
 
     /// Links a network namespace to this one. On `Err` nothing is left behind.
@@ -141,14 +143,24 @@ impl Linker {
     }
 
     /// Waits until a link is gone. With a sandbox's network namespace the kernel removes its link, many at once
-    /// if many end; one alone takes as long. A link whose namespace stays is removed.
-    pub(super) fn await_end(&mut self, name: &str) -> io::Result<()> {
-        let until = Instant::now() + PATIENCE;
+    /// if many end; one alone takes as long. A link whose namespace stays, because one of its connections is not
+    /// acknowledged for example, is removed.
+    ///
+    /// Links have to wait in line for this, each for `waited` by now, and their patience runs out together: those whose
+    /// namespaces stay hold up the line once. It starts again when the kernel has just removed one that was waited for.
+    pub(super) fn await_end(&mut self, name: &str, waited: Duration) -> io::Result<()> {
+        let begun = Instant::now();
+        let mut was_there = false;
         while self.host.index(name).is_ok() {
-            if Instant::now() > until {
+            let moved = self.last_end.map_or(Duration::MAX, |end| end.elapsed());
+            if moved.min(waited + begun.elapsed()) > PATIENCE {
                 return self.unplug(name);
             }
+            was_there = true;
             std::thread::park_timeout(PAUSE);
+        }
+        if was_there {
+            self.last_end = Some(Instant::now());
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use impuls_domain::NetworkPolicy;
 use impuls_sandbox::{Refusals, SandboxError, Traffic};
@@ -59,7 +59,7 @@ impl Live {
     pub(super) async fn attach(
         self: &Arc<Self>,
         policy: &NetworkPolicy,
-        function: &str,
+        (function, function_id): (&str, &str),
         namespace: OwnedFd,
     ) -> Result<Attachment, SandboxError> {
         let failed =
@@ -67,7 +67,8 @@ impl Live {
         let list = policy.allowlist();
         let taken = self.addresses.lock().take(list.is_some());
         let (number, address) = taken.ok_or(SandboxError::AtCapacity)?;
-        let client = Arc::new(Client::new(number, policy.clone(), function));
+        let share = self.resolver.share(function_id);
+        let client = Arc::new(Client::new(number, policy.clone(), function, share));
         let exit = || Exit { tap: self.names.tap(number), number, beyond: self.part.beyond() };
         let plan = Plan {
             name: self.names.link(number, list.is_some()),
@@ -244,11 +245,11 @@ impl Attachment {
                 Err(error) => tracing::warn!(link = %name, error = %error, "a link cannot be removed"),
             }
         };
-        let link = self.plan.name.clone();
+        let (link, queued) = (self.plan.name.clone(), Instant::now());
         // Behind the making of the link, should that still be under way; the list goes only when the link is gone.
         self.live.wiring.post(move |_| {
             unlinking.post(move |ground| {
-                let unplugged = ground.await_end(&link);
+                let unplugged = ground.await_end(&link, queued.elapsed());
                 filter.post(move |ground| {
                     finish(ground, unplugged);
                     if let Some(gone) = gone {

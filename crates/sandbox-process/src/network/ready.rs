@@ -77,7 +77,7 @@ impl Ready {
         }
         let (part, claim) = claim(&config.pool)?;
         Ok(Self {
-            names: Names::of(instance),
+            names: Names::of(instance, part.gateway()),
             part,
             operator: rules::v4_only(&config.allow),
             uplinks: config.uplinks.clone(),
@@ -93,6 +93,11 @@ impl Ready {
     /// The address that sandboxes ask for names.
     pub(super) const fn resolver(&self) -> Ipv4Addr {
         self.part.gateway()
+    }
+
+    /// What the table is or will be called.
+    pub(super) fn table(&self) -> &str {
+        &self.names.table
     }
 
     /// What has been opened last.

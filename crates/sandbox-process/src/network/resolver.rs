@@ -5,6 +5,7 @@
 //! with a list, the addresses in an answer are opened in the packet filter before it gets the answer.
 
 mod judge;
+mod shares;
 mod upstream;
 
 use std::collections::HashMap;
@@ -20,24 +21,29 @@ use impuls_sandbox::Refusals;
 use parking_lot::{Mutex, RwLock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use self::judge::Verdict;
+pub(super) use self::shares::Share;
+use self::shares::{Idle, Shares};
 use super::ground::Ground;
 use super::hand::Hand;
 use super::rules::{self, Names, OPENED_LIMIT};
 
 /// The longest question, in bytes.
 const QUESTION_LIMIT: usize = 1_232;
-/// Questions in flight, of one sandbox and of all.
+/// Questions in flight, of one sandbox, of all sandboxes of one function and of all. A function may have more than its
+/// share while more than half of all is free: a hundred sandboxes that start at once ask at once.
 const IN_FLIGHT: usize = 32;
+const SHARE_IN_FLIGHT: usize = ALL_IN_FLIGHT / 8;
 const ALL_IN_FLIGHT: usize = 512;
 /// Questions of one sandbox in a second, and how many may come at once.
 const RATE: f64 = 200.0;
 const BURST: f64 = 400.0;
-/// Connections of one sandbox and of all, how many questions one may carry and how long it may be silent.
+/// Connections of one sandbox, of one function and of all, how many questions one may carry and how long it may be silent.
 const OWN_STREAMS: usize = 8;
+const SHARE_STREAMS: usize = STREAMS / 8;
 const STREAMS: usize = 128;
 const STREAM_QUESTIONS: usize = 64;
 const STREAM_PATIENCE: Duration = Duration::from_secs(5);
@@ -61,6 +67,8 @@ pub(super) struct Client {
     told: Mutex<Refusals>,
     in_flight: Semaphore,
     streams: Arc<Semaphore>,
+    /// What it has together with all other sandboxes of its function.
+    share: Arc<Share>,
     pace: Mutex<Pace>,
     opened: tokio::sync::Mutex<HashMap<Target, Instant>>,
 }
@@ -88,7 +96,7 @@ impl Pace {
 }
 
 impl Client {
-    pub(super) fn new(number: u32, policy: NetworkPolicy, function: &str) -> Self {
+    pub(super) fn new(number: u32, policy: NetworkPolicy, function: &str, share: Arc<Share>) -> Self {
         Self {
             number,
             policy,
@@ -98,6 +106,7 @@ impl Client {
             told: Mutex::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
             streams: Arc::new(Semaphore::new(OWN_STREAMS)),
+            share,
             pace: Mutex::new(Pace { left: BURST, at: Instant::now() }),
             opened: tokio::sync::Mutex::default(),
         }
@@ -152,6 +161,8 @@ pub(super) struct Resolver {
     filter: Hand<Ground>,
     in_flight: Semaphore,
     streams: Arc<Semaphore>,
+    shares: Shares,
+    idle: Idle,
 }
 
 impl Resolver {
@@ -169,7 +180,14 @@ impl Resolver {
             filter,
             in_flight: Semaphore::new(ALL_IN_FLIGHT),
             streams: Arc::new(Semaphore::new(STREAMS)),
+            shares: Shares::default(),
+            idle: Idle::default(),
         }
+    }
+
+    /// What sandboxes of a function have together.
+    pub(super) fn share(&self, function_id: &str) -> Arc<Share> {
+        self.shares.of(function_id)
     }
 
     /// Lets a sandbox ask.
@@ -238,23 +256,35 @@ impl Resolver {
     /// Answers connections; never ends.
     pub(super) async fn serve_streams(self: Arc<Self>, listener: TcpListener) {
         loop {
-            let Ok(permit) = self.streams.clone().acquire_owned().await else { return };
             let Ok((stream, from)) = listener.accept().await else {
                 // No descriptor is free; some will be.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
             let Some(client) = self.client(from) else { continue };
-            let Ok(own_permit) = client.streams.clone().try_acquire_owned() else {
+            let Some(place) = self.place(&client).await else {
                 client.count(1);
                 continue;
             };
             let resolver = self.clone();
             tokio::spawn(async move {
                 let _sandbox_gone = resolver.serve_stream(&client, stream).await;
-                drop((permit, own_permit));
+                drop(place);
             });
         }
+    }
+
+    /// A place for a connection: where all are taken, that of the connection that has been silent longest.
+    async fn place(&self, client: &Client) -> Option<[OwnedSemaphorePermit; 3]> {
+        let own = client.streams.clone().try_acquire_owned().ok()?;
+        let shared = client.share.streams.clone().try_acquire_owned().ok()?;
+        let all = match self.streams.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            // It ends as soon as its task runs.
+            Err(_) if self.idle.end_longest() => self.streams.clone().acquire_owned().await.ok()?,
+            Err(_) => return None,
+        };
+        Some([own, shared, all])
     }
 
     async fn serve_stream(&self, client: &Client, mut stream: TcpStream) -> io::Result<()> {
@@ -266,7 +296,12 @@ impl Resolver {
                 stream.read_exact(&mut buffer).await?;
                 Ok(length)
             };
-            let length: io::Result<usize> = tokio::time::timeout(STREAM_PATIENCE, read).await?;
+            let (silent, ended) = self.idle.enter();
+            let length: io::Result<usize> = tokio::select! {
+                read = tokio::time::timeout(STREAM_PATIENCE, read) => read?,
+                _for_another = ended => return Ok(()),
+            };
+            drop(silent);
             if length? > QUESTION_LIMIT || !client.pace.lock().take(Instant::now()) {
                 client.count(1);
                 return Ok(());
@@ -282,7 +317,11 @@ impl Resolver {
     /// The answer to one message, of at most `limit` bytes or as many as the message says that its sender takes.
     /// None to what is no message, and where too much is in flight.
     async fn answer(&self, client: &Client, bytes: &[u8], limit: Option<u16>) -> Option<Vec<u8>> {
-        let (Ok(_all), Ok(_own)) = (self.in_flight.try_acquire(), client.in_flight.try_acquire()) else {
+        let shared = client.share.in_flight.try_acquire().ok();
+        let is_free = shared.is_some() || self.in_flight.available_permits() > ALL_IN_FLIGHT / 2;
+        let (true, Ok(_own), Ok(_all)) =
+            (is_free, client.in_flight.try_acquire(), self.in_flight.try_acquire())
+        else {
             client.count(1);
             return None;
         };
@@ -306,7 +345,7 @@ impl Resolver {
             edns.set_max_payload(upstream::UDP_LIMIT);
             answer.set_edns(edns);
         }
-        let verdict = judge::question(message, &client.policy);
+        let verdict = judge::question(message, &client.policy, &self.operator);
         answer.metadata.response_code = match (verdict, message.queries.first()) {
             (Verdict::Malformed, _) | (_, None) => ResponseCode::NotImp,
             (Verdict::Refused, _) => {
@@ -314,6 +353,10 @@ impl Resolver {
                 ResponseCode::Refused
             }
             (Verdict::Empty, _) => ResponseCode::NoError,
+            (Verdict::Absent, _) => {
+                client.count(1);
+                ResponseCode::NXDomain
+            }
             (Verdict::Ask(ports), Some(query)) => {
                 self.pass_on(client, query, &ports, &mut answer).await.unwrap_or_else(|error| {
                     tracing::debug!(error = %error, "a question of a sandbox found no answer");
@@ -369,3 +412,6 @@ impl Resolver {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,6 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::MetadataExt as _;
 
 use impuls_domain::{Allowlist, Cidr};
 
@@ -23,6 +22,8 @@ use super::address::{self, NEVER, PRIVATE, Part};
 pub(crate) const TABLE_PREFIX: &str = "impuls_";
 /// What every link of every server's sandboxes begins with.
 const LINK_PREFIX: &str = "im";
+/// Letters and digits that tell links of one server from those of others.
+const OWN: u32 = 7;
 /// Names that the resolver has opened at once for one sandbox.
 pub(super) const OPENED_LIMIT: usize = 4_096;
 /// Connections that a sandbox may have at once; those that it has left count for as long as the kernel remembers
@@ -50,50 +51,50 @@ pub(crate) struct Names {
     pub(crate) tap: String,
 }
 
-/// The number of this process's pid namespace; 0 if it cannot be known.
-fn pid_namespace() -> u64 {
-    std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
-}
-
 /// A number in as few lower-case letters and digits as possible.
-fn base36(mut number: u32, width: usize) -> String {
+fn base36(mut number: u64, width: usize) -> String {
     let mut digits = Vec::new();
     while number > 0 || digits.len() < width {
-        digits.push(char::from_digit(number % 36, 36).unwrap_or('0'));
+        let digit = u32::try_from(number % 36).ok().and_then(|digit| char::from_digit(digit, 36));
+        digits.push(digit.unwrap_or('0'));
         number /= 36;
     }
     digits.iter().rev().collect()
 }
 
+/// A number that stands for a text (FNV-1a).
+fn digest(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 impl Names {
-    /// The names of the server that is called `<pid>-<start time>-<number>`.
-    pub(crate) fn of(instance: &str) -> Self {
-        let mut parts = instance.split('-').map(|part| part.parse::<u32>().unwrap_or_default());
-        let (pid, number) = (parts.next().unwrap_or_default(), parts.nth(1).unwrap_or_default());
-        // Process ids end at 2^22, which is five digits.
-        let own = format!("{}{}", base36(pid % (1 << 22), 5), base36(number % 1_296, 2));
-        Self {
-            table: format!("{TABLE_PREFIX}{instance}_{}", pid_namespace()),
-            link: format!("{LINK_PREFIX}{own}"),
-            tap: format!("it{own}"),
-        }
+    /// The names of the server that is called `<pid>-<start time>-<number>` and has claimed this gateway. Those of links
+    /// follow from all of it: in another container a server may have the same process id, and share the network.
+    pub(crate) fn of(instance: &str, gateway: Ipv4Addr) -> Self {
+        Self::of_table(format!("{TABLE_PREFIX}{instance}_{:08x}", gateway.to_bits()))
     }
 
-    /// The server that a table belongs to, if its process id means something here: a server in a container may
-    /// share this machine's network, but not its processes, and would look dead.
-    pub(super) fn instance_of(table: &str) -> Option<&str> {
-        let (instance, namespace) = table.strip_prefix(TABLE_PREFIX)?.rsplit_once('_')?;
-        (namespace == pid_namespace().to_string()).then_some(instance)
+    /// The names of the server that has a table.
+    pub(super) fn of_table(table: String) -> Self {
+        let own = base36(digest(&table) % 36_u64.pow(OWN), OWN as usize);
+        Self { table, link: format!("{LINK_PREFIX}{own}"), tap: format!("it{own}") }
+    }
+
+    /// The gateway that the owner of a table has claimed for as long as it lives.
+    pub(super) fn gateway_of(table: &str) -> Option<Ipv4Addr> {
+        let (_, gateway) = table.strip_prefix(TABLE_PREFIX)?.rsplit_once('_')?;
+        u32::from_str_radix(gateway, 16).ok().filter(|_| gateway.len() == 8).map(Ipv4Addr::from_bits)
     }
 
     /// A sandbox's link on the host: at most 15 characters, which is what the kernel takes.
     pub(super) fn link(&self, number: u32, listed: bool) -> String {
-        format!("{}{}{}", self.link, if listed { 'a' } else { 'e' }, base36(number, 1))
+        format!("{}{}{}", self.link, if listed { 'a' } else { 'e' }, base36(number.into(), 1))
     }
 
     /// A sandbox's own way out of a yard.
     pub(super) fn tap(&self, number: u32) -> String {
-        format!("{}{}", self.tap, base36(number, 1))
+        format!("{}{}", self.tap, base36(number.into(), 1))
     }
 }
 
@@ -356,19 +357,23 @@ mod tests {
 
     #[test]
     fn names_of_links_are_short_and_belong_to_one_server() {
-        let names = Names::of("4194303-18446744073709551615-1295");
+        let gateway = Ipv4Addr::new(198, 18, 0, 1);
+        let names = Names::of("4194303-18446744073709551615-1295", gateway);
         assert_eq!(names.link.len(), 9);
         assert!(names.link(8_191, true).len() <= 15);
-        assert_ne!(names.link, Names::of("4194303-1-1294").link);
-        assert_ne!(names.link, Names::of("4194302-1-1295").link);
-        assert_eq!(Names::instance_of(&Names::of("7-1-0").table), Some("7-1-0"));
-        assert_eq!(Names::instance_of("impuls_7-1-0_1"), None);
-        assert_eq!(Names::instance_of("filter"), None);
+        // The same process id, as in a container that was started again.
+        assert_ne!(names.link, Names::of("4194303-1-1295", gateway).link);
+        assert_ne!(names.link, Names::of("4194303-18446744073709551615-1294", gateway).link);
+        assert_eq!(Names::of_table(names.table.clone()), names);
+        assert_eq!(Names::gateway_of(&names.table), Some(gateway));
+        for other in ["impuls_7-1-0_1", "impuls_7-1-0_4026531836", "impuls_7-1-0", "filter"] {
+            assert_eq!(Names::gateway_of(other), None, "{other}");
+        }
     }
 
     #[test]
     fn in_a_yard_the_machine_comes_before_what_is_allowed() {
-        let names = Names::of("7-1-0");
+        let names = Names::of("7-1-0", Ipv4Addr::LOCALHOST);
         let part = Part::of(&"198.18.0.0/24".parse().unwrap(), 0)[0];
         let (ports, operator) = (Ports { udp: 1, tcp: 2 }, ["203.0.113.1".parse().unwrap()]);
         let base = |outside| Base { names: &names, part, ports, operator: &operator, outside }.script();
@@ -386,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_is_private_is_opened_only_by_entries_that_are() {
-        let names = Names::of("7-1-0");
+        let names = Names::of("7-1-0", Ipv4Addr::LOCALHOST);
         let list = Allowlist::new(["0.0.0.0/0", "10.0.0.0/8:5432", "fd00::/8", "example.com"]).unwrap();
         let script = open_list(&names, 9, Ipv4Addr::new(198, 18, 0, 9), &list);
         let at = |text: &str| script.find(text).unwrap();

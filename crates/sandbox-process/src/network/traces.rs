@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::rules::{Names, TABLE_PREFIX};
-use super::{link, nft, rules};
+use super::{claim, link, nft, rules};
 
 /// The file in a server's folder that lists the links on which forwarding was off before.
 const NOTE: &str = "forwarding.json";
@@ -99,17 +99,20 @@ pub(super) fn remove(names: &Names, folder: &Path) -> io::Result<()> {
     switch_off(folder)
 }
 
-/// Removes the links and tables of servers that are dead, as `is_dead` tells by their names. Whoever may not see
-/// tables has made none; a table that stays is told, and keeps no server from starting.
-pub(crate) fn reap(is_dead: impl Fn(&str) -> bool) {
+/// Removes the links and tables of servers that are dead: those whose claim nobody has, or only the server whose table is
+/// `own`. Process ids would not do, since a server in another container may share this machine's network. Whoever may not
+/// see tables has made none; a table that stays is told, and keeps no server from starting.
+pub(crate) fn reap(own: Option<&str>) {
     if nft::find("nft").is_none() || !rustix::process::geteuid().is_root() {
         return;
     }
-    for table in tables().unwrap_or_default() {
-        let Some(instance) = Names::instance_of(&table).filter(|instance| is_dead(instance)) else {
-            continue;
-        };
-        let links = link::remove_all(&Names::of(instance).link);
+    let claimed = own.and_then(Names::gateway_of);
+    let is_dead = |table: &str| {
+        let gateway = Names::gateway_of(table).filter(|_| Some(table) != own);
+        gateway.is_some_and(|gateway| claimed == Some(gateway) || !claim::is_claimed(gateway))
+    };
+    for table in tables().unwrap_or_default().into_iter().filter(|table| is_dead(table)) {
+        let links = link::remove_all(&Names::of_table(table.clone()).link);
         match links.and_then(|()| nft::run(&rules::remove(&table))) {
             Ok(()) => tracing::info!(%table, "removed the packet filter of a dead server"),
             Err(error) => tracing::warn!(%table, error = %error, "the packet filter of a dead server stays"),

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use rustix::thread::UnshareFlags;
 
@@ -33,8 +34,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     let own = File::open("/proc/self/ns/net").step("open network namespace")?;
     netlink.transact(&[Request::add_pair("im0", "im1", own.as_fd(), None)]).step("make a veth link")?;
     let (ports, guarded) = (Ports { udp: 53, tcp: 53 }, ["im0".to_owned()]);
-    let outside = Outside::Links(&guarded);
-    let base = Base { names: &Names::of("1-1-1"), part: part()?, ports, operator: &[], outside };
+    let (outside, part) = (Outside::Links(&guarded), part()?);
+    let base = Base { names: &Names::of("1-1-1", part.gateway()), part, ports, operator: &[], outside };
     nft::run(&base.script()).step("load packet filter")
 }
 
@@ -51,7 +52,8 @@ fn other_namespace() -> io::Result<File> {
 /// To be called by a thread in a new yard. Leaves nothing behind.
 pub(super) fn run_in_yard(local: &mut Local) -> Result<(), Failure> {
     find_nft()?;
-    let (names, part) = (Names::of("1-1-1"), part()?);
+    let part = part()?;
+    let names = Names::of("1-1-1", part.gateway());
     let base = Base {
         names: &names,
         part,
@@ -70,7 +72,7 @@ pub(super) fn run_in_yard(local: &mut Local) -> Result<(), Failure> {
     let namespace = other_namespace().step("make network namespace")?;
     let plugged = local.plug(&plan, namespace.as_fd());
     drop(namespace);
-    local.await_end(&plan.name).step("remove link")?;
+    local.await_end(&plan.name, Duration::ZERO).step("remove link")?;
     plugged?;
     nft::run(&rules::remove(&names.table)).step("remove packet filter")
 }

@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::thread::{
@@ -45,6 +46,7 @@ enum Order {
     },
     End {
         name: String,
+        waited: Duration,
     },
     Tend,
     /// One descriptor: a memory file with the script.
@@ -158,8 +160,8 @@ impl Wire {
         self.call(&Order::Plug { plan: plan.clone() }, &[namespace]).map(drop)
     }
 
-    pub(super) fn await_end(&mut self, name: &str) -> io::Result<()> {
-        self.plain(&Order::End { name: name.to_owned() }, &[]).map(drop)
+    pub(super) fn await_end(&mut self, name: &str, waited: Duration) -> io::Result<()> {
+        self.plain(&Order::End { name: name.to_owned(), waited }, &[]).map(drop)
     }
 
     pub(super) fn tend(&mut self) -> io::Result<Vec<String>> {
@@ -285,7 +287,7 @@ fn carry_out(
             let namespace = fds.first().ok_or(io::Error::from_raw_os_error(libc::EPROTO))?;
             local.plug(&plan, namespace.as_fd())?;
         }
-        Order::End { name } => local.await_end(&name)?,
+        Order::End { name, waited } => local.await_end(&name, waited)?,
         Order::Tend => said = local.tend(),
         Order::Run => nft::run(&String::from_utf8_lossy(&read(fds)?))?,
         Order::Ask { question } => passed.push(memory(&nft::ask(&question)?)?),

@@ -67,6 +67,10 @@ const INSIDE: &str = "import socket, struct\n\
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:\n            \
                 sock.sendto(b'x', (host, port))\n    \
         return count\n\
+    def keep(host, port):\n    \
+        kept.append(socket.create_connection((host, port), 3))\n    \
+        while kept[-1].recv(100): pass\n    \
+        return len(kept)\n\
     def resolve(name):\n    \
         return socket.gethostbyname_ex(name)[2]\n\
     def gateway():\n    \
@@ -399,6 +403,11 @@ impl Guest {
     /// Sends so many datagrams, each from a port of its own, and says how many could be sent.
     pub async fn flood(&self, host: &str, port: u16, count: usize) -> u64 {
         self.tries("flood", json!([host, port, count])).await.as_u64().unwrap()
+    }
+
+    /// Makes a connection that stays, with nothing left to be read, which would end it at once, and says how many there are.
+    pub async fn keep(&self, host: &str, port: u16) -> u64 {
+        self.tries("keep", json!([host, port])).await.as_u64().unwrap()
     }
 
     pub async fn resolve(&self, name: &str) -> Value {

@@ -12,20 +12,26 @@ use impuls_guest_protocol::{CHUNK_WINDOW, CallError, Decoder, Frame, FrameKind, 
 use tokio::net::UnixStream;
 use tokio::time::Sleep;
 
-use super::{Gone, OutputSource, Pending, Shared, wake};
+use super::{Gone, OutputSource, Pending, Shared, State, wake};
 
 /// First read buffer of a connection, in bytes.
 const READ_BUFFER: usize = 8 * 1024;
 /// Reads in one turn of the driver before other tasks get theirs.
 const READS_PER_TURN: usize = 16;
-/// Frames of the sandbox itself (call id 0) that wait to be received; a sandbox that sends more is at fault.
-pub(super) const CONTROL_LIMIT: usize = 16;
+/// The longest greeting of a sandbox, in bytes.
+pub(super) const READY_LIMIT: usize = 4 * 1024;
+/// Its longest word on code that it was to load. Message and stack are cut after 65,536 characters each, which JSON may
+/// write with six bytes.
+pub(super) const INIT_LIMIT: usize = 1024 * 1024;
 
 /// The task of one connection.
 pub(super) struct Driver {
     stream: UnixStream,
     shared: Arc<Shared>,
     input: BytesMut,
+    /// What is being written, and how much of it has been.
+    writing: BytesMut,
+    written: usize,
     /// Armed for `State::timer` as it was when last looked at.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -65,7 +71,14 @@ impl Future for Driver {
 impl Driver {
     /// The task of a connected socket.
     pub(super) fn new(stream: UnixStream, shared: Arc<Shared>) -> Self {
-        Self { stream, shared, input: BytesMut::with_capacity(READ_BUFFER), timer: None }
+        Self {
+            stream,
+            shared,
+            input: BytesMut::with_capacity(READ_BUFFER),
+            writing: BytesMut::new(),
+            written: 0,
+            timer: None,
+        }
     }
 
     /// Arms the timer for this instant, and ends the wait of calls whose deadline has passed when it fires.
@@ -109,43 +122,43 @@ impl Driver {
 
     /// Writes what is queued; true when the connection has ended.
     fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut wrote = 0;
         loop {
-            let mut out = {
-                let mut state = self.shared.state.lock();
-                if state.out.is_empty() {
-                    return false;
-                }
-                state.out.split()
-            };
-            let step = match self.stream.try_write(&out) {
+            if !self.next_to_write(wrote) {
+                return false;
+            }
+            wrote = 0;
+            match self.stream.try_write(self.writing.get(self.written..).unwrap_or_default()) {
                 Ok(written) => {
-                    let _sent = out.split_to(written);
-                    Step::Progress
+                    self.written += written;
+                    wrote = written;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Step::Blocked,
-                Err(_) => Step::End,
-            };
-            self.unqueue(out);
-            match step {
-                Step::Progress => {}
-                Step::Blocked => match self.stream.poll_write_ready(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return true,
-                    Poll::Pending => return false,
-                },
-                Step::End => return true,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    match self.stream.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return true,
+                        Poll::Pending => return false,
+                    }
+                }
+                Err(_) => return true,
             }
         }
     }
 
-    /// Puts bytes that could not be written back to the front of the queue, or their memory back to use.
-    fn unqueue(&self, mut rest: BytesMut) {
+    /// Notes what has been written and takes what is to be written next; false if there is nothing.
+    fn next_to_write(&mut self, wrote: usize) -> bool {
         let mut state = self.shared.state.lock();
-        if rest.is_empty() && !state.out.is_empty() {
-            return;
+        let mut wakers = Vec::new();
+        if state.queue.wrote(wrote) {
+            wakers.extend(state.pending.iter_mut().filter_map(|(_, call)| call.waker.take()));
         }
-        rest.extend_from_slice(&state.out);
-        state.out = rest;
+        if self.written == self.writing.len() {
+            self.writing = state.queue.take(std::mem::take(&mut self.writing));
+            self.written = 0;
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        !self.writing.is_empty()
     }
 
     /// Reads what is there and completes calls; true when the connection has ended.
@@ -220,17 +233,9 @@ impl Frames<'_> {
                 self.complete(shared, frame.call, Err(error))
             }
             FrameKind::Log => log(shared, &frame),
-            FrameKind::Chunk => chunk(shared, frame),
+            FrameKind::Chunk => chunk(shared, &frame),
             FrameKind::BodyCredit => body_credit(shared, &frame),
-            FrameKind::Ready | FrameKind::InitOk | FrameKind::InitError => {
-                let mut state = shared.state.lock();
-                if state.control.len() >= CONTROL_LIMIT {
-                    return Err(Gone);
-                }
-                state.control.push_back(frame);
-                wake(state.control_waker.take());
-                Ok(())
-            }
+            FrameKind::Ready | FrameKind::InitOk | FrameKind::InitError => control(shared, &frame),
             FrameKind::Init
             | FrameKind::Invoke
             | FrameKind::Cancel
@@ -243,24 +248,51 @@ impl Frames<'_> {
     fn complete(&mut self, shared: &Shared, call: u32, result: Result<Bytes, CallError>) -> Result<(), Gone> {
         let output = if self.drained { Vec::new() } else { self.output.drain() };
         self.drained = true;
-        let key = (call as usize).checked_sub(1).ok_or(Gone)?;
-        let mut state = shared.state.lock();
-        let pending = state.pending.get_mut(key).filter(|pending| pending.reply.is_none()).ok_or(Gone)?;
+        let mut guard = shared.state.lock();
+        let state = &mut *guard;
+        let (key, pending) = running(state, call)?;
         for (level, text) in output {
             pending.logs.push(level, &text);
         }
         if pending.abandoned {
             let ended = state.pending.remove(key);
-            drop(state);
+            drop(guard);
             drop(ended);
             return Ok(());
         }
         pending.reply = Some(result);
         let waker = pending.waker.take();
-        drop(state);
+        drop(guard);
         wake(waker);
         Ok(())
     }
+}
+
+/// A call that has its event and no reply. A sandbox that says anything of another is at fault; could it answer what it
+/// has not read, nothing would bound the events that wait for it to read.
+fn running(state: &mut State, call: u32) -> Result<(usize, &mut Pending), Gone> {
+    let key = (call as usize).checked_sub(1).ok_or(Gone)?;
+    let pending = state.pending.get_mut(key).filter(|pending| pending.reply.is_none()).ok_or(Gone)?;
+    if state.queue.has_written(pending.invoked) { Ok((key, pending)) } else { Err(Gone) }
+}
+
+/// A sandbox greets once, and answers once to code; nobody would receive more.
+fn control(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
+    let mut state = shared.state.lock();
+    let (is_due, limit) = match frame.kind {
+        FrameKind::Ready => (!std::mem::replace(&mut state.greeted, true), READY_LIMIT),
+        _ => (std::mem::take(&mut state.loading), INIT_LIMIT),
+    };
+    if !is_due || frame.payload.len() > limit {
+        return Err(Gone);
+    }
+    // In memory of its own, not the read buffer's.
+    let payload = Bytes::copy_from_slice(&frame.payload);
+    state.control.push_back(Frame { payload, ..*frame });
+    let waker = state.control_waker.take();
+    drop(state);
+    wake(waker);
+    Ok(())
 }
 
 fn log(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
@@ -287,21 +319,23 @@ fn log(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
 
 /// A guest that sends more than it was credited is at fault. Output that nobody waits for is thrown away, and its sender,
 /// having no credit, stops.
-fn chunk(shared: &Shared, frame: Frame) -> Result<(), Gone> {
-    let mut state = shared.state.lock();
-    let key = (frame.call as usize).checked_sub(1).ok_or(Gone)?;
-    let pending = state.pending.get_mut(key).filter(|pending| pending.reply.is_none()).ok_or(Gone)?;
-    pending.chunk_bytes += frame.payload.len();
-    if pending.chunk_bytes > CHUNK_WINDOW {
+fn chunk(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
+    let mut guard = shared.state.lock();
+    let (_, pending) = running(&mut guard, frame.call)?;
+    if pending.output.len() + pending.owed + frame.payload.len() > CHUNK_WINDOW {
         return Err(Gone);
     }
-    // A chunk without bytes would cost memory and no credit.
-    if pending.abandoned || frame.payload.is_empty() {
+    if pending.abandoned {
+        pending.owed += frame.payload.len();
         return Ok(());
     }
-    pending.chunks.push_back(frame.payload);
+    // A chunk without bytes says nothing.
+    if frame.payload.is_empty() {
+        return Ok(());
+    }
+    pending.output.add(&frame.payload);
     let waker = pending.waker.take();
-    drop(state);
+    drop(guard);
     wake(waker);
     Ok(())
 }
@@ -309,16 +343,15 @@ fn chunk(shared: &Shared, frame: Frame) -> Result<(), Gone> {
 /// A guest that credits more than it was sent is at fault.
 fn body_credit(shared: &Shared, frame: &Frame) -> Result<(), Gone> {
     let bytes = u32::from_le_bytes(frame.payload.as_ref().try_into().map_err(|_| Gone)?);
-    let mut state = shared.state.lock();
-    let key = (frame.call as usize).checked_sub(1).ok_or(Gone)?;
-    let pending = state.pending.get_mut(key).filter(|pending| pending.reply.is_none()).ok_or(Gone)?;
+    let mut guard = shared.state.lock();
+    let (_, pending) = running(&mut guard, frame.call)?;
     let window = pending.body_window.saturating_add(bytes as usize);
     if window > CHUNK_WINDOW {
         return Err(Gone);
     }
     pending.body_window = window;
     let waker = pending.waker.take();
-    drop(state);
+    drop(guard);
     wake(waker);
     Ok(())
 }

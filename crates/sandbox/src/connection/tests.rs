@@ -1,9 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use impuls_guest_protocol::{CHUNK_WINDOW, CallErrorKind, Decoder};
+use impuls_guest_protocol::{CHUNK_WINDOW, CallErrorKind, Decoder, encode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::driver::CONTROL_LIMIT;
+use super::driver::{INIT_LIMIT, READY_LIMIT};
 use super::*;
 
 /// What has been written past the shim: one line, once.
@@ -144,17 +144,42 @@ async fn a_guest_that_breaks_the_protocol_is_cut_off() {
     }
 }
 
+/// Waits until the host has closed the connection.
+async fn cut_off(mut guest: Guest) {
+    let mut rest = Vec::new();
+    let _reset_or_end = guest.stream.read_to_end(&mut rest).await;
+}
+
 #[tokio::test]
-async fn a_flood_of_control_frames_is_bounded() {
+async fn a_sandbox_greets_once_and_answers_once_to_code() {
     let (connection, mut guest) = pair();
-    for _ in 0..CONTROL_LIMIT {
-        guest.send(FrameKind::Ready, 0, b"{}").await;
+    guest.send(FrameKind::Ready, 0, b"{}").await;
+    assert_eq!(connection.receive().await.unwrap().kind, FrameKind::Ready);
+    connection.send(FrameKind::Init, b"{}").unwrap();
+    assert_eq!(guest.receive().await.kind, FrameKind::Init);
+    guest.send(FrameKind::InitError, 0, &vec![b' '; INIT_LIMIT]).await;
+    assert_eq!(connection.receive().await.unwrap().payload.len(), INIT_LIMIT);
+    guest.send(FrameKind::InitOk, 0, b"{}").await;
+    cut_off(guest).await;
+    assert!(connection.is_gone(), "a second answer");
+}
+
+#[tokio::test]
+async fn control_frames_that_nobody_asked_for_are_not_kept() {
+    let long = vec![b' '; READY_LIMIT + 1];
+    let floods: [&[(FrameKind, &[u8])]; 3] = [
+        &[(FrameKind::InitOk, &[b' '; 1024])],
+        &[(FrameKind::Ready, b"{}"), (FrameKind::Ready, b"{}")],
+        &[(FrameKind::Ready, &long)],
+    ];
+    for flood in floods {
+        let (connection, mut guest) = pair();
+        for (kind, payload) in flood {
+            guest.send(*kind, 0, payload).await;
+        }
+        cut_off(guest).await;
+        assert!(connection.is_gone(), "{:?}", flood.first().map(|(kind, _)| kind));
     }
-    assert!(connection.receive().await.is_ok());
-    guest.send(FrameKind::Ready, 0, b"{}").await;
-    guest.send(FrameKind::Ready, 0, b"{}").await;
-    let mut rest = [0; 1];
-    assert_eq!(guest.stream.read(&mut rest).await.unwrap_or(0), 0, "the connection is closed");
 }
 
 #[tokio::test]
@@ -296,7 +321,6 @@ async fn output_can_be_taken_without_the_log_text() {
     guest.send(FrameKind::Chunk, id, b"").await;
     guest.send(FrameKind::Chunk, id, b"output").await;
     assert_eq!(waiting.next_chunk().await.unwrap(), "output");
-    assert_eq!(guest.receive().await.kind, FrameKind::Credit);
     guest.send(FrameKind::Chunk, id, b"rest").await;
     guest.send(FrameKind::Result, id, b"null").await;
     waiting.ended().await;
@@ -315,4 +339,109 @@ async fn a_call_can_be_cancelled_and_waited_for() {
     assert_eq!((cancel.kind, cancel.call), (FrameKind::Cancel, id));
     guest.send(FrameKind::Result, id, b"1").await;
     assert!(waiting.await.is_ok());
+}
+
+/// Bytes that wait to be written.
+fn queued(connection: &Connection) -> u64 {
+    connection.handle.shared.state.lock().queue.waiting()
+}
+
+#[tokio::test]
+async fn small_pieces_of_output_cost_no_more_than_their_bytes() {
+    const PIECES: usize = 1_000_000;
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    let mut pieces = BytesMut::new();
+    for _ in 0..PIECES {
+        encode(&mut pieces, FrameKind::Chunk, id, &[b"x"]).unwrap();
+    }
+    encode(&mut pieces, FrameKind::Result, id, &[b"null"]).unwrap();
+    // It reads nothing: what it was credited stays in the socket.
+    let sending = async {
+        guest.stream.write_all(&pieces).await.unwrap();
+        guest
+    };
+    let taking = async {
+        let (mut bytes, mut parts) = (0, 0);
+        while let Some(chunk) = waiting.next_chunk().await {
+            (bytes, parts) = (bytes + chunk.len(), parts + 1);
+            assert!(queued(&connection) < 1024, "{} bytes wait", queued(&connection));
+        }
+        (bytes, parts)
+    };
+    let (mut guest, (bytes, parts)) = tokio::join!(sending, taking);
+    assert_eq!(bytes, PIECES);
+    assert!(parts < PIECES / 10, "{parts} parts: they are taken together");
+    let mut credited = 0;
+    while credited < PIECES - CHUNK_WINDOW {
+        let bytes = u32::from_le_bytes(guest.receive().await.payload[..].try_into().unwrap()) as usize;
+        assert!(bytes >= CREDIT_STEP, "{bytes}");
+        credited += bytes;
+    }
+}
+
+#[tokio::test]
+async fn the_first_piece_of_output_stays_alone() {
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    for piece in [&b"head"[..], b"a", b"b"] {
+        guest.send(FrameKind::Chunk, id, piece).await;
+    }
+    guest.send(FrameKind::Result, id, b"null").await;
+    waiting.ended().await;
+    assert_eq!(waiting.next_chunk().await.unwrap(), "head");
+    assert_eq!(waiting.next_chunk().await.unwrap(), "ab");
+    assert!(waiting.next_chunk().await.is_none());
+}
+
+#[tokio::test]
+async fn a_guest_that_answers_what_it_has_not_read_is_cut_off() {
+    let (connection, mut guest) = pair();
+    // The first call of a connection has the first number; more than a socket holds is not all written.
+    let waiting = connection.call(call(&vec![b'x'; 6 * 1024 * 1024], &Arc::default())).unwrap();
+    guest.send(FrameKind::Result, 1, b"1").await;
+    assert_eq!(waiting.await.unwrap_err().reason, LossReason::Gone);
+}
+
+#[tokio::test]
+async fn a_body_that_is_credited_and_not_read_waits_at_its_source() {
+    let (connection, mut guest) = pair();
+    let waiting = connection.call(call(b"1", &Arc::default())).unwrap();
+    let id = guest.receive().await.call;
+    let crediting = async {
+        // A credit within what has been sent is believed; one beyond ends the connection.
+        let mut out = BytesMut::new();
+        let step = u32::try_from(CHUNK_WINDOW / 8).unwrap().to_le_bytes();
+        encode(&mut out, FrameKind::BodyCredit, id, &[&step]).unwrap();
+        while guest.stream.write_all(&out).await.is_ok() {
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            assert!(
+                queued(&connection) <= 2 * CHUNK_WINDOW as u64 + 1024,
+                "{} bytes wait",
+                queued(&connection)
+            );
+        }
+        drop(guest);
+    };
+    let (sent, ()) = tokio::join!(waiting.send_body(Bytes::from(vec![b'x'; 32 * CHUNK_WINDOW])), crediting);
+    assert_eq!(sent, Err(Ended));
+}
+
+#[tokio::test]
+async fn a_body_goes_on_when_what_was_queued_has_been_read() {
+    let (connection, mut guest) = pair();
+    let first = connection.call(call(&vec![b'x'; 6 * 1024 * 1024], &Arc::default())).unwrap();
+    let second = connection.call(call(b"2", &Arc::default())).unwrap();
+    let piece = Bytes::from(vec![b'y'; 1000]);
+    let reading = async {
+        let kinds = [guest.receive().await.kind, guest.receive().await.kind, guest.receive().await.kind];
+        (kinds, guest)
+    };
+    let (sent, (kinds, _guest)) = tokio::join!(second.send_body(piece), reading);
+    assert_eq!(sent, Ok(()));
+    assert_eq!(kinds, [FrameKind::Invoke, FrameKind::Invoke, FrameKind::Body]);
+    drop(first);
 }

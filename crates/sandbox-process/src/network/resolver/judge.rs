@@ -21,12 +21,14 @@ pub(super) enum Verdict {
     /// The answer is that there is nothing, whatever others would say: sandboxes have no IPv6, and addresses
     /// inside service records could not be judged by whoever made them.
     Empty,
+    /// The answer is that there is no such name: it would tell the name of an address that is not for the sandbox.
+    Absent,
     /// Others are asked. The ports are those under which the policy names the host, if it has a list.
     Ask(Vec<Option<u16>>),
 }
 
 /// Judges a message that came from a sandbox.
-pub(super) fn question(message: &Message, policy: &NetworkPolicy) -> Verdict {
+pub(super) fn question(message: &Message, policy: &NetworkPolicy, operator: &[Cidr]) -> Verdict {
     let metadata = &message.metadata;
     let plain = metadata.message_type == MessageType::Query && metadata.op_code == OpCode::Query;
     let [query] = message.queries.as_slice() else { return Verdict::Malformed };
@@ -45,6 +47,9 @@ pub(super) fn question(message: &Message, policy: &NetworkPolicy) -> Verdict {
             if ports.contains(&None) { vec![None] } else { ports }
         }
     };
+    if !may_be_named(query.name(), policy, operator) {
+        return Verdict::Absent;
+    }
     match query.query_type() {
         RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => Verdict::Empty,
         RecordType::A
@@ -59,6 +64,30 @@ pub(super) fn question(message: &Message, policy: &NetworkPolicy) -> Verdict {
         | RecordType::TXT => Verdict::Ask(ports),
         _ => Verdict::Refused,
     }
+}
+
+/// Whether a name is not that of an address, or of one that the sandbox may be told. The zones between are nobody's to
+/// ask for: they say which addresses there are.
+fn may_be_named(name: &Name, policy: &NetworkPolicy, operator: &[Cidr]) -> bool {
+    let text = text(name);
+    let labels: Vec<&str> = text.trim_end_matches('.').split('.').collect();
+    match labels.as_slice() {
+        [.., "ip6", "arpa"] => false,
+        [d, c, b, a, "in-addr", "arpa"] => [a, b, c, d]
+            .map(|label| label.parse::<u8>().ok())
+            .iter()
+            .copied()
+            .collect::<Option<Vec<u8>>>()
+            .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok())
+            .is_some_and(|bytes| address::may_be_told(bytes.into(), operator, &named(policy))),
+        [.., "in-addr", "arpa"] => false,
+        _ => true,
+    }
+}
+
+/// The ranges that a policy names.
+fn named(policy: &NetworkPolicy) -> Vec<Cidr> {
+    policy.allowlist().map(|list| list.ranges().map(|(range, _)| range).collect()).unwrap_or_default()
 }
 
 /// A name as the policy's lists write it.
@@ -81,8 +110,7 @@ pub(super) struct Told {
 /// Judges the records of an answer: those of the name that was asked, and of the names that it stands for. An
 /// address that is not for sandboxes is kept back, whatever the name: names can be pointed anywhere.
 pub(super) fn answer(query: &Query, records: &[Record], policy: &NetworkPolicy, operator: &[Cidr]) -> Told {
-    let named: Vec<Cidr> =
-        policy.allowlist().map(|list| list.ranges().map(|(range, _)| range).collect()).unwrap_or_default();
+    let named = named(policy);
     let names = chain(query.name(), records);
     let mut told = Told { ttl: u32::MAX, ..Told::default() };
     for record in records.iter().filter(|record| names.contains(&record.name)) {
@@ -150,7 +178,8 @@ mod tests {
     #[test]
     fn a_list_answers_for_what_it_names_only() {
         let policy = "allow *.example:443 b.test".parse().unwrap();
-        let judge = |text, kind| question(&asked(text, kind), &policy);
+        let judge = |text, kind| question(&asked(text, kind), &policy, &[]);
+        let question = |message: &Message, policy: &NetworkPolicy| question(message, policy, &[]);
         assert_eq!(judge("A.Example.", RecordType::A), Verdict::Ask(vec![Some(443)]));
         assert_eq!(judge("b.test.", RecordType::TXT), Verdict::Ask(vec![None]));
         assert_eq!(judge("b.test.", RecordType::AAAA), Verdict::Empty);
@@ -173,6 +202,26 @@ mod tests {
         assert_eq!(told(&records[2..], "allow a.example", &[]), (vec![], 1));
         assert_eq!(told(&records[2..], "allow a.example 10.0.0.0/8", &[]), (vec!["10.0.0.1".into()], 0));
         assert_eq!(told(&records[2..], "egress", &["10.0.0.1"]), (vec!["10.0.0.1".into()], 0));
+    }
+
+    #[test]
+    fn addresses_that_are_not_told_have_no_names() {
+        let judge = |text, policy: &str, operator: &[&str]| {
+            let operator: Vec<Cidr> = operator.iter().map(|text| text.parse().unwrap()).collect();
+            question(&asked(text, RecordType::PTR), &policy.parse().unwrap(), &operator)
+        };
+        let inside = "5.0.0.10.in-addr.arpa.";
+        assert_eq!(judge(inside, "egress", &[]), Verdict::Absent);
+        assert_eq!(judge(inside, "egress", &["10.0.0.0/8"]), Verdict::Ask(vec![]));
+        assert_eq!(judge(inside, "allow *.in-addr.arpa", &[]), Verdict::Absent);
+        assert_eq!(judge(inside, "allow *.in-addr.arpa 10.0.0.0/24", &[]), Verdict::Ask(vec![None]));
+        assert_eq!(judge("254.169.254.169.In-Addr.Arpa.", "egress", &[]), Verdict::Absent);
+        assert_eq!(judge("34.216.184.93.in-addr.arpa.", "egress", &[]), Verdict::Ask(vec![]));
+        for zone in
+            ["10.in-addr.arpa.", "1.0-25.0.0.10.in-addr.arpa.", "x.0.0.10.in-addr.arpa.", "d.f.ip6.arpa."]
+        {
+            assert_eq!(judge(zone, "egress", &[]), Verdict::Absent, "{zone}");
+        }
     }
 
     #[test]
@@ -217,7 +266,7 @@ mod tests {
         fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             if let Ok(message) = Message::from_vec(&bytes) {
                 let policy = "allow *.example".parse().unwrap();
-                let _verdict = question(&message, &policy);
+                let _verdict = question(&message, &policy, &[]);
                 if let Some(query) = message.queries.first() {
                     let _told = answer(query, &message.answers, &policy, &[]);
                 }
