@@ -103,38 +103,20 @@ impl LocalWorker {
 
     /// Loads a target's code in a sandbox that is thrown away, and gone before this returns. Only what makes every call fail before the top
     /// level runs to its end is an error: code that does not parse, and a missing file or handler. Also says after how long
-    /// there was a sandbox to load it in, if there ever was.
+    /// there was a sandbox to load it in, if there ever was. Goes on to its end when dropped.
     pub async fn check(&self, target: &Target) -> (Option<Duration>, Result<(), LoadFailure>) {
-        let sandbox_after = OnceLock::new();
-        let checked = self.load_once(target, &sandbox_after).await;
-        (sandbox_after.into_inner(), checked)
-    }
-
-    async fn load_once(
-        &self,
-        target: &Target,
-        sandbox_after: &OnceLock<Duration>,
-    ) -> Result<(), LoadFailure> {
-        let by = Deadline::at((Instant::now() + self.context.config.init_timeout).into_std());
-        match self.context.start(target, Some(sandbox_after), by).await {
-            Ok((sandbox, _logs)) => {
-                drop(self.context.destroy(sandbox).await);
-                Ok(())
-            }
-            Err(StartError::Init(InitFailure::Reported(error), _)) if error.kind != InitErrorKind::Init => {
-                Err(LoadFailure {
-                    class: error.class,
-                    message: error.message,
-                    file: error.file,
-                    line: error.line,
-                })
-            }
-            Err(error) => {
-                // The call will say the same if it lasts; a deploy is not refused for it.
-                tracing::info!(?error, function = %target.function_name, "the check at deploy came to no end");
-                Ok(())
-            }
-        }
+        let (context, target) = (self.context.clone(), target.clone());
+        // A sandbox that is loading has a place, which only its end gives back.
+        let checking = async move {
+            let sandbox_after = OnceLock::new();
+            let checked = load_once(&context, &target, &sandbox_after).await;
+            (sandbox_after.into_inner(), checked)
+        };
+        let checked = self.context.tasks.spawn_on(checking, &self.context.background).await;
+        checked.unwrap_or_else(|error| {
+            tracing::error!(%error, "the check at deploy is lost");
+            (None, Ok(()))
+        })
     }
 
     /// Makes sure that a target has at least `count` sandboxes, and its runtime prewarmed ones.
@@ -240,6 +222,34 @@ impl LocalWorker {
         }
         self.context.tasks.close();
         self.context.tasks.wait().await;
+    }
+}
+
+/// Loads a target's code in a sandbox that is gone before this returns.
+async fn load_once(
+    context: &Arc<StartContext>,
+    target: &Target,
+    sandbox_after: &OnceLock<Duration>,
+) -> Result<(), LoadFailure> {
+    let by = Deadline::at((Instant::now() + context.config.init_timeout).into_std());
+    match context.start(target, Some(sandbox_after), by).await {
+        Ok((sandbox, _logs)) => {
+            drop(context.destroy(sandbox).await);
+            Ok(())
+        }
+        Err(StartError::Init(InitFailure::Reported(error), _)) if error.kind != InitErrorKind::Init => {
+            Err(LoadFailure {
+                class: error.class,
+                message: error.message,
+                file: error.file,
+                line: error.line,
+            })
+        }
+        Err(error) => {
+            // The call will say the same if it lasts; a deploy is not refused for it.
+            tracing::info!(?error, function = %target.function_name, "the check at deploy came to no end");
+            Ok(())
+        }
     }
 }
 

@@ -35,6 +35,8 @@ enum Kind {
     Dead { known: bool },
     /// It loads its code and answers nothing.
     Silent,
+    /// It loads its code when one more may be destroyed.
+    Slow,
 }
 
 /// More than a test destroys.
@@ -97,7 +99,12 @@ impl Sandbox for Place {
 
     async fn assign(&self, _: Assignment, _: Deadline) -> Result<InitReport, SandboxError> {
         self.assigns.fetch_add(1, Ordering::SeqCst);
-        if self.kind == Kind::Silent { Ok(Ok(())) } else { Err(SandboxError::Gone(Gone)) }
+        match self.kind {
+            Kind::Silent => {}
+            Kind::Slow => drop(self.ends.acquire().await),
+            Kind::Unready | Kind::Dead { .. } => return Err(SandboxError::Gone(Gone)),
+        }
+        Ok(Ok(()))
     }
 
     async fn connect(&self) -> Result<Connection, SandboxError> {
@@ -306,4 +313,29 @@ async fn every_call_that_times_out_waits_for_the_end_of_its_sandbox() {
         let failure = answered.unwrap().unwrap().result.unwrap_err();
         assert_eq!(failure.error_type, ErrorType::Timeout);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_given_up_keeps_no_place() {
+    let config = Config { max_sandboxes: 1, prewarm: 0, ..Config::default() };
+    let fixture = fixture(config, Driver::new(Kind::Slow, Kind::Slow));
+    let (worker, driver) = (&fixture.worker, &fixture.driver);
+    let target = target(&fixture, 1).await;
+    driver.ends.forget_permits(ENDS);
+    let checking = tokio::spawn({
+        let (worker, target) = (worker.clone(), target.clone());
+        async move { worker.check(&target).await }
+    });
+    while driver.assigns.load(Ordering::SeqCst) < 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    checking.abort();
+    driver.ends.add_permits(8);
+    // A sandbox in which it is loaded, once the other is gone.
+    let again = async {
+        while worker.check(&target).await.0.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("there is room again");
 }
