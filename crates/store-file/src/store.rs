@@ -140,7 +140,12 @@ impl FileStore {
             shared.begin(id, noted).await.map_err(|error| error.during("noting a change"))?;
             let changed = change.await;
             let task = Task { shown, ..Task::careful(id, before.unwrap_or_default()) };
-            if shared.write(&mut turn, &task).await.is_err() {
+            let done = match &changed {
+                // What the files say is wanted by somebody, or was so before.
+                Err(_) if shared.still_shows(&task).await => shared.end(id).await,
+                _ => shared.write(&mut turn, &task).await,
+            };
+            if done.is_err() {
                 turn.is_behind(task);
             }
             changed
@@ -263,6 +268,18 @@ impl Shared {
         blocking(move || tree.begin(id, &stem)).await
     }
 
+    async fn end(&self, id: FunctionId) -> Result<(), FileError> {
+        let tree = self.tree.clone();
+        blocking(move || tree.end(id)).await
+    }
+
+    /// Whether the other store says what it said before a change.
+    async fn still_shows(&self, task: &Task) -> bool {
+        let said = |snapshot: &FunctionSnapshot| (snapshot.latest.id, stem_of(&snapshot.function));
+        let now = self.other.find_function(&FunctionKey::Id(task.id)).await;
+        now.is_ok_and(|now| now.as_ref().map(said) == task.shown.as_deref().map(said))
+    }
+
     /// Makes a function's files what the other store says, or nothing if it has no such function.
     pub(crate) async fn write(&self, turn: &mut Turn, task: &Task) -> Result<(), FileError> {
         let snapshot = self.other.find_function(&FunctionKey::Id(task.id)).await?;
@@ -284,8 +301,7 @@ impl Shared {
                 functions.insert(stem, task.id);
             }
         }
-        let (tree, id) = (self.tree.clone(), task.id);
-        blocking(move || tree.end(id)).await
+        self.end(task.id).await
     }
 
     async fn show(

@@ -168,6 +168,26 @@ async fn names_that_are_not_enough_have_a_part_of_the_id() {
 }
 
 #[tokio::test]
+async fn a_deploy_that_fails_writes_over_nothing() {
+    let world = World::new().await;
+    let tree = world.open();
+    let (first, revision) = world.function("hello", "1").await;
+    tree.create_function(&first, &revision).await.unwrap();
+    let (second, newer) = world.next(&first, "2").await;
+    tree.deploy_revision(&first, &second, &newer).await.unwrap();
+    assert_eq!(look(&tree).await, []);
+    fs::write(world.path("code/hello/function.js"), "edited").unwrap();
+    let edited = touched(&tree).await.touched.remove(0);
+    assert_eq!(source(&tree.edit_of(&edited).await.unwrap().unwrap()), ("hello", "edited"));
+    let (third, late) = world.next(&first, "3").await;
+    assert!(tree.deploy_revision(&first, &third, &late).await.is_err());
+    assert_eq!(world.read("code/hello/function.js"), "edited");
+    assert_eq!(fs::read_dir(world.path("pending")).unwrap().count(), 0);
+    tree.look_again(&edited).await;
+    assert_eq!(source(&look(&tree).await[0]), ("hello", "edited"));
+}
+
+#[tokio::test]
 async fn what_a_crash_cuts_off_is_written_by_the_next_start() {
     let world = World::new().await;
     let (first, revision) = world.function("first", "1").await;
