@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+/// Where a runtime finds the programs that it needs itself.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The programs that are looked for, the preferred one first.
 pub const KNOWN: [&str; 5] = ["crun", "runc", "youki", "runsc", "kata-runtime"];
 /// How long a runtime may take to tell its version.

@@ -9,12 +9,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use impuls_sandbox::instance;
 use tokio::process::Command;
 
 use crate::cgroup::{self, Group};
+use crate::oci::PATH;
 
 /// What cgroups and folders outside of the data folder are called, before the server's own name.
 pub(crate) const PREFIX: &str = "impuls-oci-";
@@ -110,6 +112,8 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
 
 async fn delete(runtime: &Path, state: &Path, container: &str) -> io::Result<()> {
     let mut command = Command::new(runtime);
+    // Nothing that this server was told is anything to the runtime.
+    command.env_clear().env("PATH", PATH).current_dir("/").stdin(Stdio::null());
     command.arg("--root").arg(state).args(["delete", "--force", container]).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await??;
     if output.status.success() {
@@ -173,6 +177,20 @@ mod tests {
         assert!(dead.join(STATE).exists());
         assert_eq!(reap_one(&dead, |_| false).await.unwrap(), 1);
         assert!(!dead.exists());
+    }
+
+    #[tokio::test]
+    async fn the_runtime_hears_nothing_of_the_servers_environment() {
+        let run = tempfile::tempdir().unwrap();
+        let (dead, runtime) = (run.path().join(DEAD[0]), run.path().join("runtime"));
+        // Written by somebody else, so that nobody who is started meanwhile has it open.
+        let write = "printf '#!/bin/sh\ntest -z \"$CARGO_MANIFEST_DIR\"\n' >\"$0\" && chmod 700 \"$0\"";
+        assert!(
+            std::process::Command::new("sh").args(["-c", write]).arg(&runtime).status().unwrap().success()
+        );
+        assert!(!std::process::Command::new(&runtime).status().unwrap().success(), "with the tests' own");
+        make_with_container(&dead, runtime.to_str().unwrap());
+        assert_eq!(reap_one(&dead, |_| true).await.unwrap(), 1);
     }
 
     #[tokio::test]

@@ -11,15 +11,13 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::ground::Ground;
-use crate::oci::OciRuntime;
+use crate::oci::{OciRuntime, PATH};
 use crate::sys;
 
 /// How long one call of the runtime may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest piece of the runtime's own log in an error, in characters.
 const LAST_WORDS: usize = 1_000;
-/// Where a runtime finds the programs that it needs itself.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Files of a container's folder.
 const CONFIG: &str = "config.json";
 const LOG: &str = "log";
