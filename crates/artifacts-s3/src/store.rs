@@ -129,13 +129,17 @@ impl S3Artifacts {
             let payload = PutPayload::from(owner.to_owned());
             self.0.s3.put_opts(&self.0.owner, payload, PutOptions { mode, ..PutOptions::default() })
         };
-        match put(PutMode::Create).await {
-            Ok(_) | Err(Error::AlreadyExists { .. }) => {}
-            // Servers that know no conditions: of two that begin in the same moment both hear of the later.
-            Err(Error::NotImplemented { .. }) => drop(put(PutMode::Overwrite).await?),
-            Err(error) => return Err(error),
+        let made = put(PutMode::Create).await;
+        if let Some(found) = self.owner().await? {
+            return Ok(found);
         }
-        Ok(self.owner().await?.unwrap_or_else(|| owner.to_owned()))
+        // Of the servers that know no conditions some say so, each in its own way.
+        if made.is_err() {
+            put(PutMode::Overwrite).await?;
+        }
+        let path = self.0.owner.to_string();
+        let nothing = || Error::NotFound { path, source: "it was put, and is not there".into() };
+        self.owner().await?.ok_or_else(nothing)
     }
 
     fn unavailable(&self, action: &'static str, source: Error) -> ArtifactError {

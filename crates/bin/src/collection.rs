@@ -1,19 +1,12 @@
 //! What is kept of the past, as the settings say.
 
-use std::sync::Arc;
-
-use impuls_artifacts::ArtifactStore;
 use impuls_cli::RetentionSettings;
 use impuls_control::{Collector, CollectorParts, RetentionConfig};
 
-use crate::storage::Storage;
+use crate::serve::Kept;
 
 /// A collector of everything that this server keeps.
-pub(crate) fn collector(
-    told: &RetentionSettings,
-    store: &Storage,
-    artifacts: Arc<dyn ArtifactStore>,
-) -> Collector {
+pub(crate) fn collector(told: &RetentionSettings, kept: &Kept) -> Collector {
     let default = RetentionConfig::default();
     let config = RetentionConfig {
         versions: told.versions.unwrap_or(default.versions),
@@ -24,10 +17,11 @@ pub(crate) fn collector(
         every: told.every.unwrap_or(default.every),
     };
     let parts = CollectorParts {
-        functions: store.functions.clone(),
-        versions: store.versions.clone(),
-        retention: store.retention.clone(),
-        artifacts,
+        functions: kept.store.functions.clone(),
+        versions: kept.store.versions.clone(),
+        retention: kept.store.retention.clone(),
+        artifacts: kept.artifacts.clone(),
+        owner: kept.identity.clone(),
     };
     Collector::new(config, parts)
 }

@@ -171,7 +171,6 @@ impl Place {
                 let lock = lock(folder)?;
                 let artifacts = self.open_artifacts(true).await?;
                 let store = SqliteStore::open(&folder.join(SQLITE_FILE)).await?;
-                self.code.belong_to(&store.identity().await?.to_string(), &*artifacts).await?;
                 let functions: Arc<dyn FunctionStore> = Arc::new(store.clone());
                 let tree = folder.join(TREE);
                 // The next server would take them for edits, whatever kind of store it is told to have.
@@ -183,7 +182,6 @@ impl Place {
             Kind::Postgres(database) => {
                 let artifacts = self.open_artifacts(true).await?;
                 let store = Arc::new(database.open(database.may_migrate).await?);
-                self.code.belong_to(&store.identity().await?.to_string(), &*artifacts).await?;
                 let target = Target { rows: store.clone(), functions: store, artifacts, files: None };
                 Ok(Writing { target, tree: None, sqlite: None, _lock: None })
             }

@@ -115,7 +115,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let kept = Kept::open(&config, &data).await?;
     let catalogue = Arc::new(catalogue.await?);
     let drivers = Drivers::start(&config, &data).await?;
-    let collector = collection::collector(&config.retention, &kept.store, kept.artifacts.clone());
+    let collector = collection::collector(&config.retention, &kept);
     let mut server = Server::assemble(&config, &data, kept, catalogue, drivers)?;
     server.load_functions().await?;
     let _following = server.feed.take().map(|(feed, heard)| feed.start(heard));
@@ -268,6 +268,8 @@ pub(crate) fn announce(addresses: &[SocketAddr], data: &Path) -> anyhow::Result<
 pub(crate) struct Kept {
     pub(crate) store: Storage,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    /// The store's number, which is that of the owner of the artifacts.
+    pub(crate) identity: String,
 }
 
 impl Kept {
@@ -275,9 +277,9 @@ impl Kept {
     pub(crate) async fn open(config: &ServeConfig, data: &Path) -> anyhow::Result<Self> {
         let (store, artifacts) =
             tokio::try_join!(Storage::open(config, data), artifacts::open(config, data))?;
-        let code = Code::of(config.artifacts.clone(), data);
-        code.belong_to(&store.identity().await?, &*artifacts).await?;
-        Ok(Self { store, artifacts })
+        let identity = store.identity().await?;
+        Code::of(config.artifacts.clone(), data).belong_to(&identity, &*artifacts).await?;
+        Ok(Self { store, artifacts, identity })
     }
 }
 
@@ -304,7 +306,7 @@ impl Server {
     fn assemble(
         config: &ServeConfig,
         data: &Path,
-        Kept { store, artifacts }: Kept,
+        Kept { store, artifacts, .. }: Kept,
         catalogue: Arc<Catalogue>,
         drivers: Drivers,
     ) -> anyhow::Result<Self> {

@@ -140,6 +140,8 @@ pub struct CollectorParts {
     pub retention: Arc<dyn RetentionStore>,
     /// Code.
     pub artifacts: Arc<dyn ArtifactStore>,
+    /// Whose code that has to be for it to be removed: this store's number.
+    pub owner: String,
 }
 
 /// Removes what nothing needs, from time to time.
@@ -197,6 +199,14 @@ impl Collector {
             gone.builds += self.forget_builds(before).await?;
         }
         let named = self.named().await?;
+        let owner = self.parts.artifacts.claim(&self.parts.owner).await?;
+        if owner != self.parts.owner {
+            tracing::error!(
+                owner,
+                "the code belongs to another store now, so nothing of it is removed; stop this server, or give it code of its own"
+            );
+            return Ok(gone);
+        }
         let grace = self.config.artifact_grace;
         let before = now.checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
         for artifact in self.sweep.look(&kept, &named, (now, grace)) {

@@ -35,6 +35,18 @@ pub enum TransferError {
         /// The folder.
         path: PathBuf,
     },
+    /// The code at the target is another store's.
+    #[error(
+        "the code at the target belongs to another store ({owner}, and the target is {target}), which would remove what it does \
+         not need itself; give the target a place of its own for code, or, if nobody uses the other any more, remove \
+         `owner` there"
+    )]
+    ForeignCode {
+        /// The other.
+        owner: String,
+        /// The target.
+        target: String,
+    },
     /// Somebody else is filling the target.
     #[error(
         "the target is being filled from {source_name} and not from here; finish that with the command that began it, or take another target"

@@ -157,9 +157,20 @@ async fn begin(source: &str, target: &Target, now: OffsetDateTime) -> Result<Beg
             started_at = now.max(before + Duration::MILLISECOND);
         }
         Some(Filling { source: known, ended_at: Some(ended_at), .. }) if known == source => {
-            return Ok(Begin::Done(ended_at));
+            match refuse_contents(target).await {
+                Err(TransferError::NotEmpty { .. } | TransferError::Files { .. }) => {
+                    return Ok(Begin::Done(ended_at));
+                }
+                // Somebody has emptied it to have it filled again.
+                other => other?,
+            }
         }
         Some(_) | None => refuse_contents(target).await?,
+    }
+    let id = target.rows.identity().await?.to_string();
+    let owner = target.artifacts.claim(&id).await?;
+    if owner != id {
+        return Err(TransferError::ForeignCode { owner, target: id });
     }
     let filling = Filling { source: source.to_owned(), started_at, ended_at: None };
     target.rows.put_filling(&filling).await?;

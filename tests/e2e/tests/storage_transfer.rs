@@ -326,13 +326,20 @@ async fn code_of_another_store_is_refused_until_somebody_says_that_it_is_gone() 
     assert!(refused.message.contains("belongs to another store"), "{}", refused.message);
     let folder = second.folder().display().to_string();
     let restore = ["restore", &file, "--data-dir", &folder, "--artifacts", &code];
-    fails(&restore, "remove the file `owner` there").await;
-    // Whoever it belongs to goes on.
-    assert!(Launch::on(&first).arguments(["--artifacts", &code]).start().await.stop().await.success());
+    fails(&restore, "the code at the target belongs to another store").await;
+    // Whoever it belongs to goes on, until it does not any more.
+    let rules = ["--keep-artifacts-for=1s", "--collect-every=1s"];
+    let old = Launch::on(&first).arguments(["--artifacts", &code]).arguments(rules).start().await;
+    old.expect_error("the code belongs to another store now");
     fs::remove_file(shared.folder().join("owner")).expect("removed");
     succeeds(&restore).await;
+    let name = old.get(FUNCTIONS).await.json()["functions"][0]["name"].as_str().expect("a name").to_owned();
+    old.delete(&path(&name)).await;
+    let told = async || old.log().contains("the code belongs to another store now").then_some(());
+    eventually("the old server notices", Duration::from_secs(30), told).await;
+    assert!(old.stop().await.success());
     let server = Launch::on(&second).arguments(["--artifacts", &code]).start().await;
-    assert_eq!(server.get(FUNCTIONS).await.json()["count"], 1);
+    assert_eq!(server.call(&name, &json!(1)).await, json!(1));
     let refused = Launch::on(&first).arguments(["--artifacts", &code]).refused().await;
     assert!(refused.message.contains("belongs to another store"), "{}", refused.message);
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     let data = data_dir(&config)?;
     let listeners = fronts::bind(&config.listen).await?;
     let kept = Kept::open(&config, &data).await?;
-    let collector = collection::collector(&config.retention, &kept.store, kept.artifacts.clone());
+    let collector = collection::collector(&config.retention, &kept);
     let controller = Controller::assemble(&config, kept, trust.clone())?;
     let members = controller.remote.members();
     members.look().await.context("cannot read which workers there are")?;
@@ -99,7 +99,11 @@ struct Controller {
 }
 
 impl Controller {
-    fn assemble(config: &ServeConfig, Kept { store, artifacts }: Kept, trust: Trust) -> anyhow::Result<Self> {
+    fn assemble(
+        config: &ServeConfig,
+        Kept { store, artifacts, .. }: Kept,
+        trust: Trust,
+    ) -> anyhow::Result<Self> {
         let remote = RemoteWorkers::new(Members::new(nodes(&store)?, trust), None);
         let recorder = Recorder::new(RecorderConfig::default(), store.invocations.clone());
         let dispatch = dispatch(&store, remote.clone(), &recorder);

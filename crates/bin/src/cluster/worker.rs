@@ -237,7 +237,7 @@ struct Worker {
 impl Worker {
     fn assemble(
         (config, data): (&ServeConfig, &Path),
-        Kept { store, artifacts }: Kept,
+        Kept { store, artifacts, .. }: Kept,
         trust: Trust,
         (catalogue, drivers): (Arc<Catalogue>, Drivers),
         identity: Identity,
