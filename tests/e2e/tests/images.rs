@@ -231,9 +231,9 @@ fn what_cannot_be_built_is_refused_with_what_to_do() {
         &["skopeo copy docker://node:22 oci-archive"],
     );
     check(&["image", "build", "nodejs", "--agent", "/nowhere"], 2, &["/nowhere", "IMPULS_AGENT"]);
-    let this = program().to_string_lossy().into_owned();
-    check(&["image", "build", "nodejs", "--agent", &this], 2, &["linked dynamically", "musl"]);
-    check(&["image", "kernel", "--kernel", &this, "--arch", "aarch64"], 2, &["uncompressed `Image`"]);
+    // Programs of this machine, which need its libraries, and are no kernels.
+    check(&["image", "build", "nodejs", "--agent", "/bin/sh"], 2, &["linked dynamically", "musl"]);
+    check(&["image", "kernel", "--kernel", "/bin/sh", "--arch", "aarch64"], 2, &["uncompressed `Image`"]);
     check(&["image", "inspect", "nodejs18"], 3, &["impuls image list"]);
     check(&["image", "rm", "abcdef"], 3, &["impuls image list"]);
     assert!(workplace.list().is_empty());
