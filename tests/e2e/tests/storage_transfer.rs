@@ -331,13 +331,16 @@ async fn code_of_another_store_is_refused_until_somebody_says_that_it_is_gone() 
     let rules = ["--keep-artifacts-for=1s", "--collect-every=1s"];
     let old = Launch::on(&first).arguments(["--artifacts", &code]).arguments(rules).start().await;
     old.expect_error("the code belongs to another store now");
-    fs::remove_file(shared.folder().join("owner")).expect("removed");
-    succeeds(&restore).await;
+    let owner = shared.folder().join("owner");
+    fs::write(&owner, "another").expect("written");
     let name = old.get(FUNCTIONS).await.json()["functions"][0]["name"].as_str().expect("a name").to_owned();
     old.delete(&path(&name)).await;
     let told = async || old.log().contains("the code belongs to another store now").then_some(());
     eventually("the old server notices", Duration::from_secs(30), told).await;
     assert!(old.stop().await.success());
+    assert_eq!(fs::read_dir(shared.folder().join("sha256")).expect("the code").count(), 1);
+    fs::remove_file(owner).expect("removed");
+    succeeds(&restore).await;
     let server = Launch::on(&second).arguments(["--artifacts", &code]).start().await;
     assert_eq!(server.call(&name, &json!(1)).await, json!(1));
     let refused = Launch::on(&first).arguments(["--artifacts", &code]).refused().await;
